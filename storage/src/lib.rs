@@ -1,0 +1,1 @@
+//! The crash-safe append log of Steadfast.
