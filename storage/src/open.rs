@@ -384,8 +384,8 @@ impl Opening {
         }
         let started = self.disk.boot_ms();
         progress(Progress::Checkpoint);
-        let ends = self.ends_of(survey)?;
-        let base = self.load_base(survey, &ends)?;
+        let mut ends = self.ends_of(survey)?;
+        let base = self.load_base(survey, &mut ends)?;
         self.report.phases_us.checkpoint_ms = self.since(started);
         let started = self.disk.boot_ms();
         let mut replay = Replay {
@@ -441,15 +441,24 @@ impl Opening {
     fn load_base(
         &mut self,
         survey: &Survey,
-        ends: &BTreeMap<u64, SegmentEnd>,
+        ends: &mut BTreeMap<u64, SegmentEnd>,
     ) -> Result<State, OpenError> {
         let mut reasons = Vec::new();
         for epoch in survey.checkpoints.iter().rev() {
-            match self.load_checkpoint(*epoch, ends) {
-                Ok(state) => return Ok(state),
+            let name = checkpoint_name(*epoch);
+            let rows = checkpoint::load(self.disk.as_ref(), &name);
+            match rows.and_then(|rows| load(rows).map_err(|reason| format!("{name}: {reason}"))) {
+                Ok((state, meta)) => {
+                    self.complete_ends(ends, meta.position.segment)?;
+                    match self.check_checkpoint(&name, &state, &meta, ends) {
+                        Ok(()) => return Ok(state),
+                        Err(reason) => reasons.push(reason),
+                    }
+                }
                 Err(reason) => reasons.push(reason),
             }
         }
+        self.complete_ends(ends, 0)?;
         if reasons.is_empty() {
             reasons.push("there is no checkpoint yet".to_owned());
         }
@@ -464,14 +473,43 @@ impl Opening {
         replay.base_from_log(self.identity)
     }
 
-    fn load_checkpoint(
+    /// Adds the ends of segments that were sealed by an older epoch than the last one: needed only
+    /// as far back as the log is read.
+    fn complete_ends(
         &self,
-        epoch: u64,
+        ends: &mut BTreeMap<u64, SegmentEnd>,
+        from: u64,
+    ) -> Result<(), OpenError> {
+        let known: Vec<u64> = ends
+            .range(from..)
+            .filter(|(_, end)| **end == SegmentEnd::Known)
+            .map(|(number, _)| *number)
+            .collect();
+        for number in known {
+            let found = look_at(self.disk.as_ref(), number)?;
+            let Some(header) = found.header.filter(|header| header.epoch == number) else {
+                continue;
+            };
+            for seal in seals_of(&found, &header)?.unwrap_or_default() {
+                // The first SEAL in the order of the log wins.
+                if let Some(end) = ends.get_mut(&seal.segment)
+                    && *end == SegmentEnd::Known
+                {
+                    let void = seal.valid_bytes == 0;
+                    *end = if void { SegmentEnd::Void } else { SegmentEnd::At(seal) };
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_checkpoint(
+        &self,
+        name: &str,
+        state: &State,
+        meta: &crate::rows::Meta,
         ends: &BTreeMap<u64, SegmentEnd>,
-    ) -> Result<State, String> {
-        let name = checkpoint_name(epoch);
-        let rows = checkpoint::load(self.disk.as_ref(), &name)?;
-        let (state, meta) = load(rows).map_err(|reason| format!("{name}: {reason}"))?;
+    ) -> Result<(), String> {
         if meta.identity != self.identity {
             return Err(format!("{name}: it belongs to another store"));
         }
@@ -489,7 +527,7 @@ impl Opening {
                 return Err(format!("{name}: {} is missing", segment_name(*number)));
             }
         }
-        Ok(state)
+        Ok(())
     }
 
     /// Writes the first batch of the new epoch and puts the store together.

@@ -194,7 +194,7 @@ fn a_full_disk_refuses_messages_takes_settlements_and_recovers() {
 fn no_space_for_the_next_segment_is_not_final() {
     let world = SimWorld::new();
     let mut server = open(&world);
-    let name_part = ".seg.tmp".to_owned();
+    let name_part = "0000000002.seg.tmp".to_owned();
     let errno = nix::libc::ENOSPC;
     world.inject(Fault { operation: Operation::Write, name_part, skip: 0, count: u64::MAX, errno });
     server.rest();

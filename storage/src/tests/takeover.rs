@@ -45,6 +45,7 @@ fn a_killed_owner_is_followed_with_exact_counts() {
         assert_eq!(server.count(1) + server.count(2), published);
         assert_eq!(server.report.messages, published);
         assert_eq!(server.report.damaged, []);
+        assert_eq!(server.report.torn, None);
     }
 }
 
@@ -158,7 +159,8 @@ fn damage_in_the_tail_is_reported_and_the_rest_is_served() {
 #[test]
 fn a_torn_tail_is_cut_off_and_reported() {
     let world = SimWorld::new();
-    let mut server = open(&world);
+    let mut server =
+        try_open(&world, StoreOptions { checkpoint_interval_ms: u64::MAX / 4, ..options() }).unwrap();
     server.publish(1, "whole");
     server.rest();
     let (place, _) = server.publish(1, &"torn".repeat(1000));
