@@ -8,6 +8,7 @@
 mod bits;
 mod checkpoint;
 pub mod disk;
+pub mod envelope;
 mod error;
 mod format;
 mod index;
@@ -21,9 +22,9 @@ mod rows;
 mod scan;
 mod state;
 mod store;
-mod types;
 #[cfg(test)]
 mod tests;
+mod types;
 mod writer;
 
 pub use error::{AppendError, FatalError, OpenError};
