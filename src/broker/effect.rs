@@ -11,6 +11,8 @@ pub enum ReadFrom {
     Next,
     /// Behind this message.
     After(Position),
+    /// At this message.
+    At(Position),
     /// These messages and no others.
     Places(Vec<Position>),
 }
@@ -97,6 +99,6 @@ pub struct Delivery {
     pub message: Message,
     /// Earlier deliveries that failed, or may have.
     pub delivery_count: u32,
-    /// Nothing more is expected from the consumer.
+    /// To be sent settled, then reported as accepted.
     pub settled: bool,
 }

@@ -31,6 +31,15 @@ pub struct Position {
     pub ordinal: u32,
     /// Place: offset in the segment.
     pub offset: u32,
+    /// Length of the message, bytes.
+    pub bytes: u32,
+}
+
+impl Position {
+    /// What the message costs in memory, bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes as usize + size_of::<Message>()
+    }
 }
 
 /// A message with its bytes.
@@ -46,13 +55,6 @@ pub struct Message {
     pub meta: Bytes,
     /// The encoded message; opaque.
     pub body: Bytes,
-}
-
-impl Message {
-    /// What it costs in memory, bytes.
-    pub(crate) fn cost(&self) -> usize {
-        self.meta.len() + self.body.len() + size_of::<Self>()
-    }
 }
 
 /// Where a queue comes from.
@@ -76,7 +78,7 @@ pub enum QueueOrigin {
 pub enum ConsumerMode {
     /// A message leaves the queue when the consumer says so.
     Take,
-    /// A message leaves the queue as it is sent.
+    /// A message is sent settled: the owner reports it as accepted once it is sent.
     TakeSettled,
     /// Messages stay; only those up to this number are shown.
     Browse {

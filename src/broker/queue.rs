@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::consumer::Consumer;
 use super::reservation::Reservation;
-use super::window::{Reference, Window};
+use super::window::Window;
 use super::{
     ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Limits, Loaded, Message, Outcome,
     Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
@@ -36,7 +36,6 @@ impl Context {
     pub(super) fn count_delivery(&mut self, delivery: &Delivery) {
         self.counters.delivered += 1;
         self.counters.redelivered += u64::from(delivery.delivery_count > 0);
-        self.counters.accepted += u64::from(delivery.settled);
     }
 
     fn has_room(&self) -> bool {
@@ -50,7 +49,7 @@ struct InFlight {
     consumer: u64,
     /// Delivery count that it was sent with.
     count: u32,
-    reference: Reference,
+    position: Position,
 }
 
 #[derive(Debug)]
@@ -64,7 +63,7 @@ pub(super) struct Queue {
     /// Messages that some consumers do not want again.
     barred: BTreeMap<u64, Vec<u64>>,
     /// Messages that no attached consumer wants.
-    parked: BTreeMap<u64, Reference>,
+    parked: BTreeMap<u64, Position>,
     consumers: BTreeMap<u64, Consumer>,
     /// Consumers that take messages, the next one first.
     turn: VecDeque<u64>,
@@ -243,11 +242,11 @@ impl Queue {
         match outcome {
             Outcome::Accepted => {
                 context.counters.accepted += 1;
-                self.settle(context, it.reference.position);
+                self.settle(context, it.position);
             }
             Outcome::Rejected => {
                 context.counters.rejected += 1;
-                self.settle(context, it.reference.position);
+                self.settle(context, it.position);
             }
             Outcome::Released => self.come_back(context, lsn, &it, false),
             Outcome::Modified { failed, not_here } => {
@@ -291,16 +290,16 @@ impl Queue {
                 count,
             });
         }
-        let reference = it.reference;
+        let position = it.position;
         self.change_window(context, |window, limits| {
-            window.give_back(reference, limits.returned);
+            window.give_back(position, limits.returned);
         });
     }
 
     fn unpark(&mut self, context: &mut Context) {
-        for reference in std::mem::take(&mut self.parked).into_values() {
+        for position in std::mem::take(&mut self.parked).into_values() {
             self.change_window(context, |window, limits| {
-                window.give_back(reference, limits.returned);
+                window.give_back(position, limits.returned);
             });
         }
     }
@@ -407,8 +406,7 @@ impl Queue {
         let mut removed = None;
         self.change_window(context, |window, _| removed = window.remove(index));
         if let Some(message) = removed {
-            self.parked
-                .insert(message.position.lsn, reference_of(&message));
+            self.parked.insert(message.position.lsn, message.position);
         }
     }
 
@@ -431,18 +429,16 @@ impl Queue {
         let delivery_count = self.delivery_count(&message);
         let consumer = self.consumers.get_mut(&number)?;
         let settled = consumer.settles_at_send();
-        consumer.unsettled += usize::from(!settled);
+        consumer.unsettled += 1;
         self.turn.push_back(number);
-        if settled {
-            self.settle(context, message.position);
-        } else {
-            let it = InFlight {
+        self.in_flight.insert(
+            lsn,
+            InFlight {
                 consumer: number,
                 count: delivery_count,
-                reference: reference_of(&message),
-            };
-            self.in_flight.insert(lsn, it);
-        }
+                position: message.position,
+            },
+        );
         Some(Delivery {
             consumer: ConsumerId {
                 queue: self.id,
@@ -545,12 +541,5 @@ impl Queue {
         } else {
             self.purge_on(context);
         }
-    }
-}
-
-fn reference_of(message: &Message) -> Reference {
-    Reference {
-        position: message.position,
-        cost: u32::try_from(message.cost()).unwrap_or(u32::MAX),
     }
 }

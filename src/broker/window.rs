@@ -9,14 +9,6 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::{Limits, Loaded, Message, Position, ReadFrom};
 
-/// A reference to a message without its bytes.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Reference {
-    pub(super) position: Position,
-    /// What the message costs in memory, bytes.
-    pub(super) cost: u32,
-}
-
 /// A read that is under way.
 #[derive(Debug)]
 struct Reading {
@@ -34,7 +26,7 @@ pub(super) struct Window {
     ready: VecDeque<Message>,
     bytes: usize,
     /// Came back without bytes.
-    returned: BTreeMap<u64, Reference>,
+    returned: BTreeMap<u64, Position>,
     /// The cursor has passed all messages up to this number.
     passed: u64,
     from: ReadFrom,
@@ -95,7 +87,7 @@ impl Window {
 
     pub(super) fn remove(&mut self, index: usize) -> Option<Message> {
         let message = self.ready.remove(index)?;
-        self.bytes -= message.cost();
+        self.bytes -= message.position.cost();
         self.fresh = self.fresh.min(self.ready.len());
         Some(message)
     }
@@ -122,7 +114,7 @@ impl Window {
         }
         self.passed = message.position.lsn;
         self.from = ReadFrom::After(message.position);
-        self.bytes += message.cost();
+        self.bytes += message.position.cost();
         self.ready.push_back(message);
         self.fresh += 1;
         true
@@ -139,13 +131,13 @@ impl Window {
     }
 
     /// A message came back from a consumer.
-    pub(super) fn give_back(&mut self, reference: Reference, returned_max: usize) {
-        if reference.position.lsn > self.passed {
+    pub(super) fn give_back(&mut self, position: Position, returned_max: usize) {
+        if position.lsn > self.passed {
             // The cursor was rewound and will find it.
             self.missed();
             return;
         }
-        self.returned.insert(reference.position.lsn, reference);
+        self.returned.insert(position.lsn, position);
         if self.returned.len() > returned_max {
             self.rewind();
         }
@@ -162,24 +154,17 @@ impl Window {
 
     /// Gives up all memory: the cursor goes back to the first message that nobody has got.
     pub(super) fn rewind(&mut self) {
-        let first_ready = self.ready.front().map(|it| Reference {
-            position: it.position,
-            cost: u32::try_from(it.cost()).unwrap_or(u32::MAX),
-        });
-        let first_returned = self.returned.first_key_value().map(|(_, it)| *it);
-        let first = match (first_ready, first_returned) {
-            (Some(a), Some(b)) if a.position.lsn < b.position.lsn => a,
-            (Some(a), None) => a,
-            (_, Some(b)) => b,
-            (None, None) => return,
+        let ready = self.ready.front().map(|it| it.position);
+        let returned = self.returned.first_key_value().map(|(_, it)| *it);
+        let Some(first) = ready.into_iter().chain(returned).min_by_key(|it| it.lsn) else {
+            return;
         };
         self.ready.clear();
         self.returned.clear();
         self.bytes = 0;
         self.fresh = 0;
-        self.returned.insert(first.position.lsn, first);
-        self.passed = first.position.lsn;
-        self.from = ReadFrom::After(first.position);
+        self.passed = first.lsn - 1;
+        self.from = ReadFrom::At(first);
         self.behind = true;
         if let Some(reading) = &mut self.reading {
             reading.discard = true;
@@ -232,14 +217,14 @@ impl Window {
     fn next_returned(&self, limits: &Limits) -> Vec<Position> {
         let mut wanted = Vec::new();
         let mut bytes = 0;
-        for reference in self.returned.values() {
-            bytes += reference.cost as usize;
+        for position in self.returned.values() {
+            bytes += position.cost();
             if !wanted.is_empty()
                 && (bytes > limits.read_bytes || wanted.len() >= limits.read_messages)
             {
                 break;
             }
-            wanted.push(reference.position);
+            wanted.push(*position);
         }
         wanted
     }
@@ -259,7 +244,7 @@ impl Window {
             if self.returned.remove(&message.position.lsn).is_some() {
                 let lsn = message.position.lsn;
                 let index = self.ready.partition_point(|it| it.position.lsn < lsn);
-                self.bytes += message.cost();
+                self.bytes += message.position.cost();
                 self.ready.insert(index, message);
             }
         }
@@ -286,7 +271,7 @@ impl Window {
             if settled.contains(&lsn) || skip(lsn) {
                 continue;
             }
-            self.bytes += message.cost();
+            self.bytes += message.position.cost();
             self.ready.push_back(message);
         }
     }
