@@ -119,7 +119,7 @@ pub enum Outcome {
 pub struct Loaded {
     /// Who asked.
     pub reader: Reader,
-    /// What was found, in order.
+    /// What was found, in order, without what was settled while the read was under way.
     pub messages: Vec<Message>,
     /// Nothing further was durable when the request was made. Only for reads in order.
     pub end: bool,

@@ -269,7 +269,6 @@ impl Queue {
                 count: 0,
             });
         }
-        self.window.settled(position.lsn);
         context.effects.push_back(Effect::Settle {
             queue: self.id,
             position,

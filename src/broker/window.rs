@@ -5,7 +5,7 @@
 //! (`returned`). What it has not passed is on disk only. The invariant: every live message that is neither on its
 //! way to a consumer nor set aside is in `ready`, in `returned`, or has a number above `passed` with `behind` set.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 use super::{Limits, Loaded, Message, Position, ReadFrom};
 
@@ -16,8 +16,6 @@ struct Reading {
     places: Option<Vec<u64>>,
     /// The window was rewound meanwhile: the answer is of no use.
     discard: bool,
-    /// Numbers above `passed` that were settled meanwhile: the answer may still have them.
-    settled: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -143,15 +141,6 @@ impl Window {
         }
     }
 
-    /// A message that is not in the window was settled for good.
-    pub(super) fn settled(&mut self, lsn: u64) {
-        if let Some(reading) = &mut self.reading
-            && lsn > self.passed
-        {
-            reading.settled.insert(lsn);
-        }
-    }
-
     /// Gives up all memory: the cursor goes back to the first message that nobody has got.
     pub(super) fn rewind(&mut self) {
         let ready = self.ready.front().map(|it| it.position);
@@ -202,7 +191,6 @@ impl Window {
         self.reading = Some(Reading {
             places,
             discard: false,
-            settled: BTreeSet::new(),
         });
         Some(from)
     }
@@ -238,7 +226,7 @@ impl Window {
             return;
         }
         let Some(places) = reading.places else {
-            return self.loaded_in_order(loaded, &reading.settled, skip);
+            return self.loaded_in_order(loaded, skip);
         };
         for message in loaded.messages {
             if self.returned.remove(&message.position.lsn).is_some() {
@@ -254,12 +242,7 @@ impl Window {
         }
     }
 
-    fn loaded_in_order(
-        &mut self,
-        loaded: Loaded,
-        settled: &BTreeSet<u64>,
-        skip: impl Fn(u64) -> bool,
-    ) {
+    fn loaded_in_order(&mut self, loaded: Loaded, skip: impl Fn(u64) -> bool) {
         self.from = ReadFrom::Next;
         self.behind = !loaded.end || self.missed;
         for message in loaded.messages {
@@ -268,7 +251,7 @@ impl Window {
                 continue;
             }
             self.passed = lsn;
-            if settled.contains(&lsn) || skip(lsn) {
+            if skip(lsn) {
                 continue;
             }
             self.bytes += message.position.cost();
