@@ -113,3 +113,29 @@ pub enum SendError {
         max_message_bytes: u64,
     },
 }
+
+/// A fault of the peer (or of ours) and what it ends.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Fault {
+    /// Ends the connection.
+    Connection(ErrorCondition),
+    /// Ends the session whose frame it was.
+    Session(ErrorCondition),
+    /// Detaches the link with this local handle of the session whose frame it was.
+    Link(u32, ErrorCondition),
+}
+
+impl From<super::wire::DecodeError> for Fault {
+    fn from(error: super::wire::DecodeError) -> Self {
+        Self::Connection(ErrorCondition::new(condition::DECODE_ERROR, error.0))
+    }
+}
+
+impl From<super::performative::EncodeError> for Fault {
+    fn from(_: super::performative::EncodeError) -> Self {
+        Self::Connection(ErrorCondition::new(
+            condition::INTERNAL_ERROR,
+            "a control frame could not be written",
+        ))
+    }
+}

@@ -56,7 +56,7 @@ pub enum Event {
         /// The encoded message.
         payload: Payload,
         /// Transactional state, if the sender named one.
-        state: Option<Outcome>,
+        state: Option<Box<Outcome>>,
     },
     /// The receiver said what became of one delivery that we sent. When `settled`, the engine has forgotten
     /// the delivery; otherwise answer with `settle_sent`.
@@ -138,7 +138,7 @@ pub struct RemoteOpen {
 }
 
 /// What the other end of a link does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerRole {
     /// The peer sends, we receive.
     Sender,
