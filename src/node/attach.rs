@@ -24,7 +24,11 @@ impl Node {
         }
     }
 
-    fn attach_publisher(&mut self, id: ConnectionId, attach: &Attach) -> Result<(), ErrorCondition> {
+    fn attach_publisher(
+        &mut self,
+        id: ConnectionId,
+        attach: &Attach,
+    ) -> Result<(), ErrorCondition> {
         self.check_link_limit(id)?;
         let mut target = match &attach.target {
             Some(AttachTarget::Node(target)) => target.clone(),
@@ -130,7 +134,13 @@ impl Node {
         Ok(())
     }
 
-    fn accept_consumer(&mut self, id: ConnectionId, attach: &Attach, link: Consumer, source: Source) {
+    fn accept_consumer(
+        &mut self,
+        id: ConnectionId,
+        attach: &Attach,
+        link: Consumer,
+        source: Source,
+    ) {
         self.outlets.insert(link.id.number, (id, attach.link));
         if let Some(peer) = self.peer_mut(id) {
             let reply = AttachReply {
@@ -170,7 +180,11 @@ impl Node {
     }
 
     /// The same for a consumer: only its owner reads a temporary queue.
-    fn resolve_source(&mut self, id: ConnectionId, source: &Source) -> Result<QueueId, ErrorCondition> {
+    fn resolve_source(
+        &mut self,
+        id: ConnectionId,
+        source: &Source,
+    ) -> Result<QueueId, ErrorCondition> {
         let queue = self.resolve(source.address.as_deref().unwrap_or(""))?;
         let kind = self.broker.queue(queue).map(|it| it.kind);
         match kind {

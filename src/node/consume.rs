@@ -17,7 +17,13 @@ impl Node {
             return;
         };
         let is_presettled = peer.consumer_mut(link).is_some_and(|it| it.is_presettled);
-        let sent = send(&mut peer.connection, link, &delivery, is_presettled, now.wall_ms);
+        let sent = send(
+            &mut peer.connection,
+            link,
+            &delivery,
+            is_presettled,
+            now.wall_ms,
+        );
         let credit = peer.connection.credit(link);
         self.mark_dirty(id);
         let back = match sent {

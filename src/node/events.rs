@@ -1,8 +1,8 @@
 //! What a client's connection reports.
 
 use crate::broker::{Event, Gone};
-use crate::proto::{self, ErrorCondition, LinkId, RemoteOpen, SaslCode, SessionId, Symbol, Value};
 use crate::proto::condition;
+use crate::proto::{self, ErrorCondition, LinkId, RemoteOpen, SaslCode, SessionId, Symbol, Value};
 
 use super::peer::Link;
 use super::sasl::{self, Answer};
@@ -94,17 +94,17 @@ impl Node {
                 condition::INVALID_FIELD,
                 format!("container id {:?} is in use", remote.container_id),
             )
-            .with_info(
-                "invalid-field",
-                Value::Symbol(Symbol::from("container-id")),
-            );
+            .with_info("invalid-field", Value::Symbol(Symbol::from("container-id")));
             if let Some(peer) = self.peer_mut(id) {
                 peer.connection.open_refused(error);
             }
             return;
         }
         let container = remote.container_id.clone();
-        self.containers.entry(container.clone()).or_default().push(id);
+        self.containers
+            .entry(container.clone())
+            .or_default()
+            .push(id);
         if let Some(peer) = self.peer_mut(id) {
             peer.container = Some(container);
             peer.is_sole = is_sole;

@@ -200,7 +200,8 @@ impl Node {
 
     /// Whether the socket is to be closed once the output is written.
     pub fn is_finished(&self, id: ConnectionId) -> bool {
-        self.peer(id).is_none_or(|peer| peer.connection.is_finished())
+        self.peer(id)
+            .is_none_or(|peer| peer.connection.is_finished())
     }
 
     /// Whether input of a connection may be read now. No: its client does not read what we write, or the
@@ -468,7 +469,10 @@ impl Node {
             Effect::Settle { queue, position } => {
                 let place = translate::place(position);
                 // A store that takes no more records is lost: nothing leaves, a successor has the message.
-                if let Ok(ticket) = self.store.append_settled(translate::store_queue(queue), place) {
+                if let Ok(ticket) = self
+                    .store
+                    .append_settled(translate::store_queue(queue), place)
+                {
                     self.settled_ticket = Some(ticket);
                 }
             }

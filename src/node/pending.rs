@@ -66,8 +66,15 @@ impl Pending {
 
     /// Takes the items of the oldest batch up to a durable ticket.
     pub(crate) fn pop_durable(&mut self, durable: Ticket) -> Option<(Ticket, Vec<Item>)> {
-        let is_durable = self.batches.front().is_some_and(|(ticket, _)| *ticket <= durable);
-        if is_durable { self.batches.pop_front() } else { None }
+        let is_durable = self
+            .batches
+            .front()
+            .is_some_and(|(ticket, _)| *ticket <= durable);
+        if is_durable {
+            self.batches.pop_front()
+        } else {
+            None
+        }
     }
 
     /// Gives an emptied list back.

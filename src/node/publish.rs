@@ -20,7 +20,7 @@ pub(super) struct Incoming {
     pub(super) is_settled: bool,
     pub(super) message_format: u32,
     pub(super) payload: Payload,
-    pub(super) state: Option<Outcome>,
+    pub(super) state: Option<Box<Outcome>>,
 }
 
 impl Node {
@@ -38,7 +38,12 @@ impl Node {
                 tracing::debug!(connection = incoming.connection.number(), %error, "message refused");
                 if !incoming.is_settled {
                     let rejected = Outcome::Rejected(Some(error));
-                    let Incoming { connection, link, delivery_id, .. } = *incoming;
+                    let Incoming {
+                        connection,
+                        link,
+                        delivery_id,
+                        ..
+                    } = *incoming;
                     self.settle(connection, link, delivery_id, rejected);
                 }
             }
@@ -46,7 +51,10 @@ impl Node {
     }
 
     fn try_publish(&mut self, now: Now, incoming: &Incoming) -> Result<(), ErrorCondition> {
-        if matches!(incoming.state, Some(Outcome::Transactional { .. })) {
+        if matches!(
+            incoming.state.as_deref(),
+            Some(Outcome::Transactional { .. })
+        ) {
             return Err(translate::not_implemented("transactions"));
         }
         let index = self.index_of(incoming)?;
@@ -61,8 +69,17 @@ impl Node {
         if incoming.is_settled {
             return Ok(());
         }
-        let Incoming { connection, link, delivery_id, .. } = *incoming;
-        let confirm = Item::Confirm { connection, link, delivery_id };
+        let Incoming {
+            connection,
+            link,
+            delivery_id,
+            ..
+        } = *incoming;
+        let confirm = Item::Confirm {
+            connection,
+            link,
+            delivery_id,
+        };
         if meta.durable {
             self.pending.push(appended.ticket, confirm);
         } else if self.holds_store() {
@@ -80,7 +97,10 @@ impl Node {
         }
         match MessageIndex::scan_payload(&incoming.payload) {
             Ok(index) => Ok(Some(index)),
-            Err(error) => Err(ErrorCondition::new(condition::DECODE_ERROR, error.to_string())),
+            Err(error) => Err(ErrorCondition::new(
+                condition::DECODE_ERROR,
+                error.to_string(),
+            )),
         }
     }
 
@@ -91,13 +111,19 @@ impl Node {
     ) -> Result<QueueId, ErrorCondition> {
         let peer = self.peer_mut(incoming.connection);
         let Some(publisher) = peer.and_then(|peer| peer.publisher_mut(incoming.link)) else {
-            return Err(ErrorCondition::new(condition::NOT_ALLOWED, "the link is gone"));
+            return Err(ErrorCondition::new(
+                condition::NOT_ALLOWED,
+                "the link is gone",
+            ));
         };
         let Some(queue) = publisher.queue else {
             return self.relay(incoming, index);
         };
         if self.broker.queue(queue).is_none() {
-            return Err(ErrorCondition::new(condition::NOT_FOUND, "the queue was deleted"));
+            return Err(ErrorCondition::new(
+                condition::NOT_FOUND,
+                "the queue was deleted",
+            ));
         }
         Ok(queue)
     }
@@ -110,7 +136,9 @@ impl Node {
     ) -> Result<QueueId, ErrorCondition> {
         let nowhere = |why: &str| ErrorCondition::new(condition::NOT_FOUND, why.to_owned());
         let Some((index, to)) = index.and_then(|index| Some((index, index.to.clone()?))) else {
-            return Err(nowhere("a message through the anonymous relay needs an address in properties.to"));
+            return Err(nowhere(
+                "a message through the anonymous relay needs an address in properties.to",
+            ));
         };
         // The sections before the body are nearly always in the first frame.
         let bytes = if index.body_offset <= incoming.payload.first().len() {
@@ -118,7 +146,10 @@ impl Node {
         } else {
             incoming.payload.to_bytes()
         };
-        let annotations = index.message_annotations.clone().and_then(|it| bytes.get(it));
+        let annotations = index
+            .message_annotations
+            .clone()
+            .and_then(|it| bytes.get(it));
         if annotations.is_some_and(translate::is_for_topic) {
             return Err(translate::not_implemented("topics"));
         }
@@ -189,7 +220,10 @@ impl Node {
     pub(super) fn reserve(&mut self, queue: QueueId, up_to: u64) {
         let key = queue_key(queue.0);
         // An error means that the log is lost or sealed: nothing is delivered any more.
-        if let Ok(ticket) = self.store.put_row(KIND_RESERVATION, &key, &up_to.to_le_bytes()) {
+        if let Ok(ticket) = self
+            .store
+            .put_row(KIND_RESERVATION, &key, &up_to.to_le_bytes())
+        {
             self.pending.push(ticket, Item::Reserved { queue, up_to });
         }
     }

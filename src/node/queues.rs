@@ -38,7 +38,10 @@ impl Node {
         let next = u64::from(self.next_queue) + 1;
         self.store
             .put_row(KIND_COUNTER, COUNTER_NEXT_QUEUE, &next.to_le_bytes())
-            .and_then(|_| self.store.put_row(KIND_QUEUE, &queue_key(queue.0), &row.encode()))
+            .and_then(|_| {
+                self.store
+                    .put_row(KIND_QUEUE, &queue_key(queue.0), &row.encode())
+            })
             .map_err(|error| ErrorCondition::new(condition::INTERNAL_ERROR, error.to_string()))?;
         self.next_queue += 1;
         self.broker.handle(Event::QueueAdded {
@@ -99,10 +102,13 @@ impl Node {
             return true;
         };
         let container = self.peer(id).and_then(|it| it.container.as_ref());
-        let owner = self.peers.iter().find(|(index, peer)| {
-            super::connection_id(*index, peer).number() == owner
-        });
-        owner.is_none_or(|(_, peer)| peer.container.is_some() && peer.container.as_ref() == container)
+        let owner = self
+            .peers
+            .iter()
+            .find(|(index, peer)| super::connection_id(*index, peer).number() == owner);
+        owner.is_none_or(|(_, peer)| {
+            peer.container.is_some() && peer.container.as_ref() == container
+        })
     }
 
     /// The former owner's links do not delete the queue any more.
@@ -135,7 +141,8 @@ impl Node {
         }
         for (id, link) in links {
             if let Some(peer) = self.peer_mut(id) {
-                let error = ErrorCondition::new(condition::RESOURCE_DELETED, "the queue was deleted");
+                let error =
+                    ErrorCondition::new(condition::RESOURCE_DELETED, "the queue was deleted");
                 peer.connection.detach(link, Some(error));
                 self.mark_dirty(id);
             }
@@ -156,7 +163,10 @@ impl Node {
 
     /// Deletes the temporary queues whose owners did not come back after a takeover.
     pub(super) fn give_up_orphans(&mut self, now: Now) {
-        if self.orphans_until_ms.is_none_or(|until| now.monotonic_ms < until) {
+        if self
+            .orphans_until_ms
+            .is_none_or(|until| now.monotonic_ms < until)
+        {
             return;
         }
         self.orphans_until_ms = None;

@@ -84,7 +84,11 @@ impl Node {
         };
         let from = match &request.from {
             ReadFrom::Start => Cursor::START,
-            ReadFrom::Next => self.cursors.get(&request.reader).copied().unwrap_or(Cursor::START),
+            ReadFrom::Next => self
+                .cursors
+                .get(&request.reader)
+                .copied()
+                .unwrap_or(Cursor::START),
             ReadFrom::After(position) => Cursor::after(translate::place(*position)),
             ReadFrom::At(position) => Cursor::at(translate::place(*position)),
             ReadFrom::Places(positions) => {

@@ -105,7 +105,11 @@ impl MessageMeta {
             (self.first_acquirer, FLAG_FIRST_ACQUIRER),
         ];
         out[0] = META_VERSION;
-        out[1] = flags.iter().filter(|(set, _)| *set).map(|(_, bit)| bit).sum();
+        out[1] = flags
+            .iter()
+            .filter(|(set, _)| *set)
+            .map(|(_, bit)| bit)
+            .sum();
         out[2] = self.priority;
         out[4..8].copy_from_slice(&self.message_format.to_le_bytes());
         out[8..12].copy_from_slice(&self.bare_offset.to_le_bytes());
@@ -121,7 +125,9 @@ impl MessageMeta {
         if bytes[0] != META_VERSION {
             return None;
         }
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
         let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
         let flag = |bit: u8| bytes[1] & bit != 0;
         Some(Self {

@@ -81,14 +81,24 @@ mod tests {
         let refused = Answer::Refused(SaslCode::Auth);
         let ann = Answer::Welcome(Some(String::from("ann")));
         assert_eq!(answer("PLAIN", Some(b"\0ann\0secret"), Some(&check)), ann);
-        assert_eq!(answer("PLAIN", Some(b"\0ann\0wrong"), Some(&check)), refused);
+        assert_eq!(
+            answer("PLAIN", Some(b"\0ann\0wrong"), Some(&check)),
+            refused
+        );
         assert_eq!(answer("ANONYMOUS", None, Some(&check)), refused);
     }
 
     #[test]
     fn malformed_responses_are_refused() {
         let refused = Answer::Refused(SaslCode::Auth);
-        for response in [&b""[..], b"x", b"\0\0", b"\0a\0b\0c", b"x\0a\0b", b"\0\xff\0b"] {
+        for response in [
+            &b""[..],
+            b"x",
+            b"\0\0",
+            b"\0a\0b\0c",
+            b"x\0a\0b",
+            b"\0\xff\0b",
+        ] {
             assert_eq!(answer("PLAIN", Some(response), None), refused);
         }
         assert_eq!(answer("PLAIN", Some(&[b'x'; 4096]), None), refused);

@@ -4,9 +4,9 @@ use steadfast_storage::StoreStatus;
 
 use crate::broker::{self, QueueKind};
 
+use super::Node;
 use super::peer::Link;
 use super::translate::store_queue;
-use super::Node;
 
 /// Totals of the node since it became active.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,7 +65,9 @@ impl Node {
     /// Figures of the server.
     pub fn status(&self) -> NodeStatus {
         let links = || self.peers.iter().flat_map(|(_, peer)| peer.links.values());
-        let publishers = links().filter(|it| matches!(it, Link::Publisher(_))).count();
+        let publishers = links()
+            .filter(|it| matches!(it, Link::Publisher(_)))
+            .count();
         NodeStatus {
             connections: self.peers.len(),
             publishers,
