@@ -8,6 +8,9 @@ use super::peer::Link;
 use super::sasl::{self, Answer};
 use super::{ConnectionId, Node, Now};
 
+/// A client that has been silent for so long may be gone, where no time-out is set.
+const SILENCE_MS: u64 = 20_000;
+
 impl Node {
     pub(super) fn on_event(&mut self, now: Now, id: ConnectionId, event: proto::Event) {
         match event {
@@ -116,7 +119,10 @@ impl Node {
     /// Whether a connection of this container may open. Where one has to be the only one, an older one that
     /// has been silent for longer than a living client is goes away: its client is the one that comes now.
     fn make_way(&mut self, now: Now, container: &str, is_sole: bool) -> bool {
-        let silence_ms = u64::from(self.settings.idle_timeout_ms / 3);
+        let silence_ms = match self.settings.idle_timeout_ms {
+            0 => SILENCE_MS,
+            timeout_ms => u64::from(timeout_ms / 3),
+        };
         let others = self.containers.get(container).cloned().unwrap_or_default();
         let mut silent = Vec::new();
         for other in others {

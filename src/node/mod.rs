@@ -301,6 +301,21 @@ impl Node {
         self.ownership == Ownership::Lapsed
     }
 
+    /// Forces a durable write through the lock, for when somebody claims that the store is not ours any
+    /// more: it fails if that is so, which ends this process.
+    pub fn prove_ownership(&mut self, now: Now) {
+        let proof = now.boot_ms.to_le_bytes();
+        // An error means that the log is lost or sealed already.
+        let _lost_or_sealed =
+            self.store
+                .put_row(records::KIND_COUNTER, records::COUNTER_PROOF, &proof);
+    }
+
+    /// Whether appends wait to be handed to the log lane.
+    pub fn has_open_batch(&self) -> bool {
+        self.store.open_batch_bytes() > 0
+    }
+
     // ---- the end ----
 
     /// Begins an orderly end: no message is delivered or taken any more. What is under way to the disk is

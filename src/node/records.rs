@@ -30,6 +30,9 @@ pub(crate) const KIND_COUNTER: u16 = 4;
 /// Key of the counter of queue numbers: the next one.
 pub(crate) const COUNTER_NEXT_QUEUE: &[u8] = b"next-queue";
 
+/// Key of a counter that is written to prove that the log can be written.
+pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
+
 const META_VERSION: u8 = 1;
 const META_BYTES: usize = 32;
 const QUEUE_VERSION: u8 = 1;

@@ -40,7 +40,7 @@ pub struct NodeSettings {
     pub max_message_bytes: u64,
     /// Whether a queue comes into being when a client names it.
     pub auto_create_queues: bool,
-    /// A client that is silent for so long is given up, milliseconds; half of it is advertised.
+    /// A client that is silent for so long is given up, milliseconds; half of it is advertised. 0: never.
     pub idle_timeout_ms: u32,
     /// All servers of the pair, this one included: clients go on with them after a failure.
     pub failover: Vec<ServerAddress>,
@@ -112,7 +112,7 @@ impl NodeSettings {
         proto::Settings {
             container_id: self.server.clone(),
             max_frame_size: 128 << 10,
-            idle_timeout_ms: Some(self.idle_timeout_ms),
+            idle_timeout_ms: (self.idle_timeout_ms > 0).then_some(self.idle_timeout_ms),
             max_message_bytes: self.max_message_bytes,
             offered_capabilities: vec![
                 Symbol::from("ANONYMOUS-RELAY"),
