@@ -252,10 +252,6 @@ impl Settlements {
         });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.runs.is_empty()
-    }
-
     /// Hands out the fewest runs, in the order of ids, and forgets them.
     pub(crate) fn drain(&mut self, mut write: impl FnMut(&Run)) {
         if let Some(base) = self.runs.first().map(|run| run.first.wrapping_sub(1 << 31)) {

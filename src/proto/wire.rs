@@ -128,6 +128,16 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// A binary.
+    pub(crate) fn binary(&mut self) -> Result<&'a [u8], DecodeError> {
+        let len = match self.byte()? {
+            0xa0 => usize::from(self.byte()?),
+            0xb0 => self.size()?,
+            _ => return Err(DecodeError("a binary was expected")),
+        };
+        self.take(len)
+    }
+
     /// Skips one value whatever it is and returns its bytes. Does not look inside compound values.
     pub(crate) fn value(&mut self) -> Result<&'a [u8], DecodeError> {
         let start = self.bytes;
@@ -181,7 +191,7 @@ fn width(constructor: u8) -> Result<Width, DecodeError> {
     })
 }
 
-const TRUNCATED: DecodeError = DecodeError("a value is longer than what surrounds it");
+pub(crate) const TRUNCATED: DecodeError = DecodeError("a value is longer than what surrounds it");
 const TOO_DEEP: DecodeError = DecodeError("values are nested too deeply");
 const TOO_MANY: DecodeError = DecodeError("too many values");
 
@@ -247,6 +257,15 @@ impl<'a> Fields<'a> {
             None => Ok(None),
             Some(0x83) => Ok(Some(i64::from_be_bytes(self.reader.array()?))),
             Some(_) => Err(DecodeError("a timestamp was expected")),
+        }
+    }
+
+    pub(crate) fn long(&mut self) -> Result<Option<i64>, DecodeError> {
+        match self.constructor()? {
+            None => Ok(None),
+            Some(0x55) => Ok(Some(i64::from(i8::from_be_bytes(self.reader.array()?)))),
+            Some(0x81) => Ok(Some(i64::from_be_bytes(self.reader.array()?))),
+            Some(_) => Err(DecodeError("a long was expected")),
         }
     }
 
