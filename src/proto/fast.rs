@@ -144,7 +144,7 @@ pub(crate) struct TransferStart {
     pub(crate) settled: bool,
 }
 
-/// Bytes of a transfer frame besides its payload, at most.
+/// Bytes of a transfer frame of ours besides its payload, at most.
 pub(crate) const TRANSFER_OVERHEAD_MAX: usize = 48;
 
 /// Begins a transfer frame; the payload and [`frame::finish`] follow. `start` is given for the first
