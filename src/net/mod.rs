@@ -2,6 +2,8 @@
 
 mod clock;
 pub mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod lanes;
 mod pump;
 mod watchdog;

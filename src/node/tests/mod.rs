@@ -57,6 +57,7 @@ fn node_settings() -> NodeSettings {
     NodeSettings {
         server: String::from("east"),
         publisher_credit: 10,
+        reconnect_timeout_ms: 20_000,
         ..NodeSettings::default()
     }
 }
@@ -328,6 +329,14 @@ impl Scene {
         let now = self.now();
         self.node.tick(now);
         self.exchange();
+    }
+
+    /// Lets time pass until the store has nothing to do.
+    fn rest(&mut self) {
+        for _ in 0..60 {
+            self.pass(100);
+            self.commit();
+        }
     }
 
     #[track_caller]

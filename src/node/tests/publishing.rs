@@ -1,7 +1,5 @@
 //! Messages from clients: confirmed when durable, refused with a reason.
 
-use steadfast_storage::disk::{Fault, Operation};
-
 use super::*;
 
 #[test]
@@ -143,39 +141,16 @@ fn a_full_disk_refuses_messages_and_withholds_credit_until_there_is_space() {
     scene.publish(to, "a");
     scene.commit();
     scene.check(to.0, "accepted");
-    scene.world.inject(Fault {
-        operation: Operation::Write,
-        name_part: String::from(".tmp"),
-        skip: 0,
-        count: u64::MAX,
-        errno: 28,
-    });
     scene.world.set_free_bytes(0);
-    let mut published = 0;
-    while scene.node.store.accepts_messages() && published < 10_000 {
-        if scene.clients[to.0].connection.can_send(to.1) {
-            let big = SimpleMessage {
-                body: vec![b'x'; 32 << 10],
-                ..text_message("big", true)
-            };
-            scene.publish_message(to, &big);
-        }
-        published += 1;
-        scene.pass(100);
-        scene.commit();
-    }
+    scene.rest();
     assert!(!scene.node.store.accepts_messages(), "the disk is full");
     scene.take_log(to.0);
     while scene.clients[to.0].connection.can_send(to.1) {
         scene.publish(to, "b");
         scene.check(to.0, "rejected amqp:resource-limit-exceeded");
     }
-    scene.world.heal();
     scene.world.set_free_bytes(1 << 40);
-    for _ in 0..100 {
-        scene.pass(100);
-        scene.commit();
-    }
+    scene.rest();
     assert!(
         scene.clients[to.0].connection.can_send(to.1),
         "credit came back"

@@ -35,6 +35,7 @@ fn messages_of_a_queue_that_nobody_read_are_not_marked() {
     let to = scene.publisher("orders");
     scene.publish(to, "1");
     scene.commit();
+    scene.rest();
     let mut scene = scene.take_over();
     let from = scene.consumer("orders", 10);
     scene.commit();
@@ -88,6 +89,7 @@ fn a_temporary_queue_waits_for_its_owner() {
     let to = scene.publisher(&address);
     scene.publish(to, "reply");
     scene.commit();
+    scene.rest();
 
     let mut scene = scene.take_over();
     let client = scene.connect();
@@ -105,7 +107,7 @@ fn a_temporary_queue_waits_for_its_owner() {
     scene.receiver(client, Source::at(&*address), 10);
     scene.commit();
     scene.check(client, "got reply");
-    scene.pass(100_000);
+    scene.pass(21_000);
     assert_eq!(scene.node.status().queues, 1);
 }
 
@@ -124,7 +126,7 @@ fn a_temporary_queue_without_owner_is_given_up_after_a_while() {
     scene.commit();
     let mut scene = scene.take_over();
     assert_eq!(scene.node.status().queues, 1);
-    scene.pass(61_000);
+    scene.pass(21_000);
     scene.commit();
     assert_eq!(scene.node.status().queues, 0);
     assert_eq!(scene.node.store.status().messages, 0);
