@@ -1,1 +1,9 @@
-//! (under construction)
+//! Sockets, clock, threads and signals: the only place that talks to the operating system, beside
+//! the store's real disk.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the layer that has the clock, the threads and the random numbers"
+)]
+
+pub mod log;
+mod peer;
