@@ -5,5 +5,10 @@
     reason = "this is the layer that has the clock, the threads and the random numbers"
 )]
 
+mod clock;
+pub mod engine;
+mod lanes;
 pub mod log;
 mod peer;
+mod pump;
+mod watchdog;

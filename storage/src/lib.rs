@@ -5,12 +5,35 @@
 //! file makes recovery independent of the backlog. The store knows records, references and rows,
 //! nothing of AMQP and nothing of a queue's policy. It has no threads: it hands out [`Job`]s.
 
+mod bits;
+mod checkpoint;
 pub mod disk;
 mod error;
 mod format;
+mod index;
+mod job;
+mod maintain;
+mod open;
+mod options;
+mod read;
+mod replay;
+mod rows;
+mod scan;
+mod state;
+mod store;
 mod types;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 pub use error::{AppendError, FatalError, OpenError};
+pub use job::{Job, JobDone, Lane};
+pub use open::{Acquire, Ownership, try_acquire};
+pub use options::{
+    DamagedRange, Fence, Phases, Progress, RecoveryReport, StoreOptions, StoreStatus, TornTail,
+};
+pub use read::{ReadDone, ReadJob};
+pub use store::Store;
 pub use types::{
     Appended, Cursor, DurableBatch, Lsn, MessageFlags, NewMessage, Place, QueueId, QueueStats,
     ReadLimit, StoredMessage, Ticket,

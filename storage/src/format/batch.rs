@@ -112,6 +112,11 @@ impl BatchBuilder {
         self.count == 0
     }
 
+    /// Records so far.
+    pub(crate) fn count(&self) -> u32 {
+        self.count
+    }
+
     /// Bytes so far, header included, padding not.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
@@ -283,6 +288,11 @@ impl<'a> Batch<'a> {
     /// Length in the segment, padding included.
     pub(crate) fn len(&self) -> usize {
         self.bytes.len()
+    }
+
+    /// All its bytes.
+    pub(crate) fn bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     /// Number that the record after this batch gets.

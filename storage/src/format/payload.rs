@@ -157,6 +157,8 @@ pub(crate) struct IndexRecord {
     pub(crate) from_ordinal: u32,
     /// First ordinal that it does not cover any more.
     pub(crate) to_ordinal: u32,
+    /// Offset of the first batch that it does not cover any more.
+    pub(crate) scan_from: u64,
     pub(crate) entries: IndexMap,
 }
 
@@ -166,6 +168,7 @@ impl IndexRecord {
         out.extend_from_slice(&self.previous_batch.to_le_bytes());
         out.extend_from_slice(&self.from_ordinal.to_le_bytes());
         out.extend_from_slice(&self.to_ordinal.to_le_bytes());
+        out.extend_from_slice(&self.scan_from.to_le_bytes());
         for (queue, entries) in &self.entries {
             out.extend_from_slice(&queue.to_le_bytes());
             out.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
@@ -178,13 +181,14 @@ impl IndexRecord {
         let mut reader = Reader::new(bytes);
         let previous_batch = reader.u64()?;
         let (from_ordinal, to_ordinal) = (reader.u32()?, reader.u32()?);
+        let scan_from = reader.u64()?;
         let mut entries = IndexMap::new();
         while !reader.is_empty() {
             let queue = reader.u32()?;
             let count = reader.u32()? as usize;
             entries.insert(queue, decode_entries(reader.take(count.checked_mul(8)?)?));
         }
-        Some(Self { previous_batch, from_ordinal, to_ordinal, entries })
+        Some(Self { previous_batch, from_ordinal, to_ordinal, scan_from, entries })
     }
 }
 
@@ -326,7 +330,9 @@ mod tests {
         assert_eq!(decode_seals(&encode_seals(&[seal, seal])), Some(vec![seal, seal]));
         let entry = IndexEntry { ordinal: 1, offset: 2 };
         let entries = IndexMap::from([(1, vec![entry]), (2, vec![entry, entry])]);
-        let index = IndexRecord { previous_batch: 4096, from_ordinal: 0, to_ordinal: 3, entries };
+        let (previous_batch, scan_from) = (4096, 8192);
+        let index =
+            IndexRecord { previous_batch, from_ordinal: 0, to_ordinal: 3, scan_from, entries };
         assert_eq!(IndexRecord::decode(&index.encode()), Some(index));
         let adopted = Adopted { segment: 1, offset: 2, first_lsn: 3, count: 4 };
         assert_eq!(Adopted::decode(&adopted.encode()), Some(adopted));
@@ -344,6 +350,6 @@ mod tests {
         assert_eq!(decode_settled(&huge), None);
         assert_eq!(decode_seals(&[1; 33]), None);
         assert_eq!(RowChange::decode(&[1, 0, 1]), None);
-        assert_eq!(IndexRecord::decode(&[0xff; 24]), None);
+        assert_eq!(IndexRecord::decode(&[0xff; 32]), None);
     }
 }
