@@ -8,7 +8,12 @@
 mod clock;
 pub mod engine;
 mod lanes;
+mod listen;
 pub mod log;
+mod opener;
 mod peer;
 mod pump;
+pub mod server;
+mod signals;
+mod snapshot;
 mod watchdog;
