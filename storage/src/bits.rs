@@ -24,7 +24,9 @@ pub(crate) struct SettledBits {
 impl SettledBits {
     pub(crate) fn is_set(&self, ordinal: u32) -> bool {
         let (chunk, bit) = (ordinal / CHUNK_REFERENCES, ordinal % CHUNK_REFERENCES);
-        let Some(chunk) = self.chunks.get(chunk as usize) else { return false };
+        let Some(chunk) = self.chunks.get(chunk as usize) else {
+            return false;
+        };
         match &chunk.words {
             Some(words) => words
                 .get(bit as usize / 64)
@@ -35,16 +37,23 @@ impl SettledBits {
 
     /// Sets one bit; `false` when it was set already.
     pub(crate) fn set(&mut self, ordinal: u32) -> bool {
-        let (at, bit) = ((ordinal / CHUNK_REFERENCES) as usize, ordinal % CHUNK_REFERENCES);
+        let (at, bit) = (
+            (ordinal / CHUNK_REFERENCES) as usize,
+            ordinal % CHUNK_REFERENCES,
+        );
         if self.chunks.len() <= at {
             self.chunks.resize_with(at + 1, Chunk::default);
         }
-        let Some(chunk) = self.chunks.get_mut(at) else { return false };
+        let Some(chunk) = self.chunks.get_mut(at) else {
+            return false;
+        };
         if chunk.set == CHUNK_REFERENCES {
             return false;
         }
         let words = chunk.words.get_or_insert_with(|| Arc::new([0; WORDS]));
-        let Some(word) = Arc::make_mut(words).get_mut(bit as usize / 64) else { return false };
+        let Some(word) = Arc::make_mut(words).get_mut(bit as usize / 64) else {
+            return false;
+        };
         let mask = 1 << (bit % 64);
         if *word & mask != 0 {
             return false;
@@ -112,7 +121,14 @@ mod tests {
         let counts = bits.counts();
         assert_eq!(counts, [CHUNK_REFERENCES, 1, 0, 1]);
         let copy = SettledBits::decode(&counts, |at| bits.encode_chunk(at)).unwrap();
-        for ordinal in [0, 5, CHUNK_REFERENCES, CHUNK_REFERENCES + 5, 3 * CHUNK_REFERENCES, 1 << 20] {
+        for ordinal in [
+            0,
+            5,
+            CHUNK_REFERENCES,
+            CHUNK_REFERENCES + 5,
+            3 * CHUNK_REFERENCES,
+            1 << 20,
+        ] {
             assert_eq!(copy.is_set(ordinal), bits.is_set(ordinal), "{ordinal}");
         }
         let flipped = SettledBits::decode(&counts, |at| {

@@ -85,13 +85,15 @@ impl StorageBackend for Copy {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        self.with(|bytes| match bytes.get(from..from.saturating_add(out.len())) {
-            Some(found) => {
-                out.copy_from_slice(found);
-                Ok(())
-            }
-            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        })
+        self.with(
+            |bytes| match bytes.get(from..from.saturating_add(out.len())) {
+                Some(found) => {
+                    out.copy_from_slice(found);
+                    Ok(())
+                }
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            },
+        )
     }
 
     fn set_len(&self, len: u64) -> Result<(), io::Error> {
@@ -106,13 +108,15 @@ impl StorageBackend for Copy {
 
     fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        self.with(|bytes| match bytes.get_mut(from..from.saturating_add(data.len())) {
-            Some(place) => {
-                place.copy_from_slice(data);
-                Ok(())
-            }
-            None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
-        })
+        self.with(
+            |bytes| match bytes.get_mut(from..from.saturating_add(data.len())) {
+                Some(place) => {
+                    place.copy_from_slice(data);
+                    Ok(())
+                }
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            },
+        )
     }
 }
 
@@ -126,7 +130,10 @@ pub(crate) struct CheckpointFile {
 impl CheckpointFile {
     /// Names the file; it is created by the first write.
     pub(crate) fn new(name: String) -> Self {
-        Self { name, database: Mutex::new(None) }
+        Self {
+            name,
+            database: Mutex::new(None),
+        }
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -139,20 +146,28 @@ impl CheckpointFile {
         if database.is_none() {
             let file = disk.open(&self.name, OpenMode::CreateEmpty)?;
             if !file.try_lock()? {
-                return Err(io::Error::other("the checkpoint file is locked by another server"));
+                return Err(io::Error::other(
+                    "the checkpoint file is locked by another server",
+                ));
             }
             let mut builder = Builder::new();
             builder.set_cache_size(CACHE_BYTES);
-            let created = builder.create_with_backend(Backend { file }).map_err(io::Error::other)?;
+            let created = builder
+                .create_with_backend(Backend { file })
+                .map_err(io::Error::other)?;
             disk.sync_dir()?;
             *database = Some(created);
         }
-        let Some(database) = database.as_ref() else { return Ok(()) };
+        let Some(database) = database.as_ref() else {
+            return Ok(());
+        };
         let mut write = database.begin_write().map_err(io::Error::other)?;
         // Without this a kill leads to a repair that reads the whole file.
         write.set_quick_repair(true);
         for table in TABLES {
-            let mut open = write.open_table(definition(table)).map_err(io::Error::other)?;
+            let mut open = write
+                .open_table(definition(table))
+                .map_err(io::Error::other)?;
             for row in rows.iter().filter(|row| row.table == table) {
                 match &row.value {
                     Some(value) => {
@@ -200,14 +215,17 @@ fn rows_of(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
     }
     let mut builder = Builder::new();
     builder.set_cache_size(CACHE_BYTES);
-    let database =
-        builder.create_with_backend(Copy(Mutex::new(bytes))).map_err(|error| text(&error))?;
+    let database = builder
+        .create_with_backend(Copy(Mutex::new(bytes)))
+        .map_err(|error| text(&error))?;
     let read = database.begin_read().map_err(|error| text(&error))?;
     let mut rows = Vec::new();
     for table in TABLES {
         let open = match read.open_table(definition(table)) {
             Ok(open) => open,
-            Err(TableError::TableDoesNotExist(_)) => return Err("no checkpoint was taken".to_owned()),
+            Err(TableError::TableDoesNotExist(_)) => {
+                return Err("no checkpoint was taken".to_owned());
+            }
             Err(error) => return Err(text(&error)),
         };
         for row in open.iter().map_err(|error| text(&error))? {
@@ -232,7 +250,11 @@ mod tests {
     use crate::disk::SimWorld;
 
     fn row(key: &[u8], value: Option<&[u8]>) -> TableRow {
-        TableRow { table: Table::User, key: key.to_vec(), value: value.map(<[u8]>::to_vec) }
+        TableRow {
+            table: Table::User,
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        }
     }
 
     #[test]
@@ -240,13 +262,22 @@ mod tests {
         let world = SimWorld::new();
         let disk = world.process();
         let file = CheckpointFile::new("index.redb".to_owned());
-        file.write(&disk, &[row(b"a", Some(b"1")), row(b"b", Some(b"2"))]).unwrap();
-        file.write(&disk, &[row(b"b", None), row(b"c", Some(b"3"))]).unwrap();
+        file.write(&disk, &[row(b"a", Some(b"1")), row(b"b", Some(b"2"))])
+            .unwrap();
+        file.write(&disk, &[row(b"b", None), row(b"c", Some(b"3"))])
+            .unwrap();
         let before = world.bytes_of("index.redb").unwrap();
         let rows = load(&world.process(), "index.redb").unwrap();
-        let keys: Vec<_> = rows.iter().map(|(_, key, value)| (key.as_slice(), value.as_slice())).collect();
+        let keys: Vec<_> = rows
+            .iter()
+            .map(|(_, key, value)| (key.as_slice(), value.as_slice()))
+            .collect();
         assert_eq!(keys, [(&b"a"[..], &b"1"[..]), (b"c", b"3")]);
-        assert_eq!(world.bytes_of("index.redb").unwrap(), before, "reading changed the file");
+        assert_eq!(
+            world.bytes_of("index.redb").unwrap(),
+            before,
+            "reading changed the file"
+        );
     }
 
     #[test]
@@ -263,7 +294,10 @@ mod tests {
             match load_bytes(bad) {
                 Ok(rows) => {
                     for (_, key, value) in rows {
-                        assert_eq!((key.as_slice(), value.as_slice()), (&b"key"[..], &[7; 100][..]));
+                        assert_eq!(
+                            (key.as_slice(), value.as_slice()),
+                            (&b"key"[..], &[7; 100][..])
+                        );
                     }
                 }
                 Err(_) => refused += 1,

@@ -40,7 +40,11 @@ pub struct FatalError {
 
 impl FatalError {
     pub(crate) fn io(what: &str, file: &str, error: &io::Error) -> Self {
-        Self { what: what.to_owned(), file: file.to_owned(), reason: error.to_string() }
+        Self {
+            what: what.to_owned(),
+            file: file.to_owned(),
+            reason: error.to_string(),
+        }
     }
 }
 
@@ -52,7 +56,9 @@ pub enum OpenError {
     #[error("the store belongs to another live server: {0}")]
     Busy(String),
     /// The store cannot be read; nothing was changed.
-    #[error("the store is damaged and nothing was changed: {0}; run `steadfast store verify` on a copy")]
+    #[error(
+        "the store is damaged and nothing was changed: {0}; run `steadfast store verify` on a copy"
+    )]
     Damaged(String),
     /// The file system cannot protect a shared store.
     #[error("{0}")]
@@ -71,6 +77,10 @@ pub enum OpenError {
 
 impl OpenError {
     pub(crate) fn io(what: &str, file: &str, source: io::Error) -> Self {
-        Self::Io { what: what.to_owned(), file: file.to_owned(), source }
+        Self::Io {
+            what: what.to_owned(),
+            file: file.to_owned(),
+            source,
+        }
     }
 }

@@ -27,7 +27,10 @@ impl SegmentIndex {
             let mut added = IndexMap::new();
             index_batch(batch, &mut added);
             for (queue, entries) in added {
-                self.since.entry(queue).or_default().extend_from_slice(&entries);
+                self.since
+                    .entry(queue)
+                    .or_default()
+                    .extend_from_slice(&entries);
                 self.all.entry(queue).or_default().extend(entries);
             }
         }
@@ -65,7 +68,9 @@ impl SegmentIndex {
         limit: usize,
         settled: Option<&SettledBits>,
     ) -> Vec<IndexEntry> {
-        let Some(entries) = self.all.get(&queue) else { return Vec::new() };
+        let Some(entries) = self.all.get(&queue) else {
+            return Vec::new();
+        };
         let start = entries.partition_point(|entry| entry.ordinal < ordinal);
         entries
             .get(start..)

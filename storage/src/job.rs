@@ -43,15 +43,44 @@ pub struct JobDone {
 #[derive(Debug)]
 pub(crate) enum Work {
     Commit(Commit),
-    Checkpoint { disk: Arc<dyn Disk>, file: Arc<CheckpointFile>, rows: Vec<TableRow> },
-    Create { disk: Arc<dyn Disk>, segment: u64 },
-    Zero { file: Arc<dyn DiskFile>, from: u64, to: u64 },
-    Publish { disk: Arc<dyn Disk>, segment: u64 },
+    Checkpoint {
+        disk: Arc<dyn Disk>,
+        file: Arc<CheckpointFile>,
+        rows: Vec<TableRow>,
+    },
+    Create {
+        disk: Arc<dyn Disk>,
+        segment: u64,
+    },
+    Zero {
+        file: Arc<dyn DiskFile>,
+        from: u64,
+        to: u64,
+    },
+    Publish {
+        disk: Arc<dyn Disk>,
+        segment: u64,
+    },
     Footer(Footer),
-    SideIndex { disk: Arc<dyn Disk>, facts: SegmentFacts, salt: u64, unit: u64, last_index: Option<u64> },
-    Remove { disk: Arc<dyn Disk>, names: Vec<String> },
-    Reserve { disk: Arc<dyn Disk>, from: u64, to: u64 },
-    Space { disk: Arc<dyn Disk> },
+    SideIndex {
+        disk: Arc<dyn Disk>,
+        facts: SegmentFacts,
+        salt: u64,
+        unit: u64,
+        last_index: Option<u64>,
+    },
+    Remove {
+        disk: Arc<dyn Disk>,
+        names: Vec<String>,
+    },
+    Reserve {
+        disk: Arc<dyn Disk>,
+        from: u64,
+        to: u64,
+    },
+    Space {
+        disk: Arc<dyn Disk>,
+    },
 }
 
 /// One batch on its way to the disk.
@@ -79,16 +108,40 @@ pub(crate) struct Footer {
 
 #[derive(Debug)]
 pub(crate) enum Outcome {
-    Committed { ticket: Ticket, bytes: Bytes, segment: u64, offset: u64, started_ms: u64 },
+    Committed {
+        ticket: Ticket,
+        bytes: Bytes,
+        segment: u64,
+        offset: u64,
+        started_ms: u64,
+    },
     CommitFailed(FatalError),
     Checkpointed(io::Result<()>),
-    Created { segment: u64, result: io::Result<Arc<dyn DiskFile>> },
-    Zeroed { to: u64, result: io::Result<()> },
-    Published { segment: u64, result: io::Result<()> },
-    Sealed { segment: u64, result: io::Result<()> },
-    SideIndexed { segment: u64, result: io::Result<()> },
+    Created {
+        segment: u64,
+        result: io::Result<Arc<dyn DiskFile>>,
+    },
+    Zeroed {
+        to: u64,
+        result: io::Result<()>,
+    },
+    Published {
+        segment: u64,
+        result: io::Result<()>,
+    },
+    Sealed {
+        segment: u64,
+        result: io::Result<()>,
+    },
+    SideIndexed {
+        segment: u64,
+        result: io::Result<()>,
+    },
     Removed,
-    Reserved { to: u64, result: io::Result<()> },
+    Reserved {
+        to: u64,
+        result: io::Result<()>,
+    },
     Space(u64),
 }
 
@@ -111,21 +164,34 @@ impl Job {
             Work::Checkpoint { disk, file, rows } => {
                 Outcome::Checkpointed(file.write(disk.as_ref(), &rows))
             }
-            Work::Create { disk, segment } => {
-                Outcome::Created { segment, result: create(disk.as_ref(), segment) }
-            }
-            Work::Zero { file, from, to } => {
-                Outcome::Zeroed { to, result: zero(file.as_ref(), from, to) }
-            }
-            Work::Publish { disk, segment } => {
-                Outcome::Published { segment, result: publish(disk.as_ref(), segment) }
-            }
-            Work::Footer(footer) => {
-                Outcome::Sealed { segment: footer.facts.segment, result: footer.run() }
-            }
-            Work::SideIndex { disk, facts, salt, unit, last_index } => {
+            Work::Create { disk, segment } => Outcome::Created {
+                segment,
+                result: create(disk.as_ref(), segment),
+            },
+            Work::Zero { file, from, to } => Outcome::Zeroed {
+                to,
+                result: zero(file.as_ref(), from, to),
+            },
+            Work::Publish { disk, segment } => Outcome::Published {
+                segment,
+                result: publish(disk.as_ref(), segment),
+            },
+            Work::Footer(footer) => Outcome::Sealed {
+                segment: footer.facts.segment,
+                result: footer.run(),
+            },
+            Work::SideIndex {
+                disk,
+                facts,
+                salt,
+                unit,
+                last_index,
+            } => {
                 let result = write_side_index(disk.as_ref(), &facts, salt, unit, last_index);
-                Outcome::SideIndexed { segment: facts.segment, result }
+                Outcome::SideIndexed {
+                    segment: facts.segment,
+                    result,
+                }
             }
             Work::Remove { disk, names } => {
                 for name in names {
@@ -194,11 +260,14 @@ pub(crate) fn create(disk: &dyn Disk, segment: u64) -> io::Result<Arc<dyn DiskFi
 
 /// Writes zeros and makes them durable.
 pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    const ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
         let n = (to - at).min(ZEROS.len() as u64);
-        let slice = usize::try_from(n).ok().and_then(|n| ZEROS.get(..n)).unwrap_or(&ZEROS);
+        let slice = usize::try_from(n)
+            .ok()
+            .and_then(|n| ZEROS.get(..n))
+            .unwrap_or(&ZEROS);
         file.write_at(at, slice)?;
         at += n;
     }

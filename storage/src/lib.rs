@@ -8,9 +8,11 @@
 mod bits;
 mod checkpoint;
 pub mod disk;
+pub mod envelope;
 mod error;
 mod format;
 mod index;
+pub mod inspect;
 mod job;
 mod maintain;
 mod open;
@@ -21,9 +23,9 @@ mod rows;
 mod scan;
 mod state;
 mod store;
-mod types;
 #[cfg(test)]
 mod tests;
+mod types;
 mod writer;
 
 pub use error::{AppendError, FatalError, OpenError};

@@ -33,16 +33,29 @@ const RESERVE_BYTES: u64 = 4 << 20;
 #[derive(Debug)]
 enum Next {
     Missing,
-    Zeroing { segment: u64, file: Arc<dyn DiskFile>, done: u64 },
-    Publishing { segment: u64, file: Arc<dyn DiskFile> },
-    Ready { segment: u64, file: Arc<dyn DiskFile> },
+    Zeroing {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+        done: u64,
+    },
+    Publishing {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+    },
+    Ready {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+    },
 }
 
 #[derive(Debug)]
 enum CheckpointStep {
     Idle,
     /// The rows may be written when the batch with the index record is durable.
-    Waiting { ticket: Ticket, rows: Vec<TableRow> },
+    Waiting {
+        ticket: Ticket,
+        rows: Vec<TableRow>,
+    },
     Running,
 }
 
@@ -117,8 +130,11 @@ pub(crate) struct Start {
 
 impl Maintenance {
     pub(crate) fn new(start: Start) -> Self {
-        let last_indexes =
-            start.to_index.iter().filter_map(|(segment, last)| Some((*segment, (*last)?))).collect();
+        let last_indexes = start
+            .to_index
+            .iter()
+            .filter_map(|(segment, last)| Some((*segment, (*last)?)))
+            .collect();
         Self {
             plan: start.plan,
             zeroed: start.zeroed,
@@ -193,7 +209,10 @@ impl Maintenance {
 
 /// Errors that go away when somebody frees space.
 fn is_no_space(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
 }
 
 impl Store {
@@ -235,8 +254,10 @@ impl Store {
         }
         let rows = self.checkpoint_rows();
         self.maintenance.bytes_since_checkpoint = 0;
-        self.maintenance.checkpoint =
-            CheckpointStep::Waiting { ticket: self.writer.open_ticket(), rows };
+        self.maintenance.checkpoint = CheckpointStep::Waiting {
+            ticket: self.writer.open_ticket(),
+            rows,
+        };
     }
 
     fn checkpoint_rows(&mut self) -> Vec<TableRow> {
@@ -273,7 +294,9 @@ impl Store {
             unit: u32::try_from(self.unit).unwrap_or(512),
         });
         let durable = self.durable_lsn().0;
-        let (bytes, crc) = closed.builder.finish(self.unit, durable, self.writer.chain_crc);
+        let (bytes, crc) = closed
+            .builder
+            .finish(self.unit, durable, self.writer.chain_crc);
         self.writer.chain_crc = crc;
         let commit = Commit {
             file,
@@ -284,12 +307,15 @@ impl Store {
             ticket: closed.ticket,
             started_ms: self.now_ms,
         };
-        Some(Job { work: Work::Commit(commit) })
+        Some(Job {
+            work: Work::Commit(commit),
+        })
     }
 
     /// Moves to a prepared segment; the one that is left stays locked until it has its footer.
     fn switch_to(&mut self, segment: u64) -> bool {
-        if !matches!(self.maintenance.next, Next::Ready { segment: ready, .. } if ready == segment) {
+        if !matches!(self.maintenance.next, Next::Ready { segment: ready, .. } if ready == segment)
+        {
             return false;
         }
         let Next::Ready { file, .. } = std::mem::replace(&mut self.maintenance.next, Next::Missing)
@@ -305,7 +331,12 @@ impl Store {
 
     /// Called after each durable batch.
     pub(crate) fn after_commit(&mut self, segment: u64) {
-        let retired: Vec<u64> = self.maintenance.retiring.range(..segment).copied().collect();
+        let retired: Vec<u64> = self
+            .maintenance
+            .retiring
+            .range(..segment)
+            .copied()
+            .collect();
         for left in retired {
             self.maintenance.retiring.remove(&left);
             self.maintenance.to_seal.push_back(left);
@@ -324,9 +355,17 @@ impl Store {
         let parts = u32::try_from(bytes.chunks(SNAPSHOT_PART_BYTES).count()).unwrap_or(u32::MAX);
         for (part, rows) in (0..).zip(bytes.chunks(SNAPSHOT_PART_BYTES)) {
             let (as_of_segment, as_of_offset) = (position.segment, position.offset);
-            let part = SnapshotPart { as_of_segment, as_of_offset, part, parts, rows };
+            let part = SnapshotPart {
+                as_of_segment,
+                as_of_offset,
+                part,
+                parts,
+                rows,
+            };
             self.make_room(rows.len() + 64);
-            self.writer.open.record(RecordKind::Snapshot, &part.encode());
+            self.writer
+                .open
+                .record(RecordKind::Snapshot, &part.encode());
         }
     }
 
@@ -352,9 +391,13 @@ impl Store {
 
     fn checkpoint_job(&mut self, rows: Vec<TableRow>) -> Job {
         self.maintenance.checkpoint = CheckpointStep::Running;
-        let (disk, file) =
-            (Arc::clone(&self.disk), Arc::clone(&self.maintenance.checkpoint_file));
-        Job { work: Work::Checkpoint { disk, file, rows } }
+        let (disk, file) = (
+            Arc::clone(&self.disk),
+            Arc::clone(&self.maintenance.checkpoint_file),
+        );
+        Job {
+            work: Work::Checkpoint { disk, file, rows },
+        }
     }
 
     pub(crate) fn poll_prepare(&mut self) -> Option<Job> {
@@ -379,9 +422,17 @@ impl Store {
         if self.now_ms < self.maintenance.space_check_ms {
             return None;
         }
-        let pause = if self.maintenance.is_full() { RETRY_MS } else { 5 * RETRY_MS };
+        let pause = if self.maintenance.is_full() {
+            RETRY_MS
+        } else {
+            5 * RETRY_MS
+        };
         self.maintenance.space_check_ms = self.now_ms + pause;
-        Some(Job { work: Work::Space { disk: Arc::clone(&self.disk) } })
+        Some(Job {
+            work: Work::Space {
+                disk: Arc::clone(&self.disk),
+            },
+        })
     }
 
     fn poll_next_segment(&mut self) -> Option<Job> {
@@ -391,10 +442,17 @@ impl Store {
         }
         let wanted = maintenance.current_segment + 1;
         match &maintenance.next {
-            Next::Missing => {
-                Some(Job { work: Work::Create { disk: Arc::clone(&self.disk), segment: wanted } })
-            }
-            Next::Zeroing { segment, file, done } => {
+            Next::Missing => Some(Job {
+                work: Work::Create {
+                    disk: Arc::clone(&self.disk),
+                    segment: wanted,
+                },
+            }),
+            Next::Zeroing {
+                segment,
+                file,
+                done,
+            } => {
                 let capacity = maintenance.plan.capacity(*segment);
                 let used = self.writer.open.place();
                 let hurry = used.segment >= wanted
@@ -404,11 +462,20 @@ impl Store {
                 }
                 maintenance.next_slice_ms = self.now_ms + SLICE_PAUSE_MS;
                 let (from, to) = (*done, (*done + SLICE_BYTES).min(capacity));
-                Some(Job { work: Work::Zero { file: Arc::clone(file), from, to } })
+                Some(Job {
+                    work: Work::Zero {
+                        file: Arc::clone(file),
+                        from,
+                        to,
+                    },
+                })
             }
-            Next::Publishing { segment, .. } => {
-                Some(Job { work: Work::Publish { disk: Arc::clone(&self.disk), segment: *segment } })
-            }
+            Next::Publishing { segment, .. } => Some(Job {
+                work: Work::Publish {
+                    disk: Arc::clone(&self.disk),
+                    segment: *segment,
+                },
+            }),
             Next::Ready { .. } => None,
         }
     }
@@ -426,7 +493,9 @@ impl Store {
             facts: self.facts_of(segment),
             index: Arc::new(index.all()),
         };
-        Some(Job { work: Work::Footer(footer) })
+        Some(Job {
+            work: Work::Footer(footer),
+        })
     }
 
     fn poll_side_index(&mut self) -> Option<Job> {
@@ -437,7 +506,15 @@ impl Store {
         let facts = self.facts_of(segment);
         let (salt, unit) = (self.identity.salt, self.unit);
         let disk = Arc::clone(&self.disk);
-        Some(Job { work: Work::SideIndex { disk, facts, salt, unit, last_index } })
+        Some(Job {
+            work: Work::SideIndex {
+                disk,
+                facts,
+                salt,
+                unit,
+                last_index,
+            },
+        })
     }
 
     /// Removes files that the last checkpoint does not name any more.
@@ -457,7 +534,12 @@ impl Store {
         if names.is_empty() {
             return None;
         }
-        Some(Job { work: Work::Remove { disk: Arc::clone(&self.disk), names } })
+        Some(Job {
+            work: Work::Remove {
+                disk: Arc::clone(&self.disk),
+                names,
+            },
+        })
     }
 
     fn poll_reserve(&mut self) -> Option<Job> {
@@ -471,7 +553,13 @@ impl Store {
         }
         self.maintenance.next_slice_ms = self.now_ms + SLICE_PAUSE_MS;
         let to = (from + SLICE_BYTES).min(RESERVE_BYTES);
-        Some(Job { work: Work::Reserve { disk: Arc::clone(&self.disk), from, to } })
+        Some(Job {
+            work: Work::Reserve {
+                disk: Arc::clone(&self.disk),
+                from,
+                to,
+            },
+        })
     }
 
     fn poll_closing(&mut self) -> Option<Job> {
@@ -515,7 +603,12 @@ impl Store {
                     names.push(crate::job::temporary_name(*segment));
                 }
                 self.maintenance.next = Next::Missing;
-                Some(Job { work: Work::Remove { disk: Arc::clone(&self.disk), names } })
+                Some(Job {
+                    work: Work::Remove {
+                        disk: Arc::clone(&self.disk),
+                        names,
+                    },
+                })
             }
             Closing::Checkpoint | Closing::No | Closing::Done => None,
         }
@@ -535,7 +628,10 @@ impl Store {
         let waiting = !maintenance.to_seal.is_empty() || !maintenance.to_index.is_empty();
         let retry = (!busy && waiting).then_some(maintenance.retry_at_ms);
         let space = (!busy).then_some(maintenance.space_check_ms);
-        [checkpoint, slice, retry, space].into_iter().flatten().min()
+        [checkpoint, slice, retry, space]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Takes the result of a job that is no commit.
@@ -548,7 +644,11 @@ impl Store {
             Outcome::Checkpointed(result) => self.checkpoint_done(result.is_ok()),
             Outcome::Created { segment, result } => match result {
                 Ok(file) if self.maintenance.zeroed => {
-                    self.maintenance.next = Next::Zeroing { segment, file, done: 0 };
+                    self.maintenance.next = Next::Zeroing {
+                        segment,
+                        file,
+                        done: 0,
+                    };
                 }
                 Ok(file) => self.maintenance.next = Next::Publishing { segment, file },
                 Err(error) => self.preparation_failed(&error),
@@ -601,7 +701,10 @@ impl Store {
             let name = maintenance.checkpoint_file.name().to_owned();
             maintenance.checkpoint_file = Arc::new(CheckpointFile::new(name));
             // The log says everything; what was doomed is looked for again.
-            self.state.dirty.segments.extend(std::mem::take(&mut maintenance.doomed));
+            self.state
+                .dirty
+                .segments
+                .extend(std::mem::take(&mut maintenance.doomed));
         }
         if maintenance.closing == Closing::Checkpoint {
             maintenance.closing = Closing::Removing;
@@ -620,12 +723,20 @@ impl Store {
 
     fn zeroed(&mut self, to: u64, result: io::Result<()>) {
         let next = std::mem::replace(&mut self.maintenance.next, Next::Missing);
-        let Next::Zeroing { segment, file, .. } = next else { return };
+        let Next::Zeroing { segment, file, .. } = next else {
+            return;
+        };
         match result {
             Ok(()) if to >= self.maintenance.plan.capacity(segment) => {
                 self.maintenance.next = Next::Publishing { segment, file };
             }
-            Ok(()) => self.maintenance.next = Next::Zeroing { segment, file, done: to },
+            Ok(()) => {
+                self.maintenance.next = Next::Zeroing {
+                    segment,
+                    file,
+                    done: to,
+                }
+            }
             Err(error) => self.preparation_failed(&error),
         }
     }
@@ -633,7 +744,9 @@ impl Store {
     /// Somebody else having made our next segment means that we are not the owner any more.
     fn published(&mut self, segment: u64, result: io::Result<()>) -> Result<(), FatalError> {
         let next = std::mem::replace(&mut self.maintenance.next, Next::Missing);
-        let Next::Publishing { file, .. } = next else { return Ok(()) };
+        let Next::Publishing { file, .. } = next else {
+            return Ok(());
+        };
         match result {
             Ok(()) => {
                 self.maintenance.no_space = false;

@@ -60,25 +60,44 @@ pub enum Acquire {
 pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenError> {
     let failed = |what: &str| {
         let what = what.to_owned();
-        move |source| OpenError::Io { what, file: LOCK_NAME.to_owned(), source }
+        move |source| OpenError::Io {
+            what,
+            file: LOCK_NAME.to_owned(),
+            source,
+        }
     };
-    let lock =
-        disk.open(LOCK_NAME, OpenMode::CreateOrWrite).map_err(failed("opening the lock failed"))?;
-    if !lock.try_lock().map_err(failed("locking failed; the file system must offer locks"))? {
+    let lock = disk
+        .open(LOCK_NAME, OpenMode::CreateOrWrite)
+        .map_err(failed("opening the lock failed"))?;
+    if !lock
+        .try_lock()
+        .map_err(failed("locking failed; the file system must offer locks"))?
+    {
         let text = read_range(lock.as_ref(), 0, 256).unwrap_or_default();
-        let text = String::from_utf8_lossy(&text).trim_end_matches(['\0', '\n']).to_owned();
-        return Ok(Acquire::Busy(if text.is_empty() { "unknown holder".to_owned() } else { text }));
+        let text = String::from_utf8_lossy(&text)
+            .trim_end_matches(['\0', '\n'])
+            .to_owned();
+        return Ok(Acquire::Busy(if text.is_empty() {
+            "unknown holder".to_owned()
+        } else {
+            text
+        }));
     }
     // The name may have been given to another file while we waited for this one.
-    let named = disk.open(LOCK_NAME, OpenMode::Read).and_then(|named| named.identity());
-    let ours = lock.identity().map_err(failed("looking at the lock failed"))?;
+    let named = disk
+        .open(LOCK_NAME, OpenMode::Read)
+        .and_then(|named| named.identity());
+    let ours = lock
+        .identity()
+        .map_err(failed("looking at the lock failed"))?;
     if named.map_err(failed("looking at the lock failed"))? != ours {
         return Ok(Acquire::Busy("the lock file was replaced".to_owned()));
     }
     let mut text = holder.as_bytes().to_vec();
     text.truncate(255);
     text.resize(256, b'\n');
-    lock.write_at(0, &text).map_err(failed("writing the lock failed"))?;
+    lock.write_at(0, &text)
+        .map_err(failed("writing the lock failed"))?;
     Ok(Acquire::Owned(Ownership { disk, lock }))
 }
 
@@ -127,14 +146,25 @@ impl Store {
                 Some(file) => break (survey, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
                 None if races < RACES_MAX => races += 1,
-                None => return Err(OpenError::Busy("another server makes new segments".to_owned())),
+                None => {
+                    return Err(OpenError::Busy(
+                        "another server makes new segments".to_owned(),
+                    ));
+                }
             }
         };
         let mut opening = Opening {
             disk,
-            identity: survey.identity.map_or_else(|| new_identity(&options), |found| found.0),
-            unit: survey.identity.map_or(SECTOR_BYTES, |found| u64::from(found.1)),
-            report: RecoveryReport { epoch: number, ..RecoveryReport::default() },
+            identity: survey
+                .identity
+                .map_or_else(|| new_identity(&options), |found| found.0),
+            unit: survey
+                .identity
+                .map_or(SECTOR_BYTES, |found| u64::from(found.1)),
+            report: RecoveryReport {
+                epoch: number,
+                ..RecoveryReport::default()
+            },
         };
         opening.report.phases_us.locking_ms = opening.since(started);
         let (state, adoption, seals, tail_index) = opening.recover(&survey, progress)?;
@@ -164,7 +194,10 @@ impl Store {
 fn new_identity(options: &StoreOptions) -> Identity {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&options.new_identity[..16]);
-    Identity { uuid, salt: crate::format::get_u64(&options.new_identity, 16) }
+    Identity {
+        uuid,
+        salt: crate::format::get_u64(&options.new_identity, 16),
+    }
 }
 
 /// Refuses file systems that cannot protect a shared store. Gives whether segments are zeroed
@@ -192,7 +225,9 @@ fn guard(disk: &dyn Disk, options: &StoreOptions) -> Result<(bool, Option<u64>),
 
 /// Lists the directory and locks every segment that may still have a living writer.
 fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
-    let names = disk.list().map_err(|error| OpenError::io("listing failed", "the store", error))?;
+    let names = disk
+        .list()
+        .map_err(|error| OpenError::io("listing failed", "the store", error))?;
     let mut survey = Survey::default();
     for entry in names {
         let name = entry.name;
@@ -260,18 +295,31 @@ fn identity_below(disk: &dyn Disk, survey: &Survey) -> Result<Option<(Identity, 
 
 fn look_at(disk: &dyn Disk, number: u64) -> Result<Found, OpenError> {
     let name = segment_name(number);
-    let failed = |source| OpenError::Io { what: "reading failed".to_owned(), file: name.clone(), source };
+    let failed = |source| OpenError::Io {
+        what: "reading failed".to_owned(),
+        file: name.clone(),
+        source,
+    };
     let file = disk.open(&name, OpenMode::Write).map_err(failed)?;
     let header = read_range(file.as_ref(), 0, HEADER_BYTES).map_err(failed)?;
-    let header =
-        SegmentHeader::decode(&header).ok().filter(|header| header.segment == number);
+    let header = SegmentHeader::decode(&header)
+        .ok()
+        .filter(|header| header.segment == number);
     let mut trailer = None;
     if let Some(header) = &header {
-        let at = file.bytes().map_err(failed)?.saturating_sub(TRAILER_BYTES as u64);
+        let at = file
+            .bytes()
+            .map_err(failed)?
+            .saturating_sub(TRAILER_BYTES as u64);
         let bytes = read_range(file.as_ref(), at, TRAILER_BYTES).map_err(failed)?;
         trailer = Trailer::decode(header.identity.salt, number, &bytes);
     }
-    Ok(Found { number, file, header, trailer })
+    Ok(Found {
+        number,
+        file,
+        header,
+        trailer,
+    })
 }
 
 fn lock_segment(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
@@ -285,7 +333,9 @@ fn lock_segment(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
                 waited += 5;
             }
             Ok(false) => {
-                return Err(OpenError::Busy(format!("{name} is locked by the server that writes it")));
+                return Err(OpenError::Busy(format!(
+                    "{name} is locked by the server that writes it"
+                )));
             }
             Err(error) => return Err(OpenError::io("locking failed", &name, error)),
         }
@@ -300,15 +350,17 @@ fn seals_of(found: &Found, header: &SegmentHeader) -> Result<Option<Vec<SealEntr
         segment: found.number,
         offset: FIRST_BATCH_OFFSET,
     };
-    let mut reader =
-        BatchReader::new(found.file.as_ref(), place, u64::from(header.unit), u64::MAX);
+    let mut reader = BatchReader::new(found.file.as_ref(), place, u64::from(header.unit), u64::MAX);
     let batch = reader
         .next()
         .map_err(|error| OpenError::io("reading failed", &segment_name(found.number), error))?;
     let Ok(batch) = batch else { return Ok(None) };
     let mut seals = Vec::new();
     let mut any = false;
-    for record in batch.records().filter(|record| record.kind == Some(RecordKind::Seal)) {
+    for record in batch
+        .records()
+        .filter(|record| record.kind == Some(RecordKind::Seal))
+    {
         any = true;
         seals.extend(decode_seals(record.body).unwrap_or_default());
     }
@@ -323,13 +375,22 @@ fn begin_segment(
 ) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
     let attempt = || -> io::Result<Arc<dyn DiskFile>> {
         let file = create(disk, number)?;
-        let bytes = if zeroed { FIRST_SEGMENT_BYTES } else { FIRST_BATCH_OFFSET };
+        let bytes = if zeroed {
+            FIRST_SEGMENT_BYTES
+        } else {
+            FIRST_BATCH_OFFSET
+        };
         zero(file.as_ref(), 0, bytes)?;
         publish(disk, number)?;
         Ok(file)
     };
     let outcome = match attempt() {
-        Err(error) if matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded) => {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+            ) =>
+        {
             // This is what the reserve was made for.
             let _ = disk.remove(RESERVE_NAME);
             attempt()
@@ -339,7 +400,11 @@ fn begin_segment(
     match outcome {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
-        Err(error) => Err(OpenError::io("making a segment failed", &segment_name(number), error)),
+        Err(error) => Err(OpenError::io(
+            "making a segment failed",
+            &segment_name(number),
+            error,
+        )),
     }
 }
 
@@ -371,7 +436,10 @@ impl Opening {
     }
 
     /// Reads checkpoint and tail. Gives the state, what must be adopted, and the seals to write.
-    #[allow(clippy::type_complexity, reason = "the parts of one result, taken apart at once")]
+    #[allow(
+        clippy::type_complexity,
+        reason = "the parts of one result, taken apart at once"
+    )]
     fn recover(
         &mut self,
         survey: &Survey,
@@ -431,7 +499,11 @@ impl Opening {
         }
         for (number, seal) in seals {
             if let Some(end) = ends.get_mut(&number) {
-                *end = if seal.valid_bytes == 0 { SegmentEnd::Void } else { SegmentEnd::At(seal) };
+                *end = if seal.valid_bytes == 0 {
+                    SegmentEnd::Void
+                } else {
+                    SegmentEnd::At(seal)
+                };
             }
         }
         Ok(ends)
@@ -480,12 +552,8 @@ impl Opening {
         ends: &mut BTreeMap<u64, SegmentEnd>,
         from: u64,
     ) -> Result<(), OpenError> {
-        let known: Vec<u64> = ends
-            .range(from..)
-            .filter(|(_, end)| **end == SegmentEnd::Known)
-            .map(|(number, _)| *number)
-            .collect();
-        for number in known {
+        let numbers: Vec<u64> = ends.range(from..).map(|(number, _)| *number).collect();
+        for number in numbers {
             let found = look_at(self.disk.as_ref(), number)?;
             let Some(header) = found.header.filter(|header| header.epoch == number) else {
                 continue;
@@ -496,7 +564,11 @@ impl Opening {
                     && *end == SegmentEnd::Known
                 {
                     let void = seal.valid_bytes == 0;
-                    *end = if void { SegmentEnd::Void } else { SegmentEnd::At(seal) };
+                    *end = if void {
+                        SegmentEnd::Void
+                    } else {
+                        SegmentEnd::At(seal)
+                    };
                 }
             }
         }
@@ -532,7 +604,15 @@ impl Opening {
 
     /// Writes the first batch of the new epoch and puts the store together.
     fn begin(&mut self, beginning: Beginning) -> Result<Store, OpenError> {
-        let Beginning { survey, number, file, mut state, adoption, seals, .. } = beginning;
+        let Beginning {
+            survey,
+            number,
+            file,
+            mut state,
+            adoption,
+            seals,
+            ..
+        } = beginning;
         let name = segment_name(number);
         let place = BatchPlace {
             salt: self.identity.salt,
@@ -544,8 +624,11 @@ impl Opening {
         let mut builder = BatchBuilder::new(place, next_lsn, 0, Vec::new());
         builder.record(RecordKind::Seal, &encode_seals(&seals));
         self.report.adopted_records = adoption.append_to(&mut builder);
-        let (bytes, crc) =
-            builder.finish(self.unit, next_lsn.saturating_sub(1), state.position.chain_crc);
+        let (bytes, crc) = builder.finish(
+            self.unit,
+            next_lsn.saturating_sub(1),
+            state.position.chain_crc,
+        );
         let plan = SegmentPlanner {
             epoch: number,
             segment_bytes_max: beginning.options.segment_bytes.max(FIRST_SEGMENT_BYTES),
@@ -571,22 +654,39 @@ impl Opening {
         let batch = Batch::parse(place, self.unit, &bytes)
             .map_err(|fault| OpenError::Damaged(format!("the batch just made: {fault:?}")))?;
         // A SEAL makes its segments known even if they held nothing since the checkpoint.
-        state.segments.insert(number, SegmentState::new(number, next_lsn));
+        state
+            .segments
+            .insert(number, SegmentState::new(number, next_lsn));
         state.apply_batch(&batch);
         let mut index = crate::index::SegmentIndex::default();
         index.add(&batch);
         let position = state.position;
-        let open = BatchPlace { offset: position.offset, ..place };
-        let writer =
-            Writer::new(open, self.unit, position.next_lsn, position.next_ordinal, crc);
+        let open = BatchPlace {
+            offset: position.offset,
+            ..place
+        };
+        let writer = Writer::new(
+            open,
+            self.unit,
+            position.next_lsn,
+            position.next_ordinal,
+            crc,
+        );
         let mut leftovers = survey.temporaries;
-        leftovers.extend(survey.checkpoints.iter().map(|epoch| checkpoint_name(*epoch)));
+        leftovers.extend(
+            survey
+                .checkpoints
+                .iter()
+                .map(|epoch| checkpoint_name(*epoch)),
+        );
         let void = seals.iter().filter(|seal| seal.valid_bytes == 0);
         leftovers.extend(void.map(|seal| segment_name(seal.segment)));
         let options = beginning.options;
         let local = beginning.zeroed;
         let checkpoint_bytes =
-            options.checkpoint_bytes.unwrap_or(if local { 8 << 20 } else { 4 << 20 });
+            options
+                .checkpoint_bytes
+                .unwrap_or(if local { 8 << 20 } else { 4 << 20 });
         let maintenance = Maintenance::new(Start {
             plan,
             zeroed: beginning.zeroed,
@@ -602,8 +702,11 @@ impl Opening {
             now_ms: started,
         });
         let cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
-        let held =
-            survey.unsealed.into_iter().map(|found| (found.number, found.file)).collect();
+        let held = survey
+            .unsealed
+            .into_iter()
+            .map(|found| (found.number, found.file))
+            .collect();
         Ok(Store {
             disk: Arc::clone(&self.disk),
             identity: self.identity,
@@ -629,7 +732,8 @@ impl Opening {
 
 /// Below half of the lease, so that a lost lock is noticed before somebody else can have it.
 fn deadline(options: &StoreOptions, lease_s: Option<u64>) -> Option<u64> {
-    let lease_ms = lease_s.map(|seconds| (seconds * 1000 * 2 / 5).clamp(500, FENCE_DEADLINE_MS_MAX));
+    let lease_ms =
+        lease_s.map(|seconds| (seconds * 1000 * 2 / 5).clamp(500, FENCE_DEADLINE_MS_MAX));
     match options.fence_deadline_ms {
         Some(0) => None,
         Some(set) => Some(set),
@@ -638,11 +742,7 @@ fn deadline(options: &StoreOptions, lease_s: Option<u64>) -> Option<u64> {
 }
 
 /// The segments of dead owners that still need an index beside them.
-fn index_later(
-    state: &State,
-    survey: &Survey,
-    tail_index: (u64, u64),
-) -> Vec<(u64, Option<u64>)> {
+fn index_later(state: &State, survey: &Survey, tail_index: (u64, u64)) -> Vec<(u64, Option<u64>)> {
     let needs = |(number, segment): (&u64, &SegmentState)| {
         let open = segment.kind != SegmentKind::Footer && !survey.side_indexes.contains(number);
         let last = (tail_index.0 == *number && tail_index.1 != 0).then_some(tail_index.1);

@@ -73,7 +73,12 @@ struct Inner {
 
 impl ReadCache {
     pub(crate) fn new(disk: Arc<dyn Disk>, salt: u64, unit: u64) -> Self {
-        Self { disk, salt, unit, inner: Mutex::new(Inner::default()) }
+        Self {
+            disk,
+            salt,
+            unit,
+            inner: Mutex::new(Inner::default()),
+        }
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
@@ -179,24 +184,41 @@ impl ReadCache {
         let Some(trailer) = Trailer::decode(self.salt, facts.segment, &trailer) else {
             return Ok(None);
         };
-        let Some(directory) = self.directory(file.as_ref(), &trailer)? else { return Ok(None) };
-        let Some(entry) = directory.find(queue) else { return Ok(Some(Vec::new())) };
+        let Some(directory) = self.directory(file.as_ref(), &trailer)? else {
+            return Ok(None);
+        };
+        let Some(entry) = directory.find(queue) else {
+            return Ok(Some(Vec::new()));
+        };
         let DirectoryEntry { start, count, .. } = entry;
         let from = trailer.footer_offset + u64::from(start);
         let list = read_range(file.as_ref(), from, count as usize * 8)?;
-        Ok(decode_list(self.salt, trailer.epoch, facts.segment, entry, &list))
+        Ok(decode_list(
+            self.salt,
+            trailer.epoch,
+            facts.segment,
+            entry,
+            &list,
+        ))
     }
 
     fn directory(&self, file: &dyn DiskFile, trailer: &Trailer) -> io::Result<Option<Directory>> {
         let mut start = read_range(file, trailer.footer_offset, 4096)?;
-        let Some(len) = Directory::encoded_bytes(&start) else { return Ok(None) };
+        let Some(len) = Directory::encoded_bytes(&start) else {
+            return Ok(None);
+        };
         if len as u64 > trailer.footer_bytes.max(FOOTER_HEADER_BYTES as u64) {
             return Ok(None);
         }
         if start.len() < len {
             start = read_range(file, trailer.footer_offset, len)?;
         }
-        Ok(Directory::decode(self.salt, trailer.epoch, trailer.segment, &start))
+        Ok(Directory::decode(
+            self.salt,
+            trailer.epoch,
+            trailer.segment,
+            &start,
+        ))
     }
 }
 
@@ -246,7 +268,12 @@ impl ReadJob {
         let mut bytes = 0;
         for plan in &self.plans {
             match self.read_segment(plan, &mut done, &mut bytes) {
-                Ok(true) => done.next = Cursor { segment: plan.facts.segment + 1, ordinal: 0 },
+                Ok(true) => {
+                    done.next = Cursor {
+                        segment: plan.facts.segment + 1,
+                        ordinal: 0,
+                    }
+                }
                 Ok(false) => return done,
                 Err(error) => {
                     let name = segment_name(plan.facts.segment);
@@ -269,7 +296,11 @@ impl ReadJob {
     ) -> io::Result<bool> {
         let segment = plan.facts.segment;
         let list = self.cache.list(self.queue.0, plan)?;
-        let from = if self.from.segment == segment { self.from.ordinal } else { 0 };
+        let from = if self.from.segment == segment {
+            self.from.ordinal
+        } else {
+            0
+        };
         let start = list.partition_point(|entry| entry.ordinal < from);
         let live: Vec<IndexEntry> = list
             .get(start..)
@@ -286,7 +317,10 @@ impl ReadJob {
         let mut spans = Spans::new(file.as_ref(), &live);
         for entry in &live {
             if done.messages.len() >= self.limit.messages || *bytes >= self.limit.bytes {
-                done.next = Cursor { segment, ordinal: entry.ordinal };
+                done.next = Cursor {
+                    segment,
+                    ordinal: entry.ordinal,
+                };
                 return Ok(false);
             }
             match self.read_entry(plan, *entry, &mut spans)? {
@@ -316,10 +350,18 @@ impl ReadJob {
             offset,
         };
         let ordinal = entry.ordinal;
-        let mut found =
-            Place { segment: facts.segment, ordinal, offset: entry.offset, bytes: 0 };
-        let Some(record) = Record::parse_verified(place, &raw) else { return Ok(Err(found)) };
-        let ours = ordinal.checked_sub(record.ordinal).map(|route| route as usize);
+        let mut found = Place {
+            segment: facts.segment,
+            ordinal,
+            offset: entry.offset,
+            bytes: 0,
+        };
+        let Some(record) = Record::parse_verified(place, &raw) else {
+            return Ok(Err(found));
+        };
+        let ours = ordinal
+            .checked_sub(record.ordinal)
+            .map(|route| route as usize);
         let queue = ours.and_then(|route| record.routes().nth(route));
         if record.kind != Some(RecordKind::Message) || queue != Some(self.queue.0) {
             return Ok(Err(found));
@@ -354,8 +396,17 @@ struct Spans<'f> {
 
 impl<'f> Spans<'f> {
     fn new(file: &'f dyn DiskFile, entries: &[IndexEntry]) -> Self {
-        let offsets = entries.iter().map(|entry| u64::from(entry.offset) * 8).collect();
-        Self { file, offsets, at: 0, start: 0, bytes: Bytes::new() }
+        let offsets = entries
+            .iter()
+            .map(|entry| u64::from(entry.offset) * 8)
+            .collect();
+        Self {
+            file,
+            offsets,
+            at: 0,
+            start: 0,
+            bytes: Bytes::new(),
+        }
     }
 
     /// The bytes of the record at an offset; offsets come in the order given to `new`.
@@ -366,7 +417,8 @@ impl<'f> Spans<'f> {
         }
         let mut end = offset + GUESS_BYTES;
         for next in self.offsets.get(self.at + 1..).unwrap_or_default() {
-            if *next > end + GAP_BYTES || *next < offset || next + GUESS_BYTES > offset + SPAN_BYTES {
+            if *next > end + GAP_BYTES || *next < offset || next + GUESS_BYTES > offset + SPAN_BYTES
+            {
                 break;
             }
             end = end.max(next + GUESS_BYTES);

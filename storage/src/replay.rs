@@ -5,8 +5,8 @@ use std::io;
 
 use crate::disk::{Disk, DiskFile, OpenMode, read_range};
 use crate::error::OpenError;
-use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, RecordKind};
 use crate::format::batch::FLAG_MAYBE_DELIVERED;
+use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, RecordKind};
 use crate::format::footer::{TRAILER_BYTES, Trailer};
 use crate::format::payload::{Adopted, SealEntry, SnapshotPart};
 use crate::format::segment::{HEADER_BYTES, SegmentHeader, segment_name};
@@ -40,7 +40,9 @@ impl Adoption {
     pub(crate) fn append_to(&self, builder: &mut BatchBuilder) -> u64 {
         let mut adopted = 0;
         for (place, unit, bytes) in &self.batches {
-            let Ok(batch) = Batch::parse(*place, *unit, bytes) else { continue };
+            let Ok(batch) = Batch::parse(*place, *unit, bytes) else {
+                continue;
+            };
             if batch.count == 0 {
                 continue;
             }
@@ -84,6 +86,10 @@ impl Adoption {
     }
 }
 
+/// Snapshots found in the log: by the position they describe, part by number, with the number of
+/// parts.
+type SnapshotParts = BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>;
+
 /// Reads the log.
 pub(crate) struct Replay<'a> {
     pub(crate) disk: &'a dyn Disk,
@@ -107,7 +113,9 @@ impl Progressing {
     /// Applies what is durable for sure.
     fn apply_up_to(&mut self, durable_lsn: u64, unit: u64) {
         while let Some((place, bytes)) = self.pending.front() {
-            let Ok(batch) = Batch::parse(*place, unit, bytes) else { break };
+            let Ok(batch) = Batch::parse(*place, unit, bytes) else {
+                break;
+            };
             if batch.next_lsn() > durable_lsn + 1 {
                 break;
             }
@@ -129,7 +137,12 @@ impl Replay<'_> {
         let expected_lsn = base.position.next_lsn;
         let expected_crc = base.position.chain_crc;
         let pending = VecDeque::new();
-        let mut work = Progressing { state: base, pending, expected_lsn, expected_crc };
+        let mut work = Progressing {
+            state: base,
+            pending,
+            expected_lsn,
+            expected_crc,
+        };
         let ends = self.ends;
         let mut open_ends = Vec::new();
         for (number, end) in ends.range(first..) {
@@ -156,14 +169,21 @@ impl Replay<'_> {
                 .entry(*number)
                 .or_insert_with(|| SegmentState::new(header.epoch, header.base_lsn))
                 .epoch = header.epoch;
-            let limit = self.limit_of(file.as_ref(), *number, *end).map_err(failed)?;
-            self.read_segment(file.as_ref(), place, limit, &mut work, progress).map_err(failed)?;
+            let limit = self
+                .limit_of(file.as_ref(), *number, *end)
+                .map_err(failed)?;
+            self.read_segment(file.as_ref(), place, limit, &mut work, progress)
+                .map_err(failed)?;
             if *end == SegmentEnd::Open {
                 open_ends.push(*number);
             }
         }
         let unit = self.unit;
-        let adopted = work.pending.into_iter().map(|(place, bytes)| (place, unit, bytes)).collect();
+        let adopted = work
+            .pending
+            .into_iter()
+            .map(|(place, bytes)| (place, unit, bytes))
+            .collect();
         let mut state = work.state;
         let seals = self.seals(&state, &open_ends);
         self.settle_kinds(&mut state)?;
@@ -213,7 +233,10 @@ impl Replay<'_> {
                     self.report.tail_bytes += batch.len() as u64;
                     self.take(&batch, sealed, work);
                     let of = size.saturating_sub(place.offset);
-                    progress(Progress::Tail { bytes: self.report.tail_bytes, of });
+                    progress(Progress::Tail {
+                        bytes: self.report.tail_bytes,
+                        of,
+                    });
                     continue;
                 }
                 Err(fault) => fault,
@@ -226,13 +249,22 @@ impl Replay<'_> {
                 Beyond::Garbage { bytes } => {
                     let _ = fault;
                     let file = segment_name(place.segment);
-                    self.report.torn = Some(TornTail { file, offset, bytes });
+                    self.report.torn = Some(TornTail {
+                        file,
+                        offset,
+                        bytes,
+                    });
                     break;
                 }
                 Beyond::Nothing => break,
             };
             let file = segment_name(place.segment);
-            self.report.damaged.push(DamagedRange { file, offset, bytes, records: 0 });
+            self.report.damaged.push(DamagedRange {
+                file,
+                offset,
+                bytes,
+                records: 0,
+            });
             match resume {
                 Some(next) => reader.seek(next),
                 None => break,
@@ -271,7 +303,8 @@ impl Replay<'_> {
                 return;
             }
         }
-        work.pending.push_back((batch.place, batch.bytes().to_vec()));
+        work.pending
+            .push_back((batch.place, batch.bytes().to_vec()));
     }
 
     fn seals(&self, state: &State, open_ends: &[u64]) -> Vec<SealEntry> {
@@ -335,7 +368,7 @@ impl Replay<'_> {
     /// The state of the newest complete snapshot in the log, or of an empty store when the log
     /// reaches back to its beginning.
     pub(crate) fn base_from_log(&mut self, identity: Identity) -> Result<State, OpenError> {
-        let mut parts: BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>> = BTreeMap::new();
+        let mut parts: SnapshotParts = BTreeMap::new();
         let mut oldest = None;
         for (number, end) in self.ends.iter().rev() {
             if *end == SegmentEnd::Void {
@@ -347,7 +380,8 @@ impl Replay<'_> {
                 continue;
             };
             oldest = Some((*number, header));
-            self.collect_snapshots(file.as_ref(), &header, *end, &mut parts).map_err(failed)?;
+            self.collect_snapshots(file.as_ref(), &header, *end, &mut parts)
+                .map_err(failed)?;
             if let Some(state) = newest_complete(&parts, identity) {
                 return Ok(state);
             }
@@ -377,7 +411,7 @@ impl Replay<'_> {
         file: &dyn DiskFile,
         header: &SegmentHeader,
         end: SegmentEnd,
-        parts: &mut BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>,
+        parts: &mut SnapshotParts,
     ) -> io::Result<()> {
         let number = header.segment;
         let limit = self.limit_of(file, number, end)?.unwrap_or(u64::MAX);
@@ -402,7 +436,10 @@ impl Replay<'_> {
                     }
                 }
                 Err(_) => {
-                    let here = BatchPlace { offset: reader.offset(), ..place };
+                    let here = BatchPlace {
+                        offset: reader.offset(),
+                        ..place
+                    };
                     match look_beyond(file, here, self.unit, limit)? {
                         Beyond::Batch { offset } => reader.seek(offset),
                         Beyond::Nothing | Beyond::Garbage { .. } => return Ok(()),
@@ -413,16 +450,16 @@ impl Replay<'_> {
     }
 }
 
-fn newest_complete(
-    parts: &BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>,
-    identity: Identity,
-) -> Option<State> {
+fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
     parts.values().rev().find_map(|snapshot| {
         let count = snapshot.values().next()?.0;
         if snapshot.len() != count as usize || snapshot.values().any(|(of, _)| *of != count) {
             return None;
         }
-        let bytes: Vec<u8> = snapshot.values().flat_map(|(_, rows)| rows.clone()).collect();
+        let bytes: Vec<u8> = snapshot
+            .values()
+            .flat_map(|(_, rows)| rows.clone())
+            .collect();
         let rows = decode_rows(&bytes)?.into_iter();
         let rows = rows.filter_map(|row| Some((row.table, row.key, row.value?)));
         let (mut state, meta) = load(rows).ok()?;
@@ -440,5 +477,7 @@ fn read_failed(number: u64, source: io::Error) -> OpenError {
 
 fn header_of(file: &dyn DiskFile, number: u64) -> io::Result<Option<SegmentHeader>> {
     let bytes = read_range(file, 0, HEADER_BYTES)?;
-    Ok(SegmentHeader::decode(&bytes).ok().filter(|header| header.segment == number))
+    Ok(SegmentHeader::decode(&bytes)
+        .ok()
+        .filter(|header| header.segment == number))
 }

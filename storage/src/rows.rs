@@ -24,8 +24,13 @@ pub(crate) enum Table {
 }
 
 /// All tables, in the order in which they are loaded.
-pub(crate) const TABLES: [Table; 5] =
-    [Table::Meta, Table::Segments, Table::Chunks, Table::Queues, Table::User];
+pub(crate) const TABLES: [Table; 5] = [
+    Table::Meta,
+    Table::Segments,
+    Table::Chunks,
+    Table::Queues,
+    Table::User,
+];
 
 impl Table {
     pub(crate) fn from_number(number: u8) -> Option<Self> {
@@ -78,7 +83,11 @@ impl Meta {
         ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
-        for number in [self.position.next_ordinal, self.position.chain_crc, self.unit] {
+        for number in [
+            self.position.next_ordinal,
+            self.position.chain_crc,
+            self.unit,
+        ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         out
@@ -93,13 +102,30 @@ impl Meta {
         let (snapshot_base, quarantined) = (reader.u64()?, reader.u64()?);
         let (next_ordinal, chain_crc) = (reader.u32()?, reader.u32()?);
         let unit = reader.u32()?;
-        let position = LogPosition { segment, offset, next_lsn, next_ordinal, chain_crc };
+        let position = LogPosition {
+            segment,
+            offset,
+            next_lsn,
+            next_ordinal,
+            chain_crc,
+        };
         let identity = Identity { uuid, salt };
-        Some(Self { identity, unit, position, last_index, snapshot_base, quarantined })
+        Some(Self {
+            identity,
+            unit,
+            position,
+            last_index,
+            snapshot_base,
+            quarantined,
+        })
     }
 
     pub(crate) fn row(&self) -> TableRow {
-        TableRow { table: Table::Meta, key: Vec::new(), value: Some(self.encode()) }
+        TableRow {
+            table: Table::Meta,
+            key: Vec::new(),
+            value: Some(self.encode()),
+        }
     }
 }
 
@@ -107,7 +133,12 @@ fn segment_row(number: u64, state: Option<&SegmentState>) -> TableRow {
     let key = number.to_be_bytes().to_vec();
     let value = state.map(|state| {
         let mut out = Vec::new();
-        for number in [state.epoch, state.base_lsn, state.valid_bytes, state.last_lsn] {
+        for number in [
+            state.epoch,
+            state.base_lsn,
+            state.valid_bytes,
+            state.last_lsn,
+        ] {
             out.extend_from_slice(&number.to_le_bytes());
         }
         for number in [state.references, state.live, state.chain_crc] {
@@ -124,7 +155,11 @@ fn segment_row(number: u64, state: Option<&SegmentState>) -> TableRow {
         }
         out
     });
-    TableRow { table: Table::Segments, key, value }
+    TableRow {
+        table: Table::Segments,
+        key,
+        value,
+    }
 }
 
 /// Reads a segment's row; the bits are still empty, their counts come along.
@@ -171,15 +206,26 @@ fn chunk_key(segment: u64, chunk: u32) -> Vec<u8> {
 fn queue_row(number: u32, state: Option<&QueueState>) -> TableRow {
     let value = state.map(|state| {
         let numbers = [state.messages, state.bytes, state.first_segment];
-        numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+        numbers
+            .iter()
+            .flat_map(|number| number.to_le_bytes())
+            .collect()
     });
-    TableRow { table: Table::Queues, key: number.to_be_bytes().to_vec(), value }
+    TableRow {
+        table: Table::Queues,
+        key: number.to_be_bytes().to_vec(),
+        value,
+    }
 }
 
 fn user_row(kind: u16, key: &[u8], value: Option<&Vec<u8>>) -> TableRow {
     let mut full = kind.to_be_bytes().to_vec();
     full.extend_from_slice(key);
-    TableRow { table: Table::User, key: full, value: value.cloned() }
+    TableRow {
+        table: Table::User,
+        key: full,
+        value: value.cloned(),
+    }
 }
 
 /// The rows that changed since the last call, the meta row last.
@@ -192,7 +238,11 @@ pub(crate) fn take_dirty(state: &mut State, identity: Identity, unit: u32) -> Ve
     for (segment, chunk) in &dirty.chunks {
         let settled = state.segments.get(segment).map(|state| &state.settled);
         let value = settled.and_then(|settled| settled.encode_chunk(*chunk));
-        rows.push(TableRow { table: Table::Chunks, key: chunk_key(*segment, *chunk), value });
+        rows.push(TableRow {
+            table: Table::Chunks,
+            key: chunk_key(*segment, *chunk),
+            value,
+        });
     }
     for queue in &dirty.queues {
         rows.push(queue_row(*queue, state.queues.get(queue)));
@@ -213,7 +263,11 @@ pub(crate) fn all_rows(state: &State, identity: Identity, unit: u32) -> Vec<Tabl
         for (chunk, _) in (0..).zip(segment.settled.counts()) {
             if let Some(value) = segment.settled.encode_chunk(chunk) {
                 let key = chunk_key(*number, chunk);
-                rows.push(TableRow { table: Table::Chunks, key, value: Some(value) });
+                rows.push(TableRow {
+                    table: Table::Chunks,
+                    key,
+                    value: Some(value),
+                });
             }
         }
     }
@@ -235,7 +289,11 @@ pub(crate) fn encode_rows(rows: &[TableRow]) -> Vec<u8> {
         let value = row.value.as_deref().unwrap_or_default();
         out.push(row.table as u8);
         out.push(0);
-        out.extend_from_slice(&u16::try_from(row.key.len()).unwrap_or(u16::MAX).to_le_bytes());
+        out.extend_from_slice(
+            &u16::try_from(row.key.len())
+                .unwrap_or(u16::MAX)
+                .to_le_bytes(),
+        );
         out.extend_from_slice(&u32::try_from(value.len()).unwrap_or(u32::MAX).to_le_bytes());
         out.extend_from_slice(&row.key);
         out.extend_from_slice(value);
@@ -287,14 +345,24 @@ pub(crate) fn load(
                 let number = be_u32(&mut reader).ok_or_else(bad)?;
                 let mut value = Reader::new(&value);
                 let mut next = || value.u64().ok_or_else(bad);
-                let queue =
-                    QueueState { messages: next()?, bytes: next()?, first_segment: next()? };
+                let queue = QueueState {
+                    messages: next()?,
+                    bytes: next()?,
+                    first_segment: next()?,
+                };
                 state.queues.insert(number, queue);
             }
             Table::User => {
-                let kind = reader.take(2).and_then(|b| b.try_into().ok()).ok_or_else(bad)?;
+                let kind = reader
+                    .take(2)
+                    .and_then(|b| b.try_into().ok())
+                    .ok_or_else(bad)?;
                 let rest = key.get(2..).unwrap_or_default().to_vec();
-                state.rows.entry(u16::from_be_bytes(kind)).or_default().insert(rest, value);
+                state
+                    .rows
+                    .entry(u16::from_be_bytes(kind))
+                    .or_default()
+                    .insert(rest, value);
             }
         }
     }

@@ -42,7 +42,14 @@ impl<'f> BatchReader<'f> {
     /// Starts at `place.offset`; ends at `limit` or at the end of the file.
     pub(crate) fn new(file: &'f dyn DiskFile, place: BatchPlace, unit: u64, limit: u64) -> Self {
         let buffer_start = place.offset;
-        Self { file, place, unit, limit, buffer: Vec::new(), buffer_start }
+        Self {
+            file,
+            place,
+            unit,
+            limit,
+            buffer: Vec::new(),
+            buffer_start,
+        }
     }
 
     /// Offset of the next batch.
@@ -63,7 +70,9 @@ impl<'f> BatchReader<'f> {
             let at = usize::try_from(self.place.offset - self.buffer_start).unwrap_or(0);
             let bytes = self.buffer.get(at..).unwrap_or_default();
             match Batch::parse(self.place, self.unit, bytes) {
-                Err(BatchFault::Incomplete(len)) if !complete && len <= BATCH_BYTES_MAX => need = len,
+                Err(BatchFault::Incomplete(len)) if !complete && len <= BATCH_BYTES_MAX => {
+                    need = len
+                }
                 Err(fault) => return Ok(Err(fault)),
                 Ok(batch) => {
                     let len = batch.len();
@@ -144,12 +153,22 @@ pub(crate) fn look_beyond(
         let chunk = crate::disk::read_range(file, offset, CHUNK_BYTES)?;
         for (sector, bytes) in (0_u64..).zip(chunk.chunks(usize::try_from(unit).unwrap_or(512))) {
             let at = offset + sector * unit;
-            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else { continue };
+            let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
+                continue;
+            };
             last_other = Some(at + last as u64 + 1);
             // A long write is followed to its end.
             stop = stop.max(at + LOOK_AHEAD_BYTES);
             if at > place.offset {
-                let mut reader = BatchReader::new(file, BatchPlace { offset: at, ..place }, unit, limit);
+                let mut reader = BatchReader::new(
+                    file,
+                    BatchPlace {
+                        offset: at,
+                        ..place
+                    },
+                    unit,
+                    limit,
+                );
                 if crate::format::get_u32(bytes, 0) != 0 && reader.next()?.is_ok() {
                     return Ok(Beyond::Batch { offset: at });
                 }
@@ -159,16 +178,24 @@ pub(crate) fn look_beyond(
     }
     Ok(match last_other {
         None => Beyond::Nothing,
-        Some(last) => Beyond::Garbage { bytes: last - place.offset },
+        Some(last) => Beyond::Garbage {
+            bytes: last - place.offset,
+        },
     })
 }
 
 /// Adds the messages of a batch to an index.
 pub(crate) fn index_batch(batch: &Batch<'_>, index: &mut IndexMap) {
-    for record in batch.records().filter(|record| record.kind == Some(RecordKind::Message)) {
+    for record in batch
+        .records()
+        .filter(|record| record.kind == Some(RecordKind::Message))
+    {
         let offset = u32::try_from(record.offset / 8).unwrap_or(u32::MAX);
         for (ordinal, queue) in (record.ordinal..).zip(record.routes()) {
-            index.entry(queue).or_default().push(IndexEntry { ordinal, offset });
+            index
+                .entry(queue)
+                .or_default()
+                .push(IndexEntry { ordinal, offset });
         }
     }
 }
@@ -182,12 +209,25 @@ pub(crate) fn load_index(
     unit: u64,
     last_index: Option<u64>,
 ) -> io::Result<IndexMap> {
-    let place =
-        BatchPlace { salt, epoch: facts.epoch, segment: facts.segment, offset: FIRST_BATCH_OFFSET };
+    let place = BatchPlace {
+        salt,
+        epoch: facts.epoch,
+        segment: facts.segment,
+        offset: FIRST_BATCH_OFFSET,
+    };
     if let Some(last) = last_index
         && let Some((mut index, scan_from)) = load_chain(file, place, unit, facts, last)?
     {
-        scan_index(file, BatchPlace { offset: scan_from, ..place }, unit, facts, &mut index)?;
+        scan_index(
+            file,
+            BatchPlace {
+                offset: scan_from,
+                ..place
+            },
+            unit,
+            facts,
+            &mut index,
+        )?;
         return Ok(index);
     }
     let mut index = IndexMap::new();
@@ -255,7 +295,10 @@ fn scan_index(
         match reader.next()? {
             Ok(batch) => index_batch(&batch, index),
             Err(_) => {
-                let place = BatchPlace { offset: reader.offset(), ..place };
+                let place = BatchPlace {
+                    offset: reader.offset(),
+                    ..place
+                };
                 match look_beyond(file, place, unit, facts.valid_bytes)? {
                     Beyond::Batch { offset } => reader.seek(offset),
                     Beyond::Nothing | Beyond::Garbage { .. } => break,

@@ -84,7 +84,10 @@ pub(crate) struct Dirty {
 
 impl Dirty {
     pub(crate) fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.chunks.is_empty() && self.queues.is_empty() && self.rows.is_empty()
+        self.segments.is_empty()
+            && self.chunks.is_empty()
+            && self.queues.is_empty()
+            && self.rows.is_empty()
     }
 }
 
@@ -116,8 +119,7 @@ impl State {
         let mut significant = false;
         for record in batch.records() {
             // Index and snapshot records repeat what is known: no reason for a new checkpoint.
-            significant |=
-                !matches!(record.kind, Some(RecordKind::Index | RecordKind::Snapshot));
+            significant |= !matches!(record.kind, Some(RecordKind::Index | RecordKind::Snapshot));
             self.apply_record(segment, batch.place.offset, &record);
         }
         self.position = LogPosition {
@@ -138,7 +140,9 @@ impl State {
         // tell the queues of the lost references, so they count as settled.
         while state.references < self.position.next_ordinal {
             state.settled.set(state.references);
-            self.dirty.chunks.insert((segment, state.references / CHUNK_REFERENCES));
+            self.dirty
+                .chunks
+                .insert((segment, state.references / CHUNK_REFERENCES));
             state.references += 1;
         }
         if significant {
@@ -183,21 +187,25 @@ impl State {
     fn apply_message(&mut self, segment: u64, record: &Record<'_>) {
         let bytes = u64::from(record.counted_bytes());
         let base_lsn = record.lsn;
-        let state =
-            self.segments.entry(segment).or_insert_with(|| SegmentState::new(segment, base_lsn));
+        let state = self
+            .segments
+            .entry(segment)
+            .or_insert_with(|| SegmentState::new(segment, base_lsn));
         // Ordinals lost in a damaged range before this record: see apply_batch.
         while state.references < record.ordinal {
             state.settled.set(state.references);
-            self.dirty.chunks.insert((segment, state.references / CHUNK_REFERENCES));
+            self.dirty
+                .chunks
+                .insert((segment, state.references / CHUNK_REFERENCES));
             state.references += 1;
         }
         state.references += record.references();
         state.live += record.references();
         for queue in record.routes() {
-            let entry = self
-                .queues
-                .entry(queue)
-                .or_insert(QueueState { first_segment: segment, ..QueueState::default() });
+            let entry = self.queues.entry(queue).or_insert(QueueState {
+                first_segment: segment,
+                ..QueueState::default()
+            });
             if entry.messages == 0 {
                 entry.first_segment = segment;
             }
@@ -210,13 +218,20 @@ impl State {
     fn apply_settled(&mut self, group: &SettledGroup) {
         let mut settled = 0;
         for range in &group.ranges {
-            let Some(segment) = self.segments.get_mut(&range.segment) else { continue };
-            let end = range.first.saturating_add(range.count).min(segment.references);
+            let Some(segment) = self.segments.get_mut(&range.segment) else {
+                continue;
+            };
+            let end = range
+                .first
+                .saturating_add(range.count)
+                .min(segment.references);
             for ordinal in range.first..end {
                 if segment.settled.set(ordinal) {
                     segment.live = segment.live.saturating_sub(1);
                     settled += 1;
-                    self.dirty.chunks.insert((range.segment, ordinal / CHUNK_REFERENCES));
+                    self.dirty
+                        .chunks
+                        .insert((range.segment, ordinal / CHUNK_REFERENCES));
                 }
             }
             self.dirty.segments.insert(range.segment);
@@ -225,8 +240,16 @@ impl State {
     }
 
     fn settle_one(&mut self, queue: u32, segment: u64, ordinal: u32, bytes: u64) {
-        let range = crate::format::payload::SettledRange { segment, first: ordinal, count: 1 };
-        self.apply_settled(&SettledGroup { queue, bytes, ranges: vec![range] });
+        let range = crate::format::payload::SettledRange {
+            segment,
+            first: ordinal,
+            count: 1,
+        };
+        self.apply_settled(&SettledGroup {
+            queue,
+            bytes,
+            ranges: vec![range],
+        });
     }
 
     fn leave_queue(&mut self, queue: u32, messages: u64, bytes: u64) {
@@ -235,7 +258,11 @@ impl State {
         }
         if let Some(state) = self.queues.get_mut(&queue) {
             state.messages = state.messages.saturating_sub(messages);
-            state.bytes = if state.messages == 0 { 0 } else { state.bytes.saturating_sub(bytes) };
+            state.bytes = if state.messages == 0 {
+                0
+            } else {
+                state.bytes.saturating_sub(bytes)
+            };
             self.dirty.queues.insert(queue);
         }
     }
@@ -278,10 +305,12 @@ impl State {
     }
 
     pub(crate) fn queue_stats(&self, queue: u32) -> QueueStats {
-        self.queues.get(&queue).map_or_else(QueueStats::default, |state| QueueStats {
-            messages: state.messages,
-            bytes: state.bytes,
-        })
+        self.queues
+            .get(&queue)
+            .map_or_else(QueueStats::default, |state| QueueStats {
+                messages: state.messages,
+                bytes: state.bytes,
+            })
     }
 
     pub(crate) fn is_live(&self, segment: u64, ordinal: u32) -> bool {
@@ -292,9 +321,11 @@ impl State {
 
     /// Messages and bytes waiting in all queues.
     pub(crate) fn totals(&self) -> (u64, u64) {
-        self.queues.values().fold((0, 0), |(messages, bytes), queue| {
-            (messages + queue.messages, bytes + queue.bytes)
-        })
+        self.queues
+            .values()
+            .fold((0, 0), |(messages, bytes), queue| {
+                (messages + queue.messages, bytes + queue.bytes)
+            })
     }
 
     /// Segments that nothing needs any more: sealed, without live references, older than the base

@@ -7,7 +7,9 @@ use bytes::Bytes;
 
 use crate::disk::{Disk, DiskFile};
 use crate::error::{AppendError, FatalError};
-use crate::format::batch::{BATCH_HEADER_BYTES, Batch, BatchPlace, FLAG_DURABLE, MessageParts, RecordKind};
+use crate::format::batch::{
+    BATCH_HEADER_BYTES, Batch, BatchPlace, FLAG_DURABLE, MessageParts, RecordKind,
+};
 use crate::format::payload::{Quarantined, RowChange};
 use crate::format::{FIRST_BATCH_OFFSET, Identity};
 use crate::index::SegmentIndex;
@@ -103,7 +105,12 @@ impl Store {
             &routes
         };
         let flags = if message.durable { FLAG_DURABLE } else { 0 };
-        let parts = MessageParts { flags, routes, meta: message.meta, body: message.body };
+        let parts = MessageParts {
+            flags,
+            routes,
+            meta: message.meta,
+            body: message.body,
+        };
         let segment = self.writer.segment();
         let slot = self.writer.open.message(parts);
         self.writer.message_bytes += bytes as u64;
@@ -114,7 +121,13 @@ impl Store {
             bytes: u32::try_from(bytes).unwrap_or(u32::MAX),
         };
         let ticket = self.writer.open_ticket();
-        Ok(Appended { ticket, lsn: Lsn(slot.lsn), first, meta: slot.meta, body: slot.body })
+        Ok(Appended {
+            ticket,
+            lsn: Lsn(slot.lsn),
+            first,
+            meta: slot.meta,
+            body: slot.body,
+        })
     }
 
     /// Notes that one reference has left its queue for good. Never refused for lack of space.
@@ -138,7 +151,11 @@ impl Store {
     /// [`AppendError::TooLarge`] beyond [`ROW_KEY_BYTES_MAX`] or [`ROW_VALUE_BYTES_MAX`],
     /// [`AppendError::Closed`] after a failure or shutdown.
     pub fn put_row(&mut self, kind: u16, key: &[u8], value: &[u8]) -> Result<Ticket, AppendError> {
-        self.change_row(RowChange { kind, key, value: Some(value) })
+        self.change_row(RowChange {
+            kind,
+            key,
+            value: Some(value),
+        })
     }
 
     /// Deletes a row; deleting one that is not there does nothing.
@@ -146,15 +163,20 @@ impl Store {
     /// # Errors
     /// As [`Store::put_row`].
     pub fn delete_row(&mut self, kind: u16, key: &[u8]) -> Result<Ticket, AppendError> {
-        self.change_row(RowChange { kind, key, value: None })
+        self.change_row(RowChange {
+            kind,
+            key,
+            value: None,
+        })
     }
 
     fn change_row(&mut self, change: RowChange<'_>) -> Result<Ticket, AppendError> {
         self.open_for_append()?;
         let value_bytes = change.value.map_or(0, <[u8]>::len);
-        for (bytes, bytes_max) in
-            [(change.key.len(), ROW_KEY_BYTES_MAX), (value_bytes, ROW_VALUE_BYTES_MAX)]
-        {
+        for (bytes, bytes_max) in [
+            (change.key.len(), ROW_KEY_BYTES_MAX),
+            (value_bytes, ROW_VALUE_BYTES_MAX),
+        ] {
             if bytes > bytes_max {
                 return Err(AppendError::TooLarge { bytes, bytes_max });
             }
@@ -180,7 +202,9 @@ impl Store {
                 ordinal: place.ordinal,
             };
             self.make_room(64);
-            self.writer.open.record(RecordKind::Quarantine, &bad.encode());
+            self.writer
+                .open
+                .record(RecordKind::Quarantine, &bad.encode());
         }
         Ok(self.writer.open_ticket())
     }
@@ -188,7 +212,8 @@ impl Store {
     /// Closes the open batch when a record of so many bytes does not fit, and moves on to the next
     /// segment when the current one is full.
     pub(crate) fn make_room(&mut self, bytes: usize) {
-        self.writer.make_room(bytes, self.options.batch_bytes, &mut self.maintenance.plan);
+        self.writer
+            .make_room(bytes, self.options.batch_bytes, &mut self.maintenance.plan);
     }
 
     /// The value of a row, as far as durable.
@@ -200,7 +225,9 @@ impl Store {
     /// The rows of a kind in the order of their keys, as far as durable.
     pub fn rows(&self, kind: u16) -> impl Iterator<Item = (&[u8], &[u8])> {
         let rows = self.state.rows.get(&kind);
-        rows.into_iter().flatten().map(|(key, value)| (key.as_slice(), value.as_slice()))
+        rows.into_iter()
+            .flatten()
+            .map(|(key, value)| (key.as_slice(), value.as_slice()))
     }
 
     /// What waits in a queue, as far as durable.
@@ -275,9 +302,16 @@ impl Store {
     /// Reads live references of a queue in order of arrival, from a cursor on.
     #[must_use]
     pub fn read_queue(&self, queue: QueueId, from: Cursor, limit: ReadLimit) -> ReadJob {
-        let first = self.state.queues.get(&queue.0).map_or(0, |state| state.first_segment);
+        let first = self
+            .state
+            .queues
+            .get(&queue.0)
+            .map_or(0, |state| state.first_segment);
         let mut plans = Vec::new();
-        let mut beyond = Cursor { segment: self.writer.segment(), ordinal: u32::MAX };
+        let mut beyond = Cursor {
+            segment: self.writer.segment(),
+            ordinal: u32::MAX,
+        };
         let mut last = true;
         let (low, low_ordinal) = (from.segment.max(first), from.ordinal);
         for (number, segment) in self.state.segments.range(low..) {
@@ -285,11 +319,18 @@ impl Store {
                 continue;
             }
             if plans.len() >= PLANS_MAX {
-                beyond = Cursor { segment: *number, ordinal: 0 };
+                beyond = Cursor {
+                    segment: *number,
+                    ordinal: 0,
+                };
                 last = false;
                 break;
             }
-            let ordinal = if *number == from.segment { low_ordinal } else { 0 };
+            let ordinal = if *number == from.segment {
+                low_ordinal
+            } else {
+                0
+            };
             let source = self.source_of(*number, queue.0, ordinal, limit.messages);
             let Some(source) = source else { continue };
             plans.push(SegmentPlan {
@@ -301,16 +342,28 @@ impl Store {
         if last {
             // Go on behind what is durable now.
             let end = self.state.position;
-            beyond = Cursor { segment: end.segment, ordinal: end.next_ordinal };
+            beyond = Cursor {
+                segment: end.segment,
+                ordinal: end.next_ordinal,
+            };
         }
         let beyond = beyond.max(from);
-        ReadJob { cache: Arc::clone(&self.cache), queue, from, limit, plans, beyond, last }
+        ReadJob {
+            cache: Arc::clone(&self.cache),
+            queue,
+            from,
+            limit,
+            plans,
+            beyond,
+            last,
+        }
     }
 
     /// Reads known references again, in the order given; those settled meanwhile are left out.
     #[must_use]
     pub fn read_places(&self, queue: QueueId, places: &[Place]) -> ReadJob {
-        let mut by_segment: BTreeMap<u64, Vec<crate::format::payload::IndexEntry>> = BTreeMap::new();
+        let mut by_segment: BTreeMap<u64, Vec<crate::format::payload::IndexEntry>> =
+            BTreeMap::new();
         for place in places.iter().filter(|place| self.is_live(**place)) {
             let entry = crate::format::payload::IndexEntry {
                 ordinal: place.ordinal,
@@ -320,7 +373,11 @@ impl Store {
         }
         let plan = |(number, mut entries): (u64, Vec<_>)| {
             entries.sort_unstable();
-            let settled = self.state.segments.get(&number).map(|segment| segment.settled.clone());
+            let settled = self
+                .state
+                .segments
+                .get(&number)
+                .map(|segment| segment.settled.clone());
             SegmentPlan {
                 facts: self.facts_of(number),
                 source: Source::Entries(entries),
@@ -328,16 +385,31 @@ impl Store {
             }
         };
         let plans = by_segment.into_iter().map(plan).collect();
-        let limit = ReadLimit { messages: places.len().max(1), bytes: usize::MAX };
+        let limit = ReadLimit {
+            messages: places.len().max(1),
+            bytes: usize::MAX,
+        };
         let beyond = Cursor::START;
         let cache = Arc::clone(&self.cache);
-        ReadJob { cache, queue, from: Cursor::START, limit, plans, beyond, last: true }
+        ReadJob {
+            cache,
+            queue,
+            from: Cursor::START,
+            limit,
+            plans,
+            beyond,
+            last: true,
+        }
     }
 
     /// Where the list of a queue in a segment is; `None` when it is known to be empty.
     fn source_of(&self, segment: u64, queue: u32, ordinal: u32, limit: usize) -> Option<Source> {
         if let Some(index) = self.indexes.get(&segment) {
-            let settled = self.state.segments.get(&segment).map(|state| &state.settled);
+            let settled = self
+                .state
+                .segments
+                .get(&segment)
+                .map(|state| &state.settled);
             let entries = index.live_from(queue, ordinal, limit + 1, settled);
             return (!entries.is_empty()).then_some(Source::Entries(entries));
         }
@@ -345,7 +417,9 @@ impl Store {
         Some(match state.kind {
             SegmentKind::Footer => Source::Footer,
             _ if self.side_indexes.contains(&segment) => Source::SideIndex,
-            _ => Source::Scan { last_index: self.maintenance.last_index_of(segment) },
+            _ => Source::Scan {
+                last_index: self.maintenance.last_index_of(segment),
+            },
         })
     }
 
@@ -386,7 +460,9 @@ impl Store {
             .writer
             .watermark_pending()
             .then(|| self.writer.last_activity_ms + WATERMARK_DELAY_MS);
-        let heartbeat = self.fence_deadline_ms.map(|deadline| self.durable_at_ms + deadline.min(3000) / 3);
+        let heartbeat = self
+            .fence_deadline_ms
+            .map(|deadline| self.durable_at_ms + deadline.min(3000) / 3);
         let times = [watermark, heartbeat, self.maintenance_deadline_ms()];
         times.into_iter().flatten().min()
     }
@@ -397,7 +473,13 @@ impl Store {
     /// The log failed: see [`FatalError`].
     pub fn complete(&mut self, done: JobDone) -> Result<Vec<DurableBatch>, FatalError> {
         match done.outcome {
-            Outcome::Committed { ticket, bytes, segment, offset, started_ms } => {
+            Outcome::Committed {
+                ticket,
+                bytes,
+                segment,
+                offset,
+                started_ms,
+            } => {
                 self.durable_at_ms = self.durable_at_ms.max(started_ms);
                 self.commit_done(ticket, bytes, segment, offset)
             }
@@ -418,7 +500,12 @@ impl Store {
         offset: u64,
     ) -> Result<Vec<DurableBatch>, FatalError> {
         let epoch = self.epoch;
-        let place = BatchPlace { salt: self.identity.salt, epoch, segment, offset };
+        let place = BatchPlace {
+            salt: self.identity.salt,
+            epoch,
+            segment,
+            offset,
+        };
         let batch = match Batch::parse(place, self.unit, &bytes) {
             Ok(batch) => batch,
             Err(fault) => {

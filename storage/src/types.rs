@@ -121,18 +121,27 @@ pub struct Cursor {
 
 impl Cursor {
     /// Before everything.
-    pub const START: Self = Self { segment: 0, ordinal: 0 };
+    pub const START: Self = Self {
+        segment: 0,
+        ordinal: 0,
+    };
 
     /// Right behind a reference.
     #[must_use]
     pub fn after(place: Place) -> Self {
-        Self { segment: place.segment, ordinal: place.ordinal.saturating_add(1) }
+        Self {
+            segment: place.segment,
+            ordinal: place.ordinal.saturating_add(1),
+        }
     }
 
     /// Right before a reference: reading on gives that reference again if it is live.
     #[must_use]
     pub fn at(place: Place) -> Self {
-        Self { segment: place.segment, ordinal: place.ordinal }
+        Self {
+            segment: place.segment,
+            ordinal: place.ordinal,
+        }
     }
 
     /// Whether a reference lies behind this position, so that reading on would still meet it.

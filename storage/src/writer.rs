@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::format::batch::{BATCH_HEADER_BYTES, BatchBuilder, BatchPlace, RECORD_HEADER_BYTES, RecordKind};
+use crate::format::batch::{
+    BATCH_HEADER_BYTES, BatchBuilder, BatchPlace, RECORD_HEADER_BYTES, RecordKind,
+};
 use crate::format::payload::{SettledGroup, SettledRange, encode_settled};
 use crate::format::{FIRST_BATCH_OFFSET, align_up};
 use crate::types::{Place, Ticket};
@@ -21,7 +23,9 @@ pub(crate) struct SegmentPlanner {
 impl SegmentPlanner {
     /// Bytes prepared for a segment.
     pub(crate) fn capacity(&self, segment: u64) -> u64 {
-        let doublings = u32::try_from(segment.saturating_sub(self.epoch)).unwrap_or(63).min(40);
+        let doublings = u32::try_from(segment.saturating_sub(self.epoch))
+            .unwrap_or(63)
+            .min(40);
         (self.first_bytes << doublings).min(self.segment_bytes_max.max(self.first_bytes))
     }
 
@@ -119,7 +123,11 @@ impl Writer {
     }
 
     pub(crate) fn open_bytes(&self) -> usize {
-        if self.open_is_empty() { 0 } else { self.open.len() + self.settled_bytes() }
+        if self.open_is_empty() {
+            0
+        } else {
+            self.open.len() + self.settled_bytes()
+        }
     }
 
     pub(crate) fn closed_bytes(&self) -> usize {
@@ -157,7 +165,12 @@ impl Writer {
     }
 
     /// See `Store::make_room`.
-    pub(crate) fn make_room(&mut self, bytes: usize, batch_bytes: usize, plan: &mut SegmentPlanner) {
+    pub(crate) fn make_room(
+        &mut self,
+        bytes: usize,
+        batch_bytes: usize,
+        plan: &mut SegmentPlanner,
+    ) {
         let need = RECORD_HEADER_BYTES + bytes.next_multiple_of(8) + 8;
         let place = self.open.place();
         let end = place.offset + (self.open.len() + self.settled_bytes() + need) as u64;
@@ -183,7 +196,11 @@ impl Writer {
 
     /// Puts an empty open batch somewhere else.
     fn start(&mut self, segment: u64, offset: u64, ordinal: u32) {
-        let place = BatchPlace { segment, offset, ..self.open.place() };
+        let place = BatchPlace {
+            segment,
+            offset,
+            ..self.open.place()
+        };
         let lsn = self.open.next_lsn();
         self.open = BatchBuilder::new(place, lsn, ordinal, Vec::new());
         self.open_is_first = offset == FIRST_BATCH_OFFSET;
@@ -196,20 +213,32 @@ impl Writer {
             let mut groups = Vec::with_capacity(self.open_settled.len());
             for (queue, (bytes, mut group)) in std::mem::take(&mut self.open_settled) {
                 group.sort_unstable();
-                groups.push(SettledGroup { queue, bytes, ranges: ranges_of(&group) });
+                groups.push(SettledGroup {
+                    queue,
+                    bytes,
+                    ranges: ranges_of(&group),
+                });
                 keys.append(&mut group);
             }
             self.open_settled_count = 0;
-            self.open.record(RecordKind::Settled, &encode_settled(&groups));
+            self.open
+                .record(RecordKind::Settled, &encode_settled(&groups));
         }
         let place = self.open.place();
         let len = align_up(self.open.len() as u64, self.unit);
         let lsn = self.open.next_lsn();
-        let mut next = BatchPlace { offset: place.offset + len, ..place };
+        let mut next = BatchPlace {
+            offset: place.offset + len,
+            ..place
+        };
         let mut ordinal = self.open.next_ordinal();
         // Nothing fits behind a batch that fills its segment.
         if next.offset + 4096 > plan.limit(place.segment, ordinal) && !plan.is_full {
-            next = BatchPlace { segment: place.segment + 1, offset: FIRST_BATCH_OFFSET, ..place };
+            next = BatchPlace {
+                segment: place.segment + 1,
+                offset: FIRST_BATCH_OFFSET,
+                ..place
+            };
             ordinal = 0;
         }
         // The new batch will likely grow like this one.
@@ -219,7 +248,11 @@ impl Writer {
         let is_first = std::mem::replace(&mut self.open_is_first, next.segment != place.segment);
         self.closed_bytes += builder.len();
         self.settled.push_back((self.open_ticket, keys));
-        self.closed.push_back(Closed { ticket: self.open_ticket, builder, is_first });
+        self.closed.push_back(Closed {
+            ticket: self.open_ticket,
+            builder,
+            is_first,
+        });
         self.open_ticket.0 += 1;
     }
 
@@ -249,9 +282,11 @@ impl Writer {
     /// The references settled in a batch that has become durable.
     pub(crate) fn take_settled(&mut self, ticket: Ticket) -> Keys {
         match self.settled.front() {
-            Some((front, _)) if *front == ticket => {
-                self.settled.pop_front().map(|(_, keys)| keys).unwrap_or_default()
-            }
+            Some((front, _)) if *front == ticket => self
+                .settled
+                .pop_front()
+                .map(|(_, keys)| keys)
+                .unwrap_or_default(),
             _ => Keys::new(),
         }
     }
@@ -265,7 +300,11 @@ fn ranges_of(keys: &[(u64, u32)]) -> Vec<SettledRange> {
             Some(last) if last.segment == *segment && last.first + last.count == *ordinal => {
                 last.count += 1;
             }
-            _ => ranges.push(SettledRange { segment: *segment, first: *ordinal, count: 1 }),
+            _ => ranges.push(SettledRange {
+                segment: *segment,
+                first: *ordinal,
+                count: 1,
+            }),
         }
     }
     ranges

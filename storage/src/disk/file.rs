@@ -34,7 +34,10 @@ impl RealDisk {
         }
         let path = path.canonicalize()?;
         if !path.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::NotADirectory,
+                "not a directory",
+            ));
         }
         Ok(Self { path })
     }
@@ -52,7 +55,10 @@ impl Disk for RealDisk {
             // A file may vanish between listing and looking at it: then it is not there.
             let Ok(meta) = entry.metadata() else { continue };
             if let (true, Ok(name)) = (meta.is_file(), entry.file_name().into_string()) {
-                entries.push(Entry { name, bytes: meta.len() });
+                entries.push(Entry {
+                    name,
+                    bytes: meta.len(),
+                });
             }
         }
         Ok(entries)
@@ -80,7 +86,9 @@ impl Disk for RealDisk {
         {
             fs::create_dir_all(parent)?;
         }
-        Ok(Arc::new(RealFile { file: options.open(path)? }))
+        Ok(Arc::new(RealFile {
+            file: options.open(path)?,
+        }))
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
@@ -205,7 +213,10 @@ mod tests {
         assert!(first.try_lock().unwrap());
         assert!(!second.try_lock().unwrap());
         assert!(second.is_locked_elsewhere().unwrap());
-        assert!(!first.is_locked_elsewhere().unwrap(), "one's own lock is not another's");
+        assert!(
+            !first.is_locked_elsewhere().unwrap(),
+            "one's own lock is not another's"
+        );
         drop(first);
         assert!(!second.is_locked_elsewhere().unwrap());
         assert!(second.try_lock().unwrap());
@@ -217,7 +228,10 @@ mod tests {
         let disk = RealDisk::open(dir.path(), false).unwrap();
         disk.open("a", OpenMode::CreateEmpty).unwrap();
         disk.link("a", "b").unwrap();
-        assert_eq!(disk.link("a", "b").unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(
+            disk.link("a", "b").unwrap_err().kind(),
+            io::ErrorKind::AlreadyExists
+        );
     }
 
     #[test]
@@ -227,7 +241,11 @@ mod tests {
         let before = disk.boot_ms();
         disk.pause_ms(2);
         assert!(disk.boot_ms() > before);
-        assert!(matches!(disk.file_system(), FileSystem::Local { .. }), "{:?}", disk.file_system());
+        assert!(
+            matches!(disk.file_system(), FileSystem::Local { .. }),
+            "{:?}",
+            disk.file_system()
+        );
         assert!(disk.free_bytes().unwrap() > 0);
     }
 }

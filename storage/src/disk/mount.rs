@@ -10,7 +10,9 @@ use std::path::Path;
 use super::FileSystem;
 
 /// Local file systems: a lock is lost only with its process (amendment 25 of the design).
-const LOCAL: [&str; 8] = ["ext2", "ext3", "ext4", "xfs", "btrfs", "overlay", "f2fs", "zfs"];
+const LOCAL: [&str; 8] = [
+    "ext2", "ext3", "ext4", "xfs", "btrfs", "overlay", "f2fs", "zfs",
+];
 
 /// One line of `/proc/self/mountinfo`, as far as it matters.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,17 +43,31 @@ pub(super) fn detect(path: &Path) -> FileSystem {
 fn covering(table: &str, path: &str) -> Option<Mount> {
     let mut best: Option<Mount> = None;
     for line in table.lines() {
-        let Some((left, right)) = line.split_once(" - ") else { continue };
-        let Some(point) = left.split(' ').nth(4) else { continue };
+        let Some((left, right)) = line.split_once(" - ") else {
+            continue;
+        };
+        let Some(point) = left.split(' ').nth(4) else {
+            continue;
+        };
         let point = point.replace("\\040", " ");
         let covers = point == "/"
             || path == point
-            || path.strip_prefix(point.as_str()).is_some_and(|rest| rest.starts_with('/'));
-        if covers && best.as_ref().is_none_or(|best| point.len() >= best.point.len()) {
+            || path
+                .strip_prefix(point.as_str())
+                .is_some_and(|rest| rest.starts_with('/'));
+        if covers
+            && best
+                .as_ref()
+                .is_none_or(|best| point.len() >= best.point.len())
+        {
             let mut fields = right.split(' ');
             let kind = fields.next().unwrap_or_default().to_owned();
             let options = fields.nth(1).unwrap_or_default().to_owned();
-            best = Some(Mount { point, kind, options });
+            best = Some(Mount {
+                point,
+                kind,
+                options,
+            });
         }
     }
     best
@@ -60,10 +76,16 @@ fn covering(table: &str, path: &str) -> Option<Mount> {
 fn judge(mount: &Mount, recovers_lost_locks: bool, lease_s: Option<u64>) -> FileSystem {
     let kind = mount.kind.as_str();
     if LOCAL.contains(&kind) {
-        return FileSystem::Local { name: kind.to_owned(), volatile: false };
+        return FileSystem::Local {
+            name: kind.to_owned(),
+            volatile: false,
+        };
     }
     match kind {
-        "tmpfs" => FileSystem::Local { name: kind.to_owned(), volatile: true },
+        "tmpfs" => FileSystem::Local {
+            name: kind.to_owned(),
+            volatile: true,
+        },
         "nfs4" | "nfs" => judge_nfs(mount, recovers_lost_locks, lease_s),
         "cifs" | "smb3" => FileSystem::Unsafe(format!(
             "{kind} at {} does not keep the locks that a shared store needs: use NFS 4.1 or later, \
@@ -76,7 +98,10 @@ fn judge(mount: &Mount, recovers_lost_locks: bool, lease_s: Option<u64>) -> File
 
 fn judge_nfs(mount: &Mount, recovers_lost_locks: bool, lease_s: Option<u64>) -> FileSystem {
     let option = |name: &str| {
-        mount.options.split(',').find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
+        mount
+            .options
+            .split(',')
+            .find_map(|part| part.strip_prefix(name)?.strip_prefix('='))
     };
     let refuse = |why: &str, mend: &str| {
         FileSystem::Unsafe(format!("the NFS mount at {} {why}: {mend}", mount.point))
@@ -93,7 +118,10 @@ fn judge_nfs(mount: &Mount, recovers_lost_locks: bool, lease_s: Option<u64>) -> 
     if mount.options.split(',').any(|part| part == "nolock")
         || option("local_lock").is_some_and(|value| value != "none")
     {
-        return refuse("keeps locks on this host only", "mount it with local_lock=none");
+        return refuse(
+            "keeps locks on this host only",
+            "mount it with local_lock=none",
+        );
     }
     if recovers_lost_locks {
         return refuse(
@@ -112,8 +140,10 @@ fn lease(stats: &str, point: &str) -> Option<u64> {
             let mounted = rest.split(" mounted on ").nth(1);
             ours = mounted.and_then(|rest| rest.split(" with ").next()) == Some(point);
         } else if ours && let Some(at) = line.find("lease_time=") {
-            let digits: String =
-                line[at + 11..].chars().take_while(char::is_ascii_digit).collect();
+            let digits: String = line[at + 11..]
+                .chars()
+                .take_while(char::is_ascii_digit)
+                .collect();
             return digits.parse().ok();
         }
     }
@@ -139,19 +169,32 @@ mod tests {
 
     #[test]
     fn the_longest_mount_point_decides() {
-        let local = FileSystem::Local { name: "ext4".to_owned(), volatile: false };
+        let local = FileSystem::Local {
+            name: "ext4".to_owned(),
+            volatile: false,
+        };
         assert_eq!(of("/srv/store"), local);
         assert_eq!(of("/mntx"), local, "a prefix of the name is not a parent");
-        assert_eq!(of("/mnt/a"), FileSystem::Local { name: "tmpfs".to_owned(), volatile: true });
+        assert_eq!(
+            of("/mnt/a"),
+            FileSystem::Local {
+                name: "tmpfs".to_owned(),
+                volatile: true
+            }
+        );
         assert_eq!(of("/mnt/shared/a/b"), FileSystem::Nfs { lease_s: Some(15) });
     }
 
     #[test]
     fn mounts_that_cannot_fence_are_refused_with_the_mend() {
-        for (path, mend) in
-            [("/mnt/old", "vers=4.1"), ("/mnt/own", "local_lock=none"), ("/mnt/win", "NFS 4.1")]
-        {
-            let FileSystem::Unsafe(text) = of(path) else { panic!("{path} must be refused") };
+        for (path, mend) in [
+            ("/mnt/old", "vers=4.1"),
+            ("/mnt/own", "local_lock=none"),
+            ("/mnt/win", "NFS 4.1"),
+        ] {
+            let FileSystem::Unsafe(text) = of(path) else {
+                panic!("{path} must be refused")
+            };
             assert!(text.contains(mend), "{text}");
         }
         assert_eq!(of("/mnt/odd/x"), FileSystem::Unknown("fuse.odd".to_owned()));

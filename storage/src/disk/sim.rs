@@ -87,7 +87,10 @@ impl SimWorld {
     pub fn process(&self) -> SimDisk {
         let mut state = self.lock();
         state.next_id += 1;
-        SimDisk { world: self.clone(), process: state.next_id }
+        SimDisk {
+            world: self.clone(),
+            process: state.next_id,
+        }
     }
 
     /// Ends a process: its locks are free, what it wrote stays visible, its later calls fail.
@@ -95,7 +98,10 @@ impl SimWorld {
         let mut state = self.lock();
         state.dead.insert(disk.process);
         for inode in state.inodes.values_mut() {
-            if inode.locked_by.is_some_and(|holder| holder >> 32 == disk.process) {
+            if inode
+                .locked_by
+                .is_some_and(|holder| holder >> 32 == disk.process)
+            {
                 inode.locked_by = None;
             }
         }
@@ -184,7 +190,8 @@ impl SimWorld {
 
 impl Inode {
     fn mark(&mut self, from: usize, to: usize) {
-        self.dirty.extend(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
+        self.dirty
+            .extend(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
     }
 
     fn crash(&mut self, random: &mut fastrand::Rng) {
@@ -216,7 +223,10 @@ impl State {
     fn operate(&mut self, process: u64, operation: Operation, name: &str) -> io::Result<()> {
         self.operations += 1;
         if self.dead.contains(&process) {
-            return Err(io::Error::new(io::ErrorKind::BrokenPipe, "the simulated process is dead"));
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the simulated process is dead",
+            ));
         }
         for fault in &mut self.faults {
             if fault.operation != operation || !name.contains(&fault.name_part) {
@@ -233,7 +243,10 @@ impl State {
     }
 
     fn id_of(&self, name: &str) -> io::Result<u64> {
-        self.names.get(name).copied().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
     }
 }
 
@@ -257,16 +270,25 @@ impl Disk for SimDisk {
         let mut state = self.world.lock();
         state.operate(self.process, Operation::Read, "")?;
         let entry = |(name, id): (&String, &u64)| {
-            let bytes = state.inodes.get(id).map_or(0, |inode| inode.live.len() as u64);
-            Entry { name: name.clone(), bytes }
+            let bytes = state
+                .inodes
+                .get(id)
+                .map_or(0, |inode| inode.live.len() as u64);
+            Entry {
+                name: name.clone(),
+                bytes,
+            }
         };
         Ok(state.names.iter().map(entry).collect())
     }
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.world.lock();
-        let operation =
-            if mode == OpenMode::CreateEmpty { Operation::Name } else { Operation::Read };
+        let operation = if mode == OpenMode::CreateEmpty {
+            Operation::Name
+        } else {
+            Operation::Read
+        };
         state.operate(self.process, operation, name)?;
         let known = state.names.get(name).copied();
         let inode = match (known, mode) {
@@ -285,7 +307,13 @@ impl Disk for SimDisk {
         state.next_id += 1;
         let handle = (self.process << 32) | (state.next_id & 0xffff_ffff);
         let world = self.world.clone();
-        Ok(Arc::new(SimFile { world, process: self.process, inode, handle, name: name.to_owned() }))
+        Ok(Arc::new(SimFile {
+            world,
+            process: self.process,
+            inode,
+            handle,
+            name: name.to_owned(),
+        }))
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
@@ -324,7 +352,10 @@ impl Disk for SimDisk {
     }
 
     fn file_system(&self) -> FileSystem {
-        let local = FileSystem::Local { name: "sim".to_owned(), volatile: false };
+        let local = FileSystem::Local {
+            name: "sim".to_owned(),
+            volatile: false,
+        };
         self.world.lock().file_system.clone().unwrap_or(local)
     }
 
@@ -375,7 +406,9 @@ impl DiskFile for SimFile {
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         self.with(Operation::Read, |inode| {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX).min(inode.live.len());
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(inode.live.len());
             let n = out.len().min(inode.live.len() - from);
             if let (Some(out), Some(live)) = (out.get_mut(..n), inode.live.get(from..from + n)) {
                 out.copy_from_slice(live);
@@ -412,7 +445,9 @@ impl DiskFile for SimFile {
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
         self.with(Operation::Write, |inode| {
             let old = inode.live.len();
-            inode.live.resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+            inode
+                .live
+                .resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
             let new = inode.live.len();
             inode.mark(old.min(new), old.max(new));
             Ok(())
@@ -469,7 +504,10 @@ mod tests {
             disk.sync_dir().unwrap();
             file.write_at(1024, &[2; 512]).unwrap();
             world.crash(seed);
-            assert!(file.write_at(0, b"x").is_err(), "a dead process writes no more");
+            assert!(
+                file.write_at(0, b"x").is_err(),
+                "a dead process writes no more"
+            );
             let bytes = world.bytes_of("a").unwrap();
             assert_eq!(&bytes[..1024], &[1; 1024]);
             lost += usize::from(bytes.get(1024..) != Some(&[2; 512][..]));
@@ -484,7 +522,13 @@ mod tests {
         let file = disk.open("a", OpenMode::CreateEmpty).unwrap();
         let errno = nix::libc::EIO;
         let name_part = "a".to_owned();
-        world.inject(Fault { operation: Operation::Sync, name_part, skip: 1, count: 1, errno });
+        world.inject(Fault {
+            operation: Operation::Sync,
+            name_part,
+            skip: 1,
+            count: 1,
+            errno,
+        });
         file.write_at(0, b"x").unwrap();
         file.sync().unwrap();
         assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(errno));

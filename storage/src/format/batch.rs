@@ -98,10 +98,22 @@ pub(crate) struct MessageParts<'a> {
 }
 
 impl BatchBuilder {
-    pub(crate) fn new(place: BatchPlace, first_lsn: u64, first_ordinal: u32, mut bytes: Vec<u8>) -> Self {
+    pub(crate) fn new(
+        place: BatchPlace,
+        first_lsn: u64,
+        first_ordinal: u32,
+        mut bytes: Vec<u8>,
+    ) -> Self {
         bytes.clear();
         bytes.resize(BATCH_HEADER_BYTES, 0);
-        Self { place, bytes, first_lsn, count: 0, first_ordinal, references: 0 }
+        Self {
+            place,
+            bytes,
+            first_lsn,
+            count: 0,
+            first_ordinal,
+            references: 0,
+        }
     }
 
     pub(crate) fn place(&self) -> BatchPlace {
@@ -135,9 +147,21 @@ impl BatchBuilder {
         let at = self.bytes.len();
         let more_routes = message.routes.get(1..).unwrap_or_default();
         let mut header = [0; RECORD_HEADER_BYTES];
-        put_u16(&mut header, 18, u16::try_from(message.meta.len()).unwrap_or(u16::MAX));
-        put_u32(&mut header, 20, message.routes.first().copied().unwrap_or(0));
-        put_u16(&mut header, 24, u16::try_from(message.routes.len()).unwrap_or(u16::MAX));
+        put_u16(
+            &mut header,
+            18,
+            u16::try_from(message.meta.len()).unwrap_or(u16::MAX),
+        );
+        put_u32(
+            &mut header,
+            20,
+            message.routes.first().copied().unwrap_or(0),
+        );
+        put_u16(
+            &mut header,
+            24,
+            u16::try_from(message.routes.len()).unwrap_or(u16::MAX),
+        );
         put_u32(&mut header, 28, self.next_ordinal());
         if let [.., kind, flags, _, _] = &mut header[..20] {
             *kind = RecordKind::Message as u8;
@@ -156,7 +180,13 @@ impl BatchBuilder {
         let ordinal = self.next_ordinal();
         let lsn = self.seal_record(at);
         self.references += u32::try_from(message.routes.len()).unwrap_or(0);
-        Slot { lsn, ordinal, offset: self.place.offset + at as u64, meta, body }
+        Slot {
+            lsn,
+            ordinal,
+            offset: self.place.offset + at as u64,
+            meta,
+            body,
+        }
     }
 
     /// Appends a record that is no message.
@@ -191,7 +221,12 @@ impl BatchBuilder {
     }
 
     /// Completes the batch: header, padding to the unit, checksum. Gives the bytes and their CRC.
-    pub(crate) fn finish(mut self, unit: u64, durable_lsn: u64, previous_crc: u32) -> (Vec<u8>, u32) {
+    pub(crate) fn finish(
+        mut self,
+        unit: u64,
+        durable_lsn: u64,
+        previous_crc: u32,
+    ) -> (Vec<u8>, u32) {
         let used = self.bytes.len();
         let len = usize::try_from(align_up(used as u64, unit)).unwrap_or(used);
         self.bytes.resize(len, 0);
@@ -210,7 +245,13 @@ impl BatchBuilder {
         put_u32(header, 64, self.first_ordinal);
         put_u32(header, 68, previous_crc);
         let covered = header.get(8..).unwrap_or_default();
-        let crc = placed_crc(place.salt, place.epoch, place.segment, place.offset, covered);
+        let crc = placed_crc(
+            place.salt,
+            place.epoch,
+            place.segment,
+            place.offset,
+            covered,
+        );
         put_u32(header, 4, crc);
         (self.bytes, crc)
     }
@@ -248,11 +289,19 @@ impl<'a> Batch<'a> {
     pub(crate) fn parse(place: BatchPlace, unit: u64, bytes: &'a [u8]) -> Result<Self, BatchFault> {
         let Some(header) = bytes.get(..BATCH_HEADER_BYTES) else {
             let zero = bytes.iter().all(|byte| *byte == 0);
-            return Err(if zero { BatchFault::Empty } else { BatchFault::Incomplete(BATCH_HEADER_BYTES) });
+            return Err(if zero {
+                BatchFault::Empty
+            } else {
+                BatchFault::Incomplete(BATCH_HEADER_BYTES)
+            });
         };
         if get_u32(header, 0) != BATCH_MAGIC {
             let zero = header.iter().all(|byte| *byte == 0);
-            return Err(if zero { BatchFault::Empty } else { BatchFault::Invalid("no batch magic") });
+            return Err(if zero {
+                BatchFault::Empty
+            } else {
+                BatchFault::Invalid("no batch magic")
+            });
         }
         if get_u64(header, 24) != place.segment
             || get_u64(header, 32) != place.epoch
@@ -262,13 +311,22 @@ impl<'a> Batch<'a> {
         }
         let len = get_u32(header, 8) as usize;
         let used = get_u32(header, 12) as usize;
-        if len as u64 % unit != 0 || used > len || used < BATCH_HEADER_BYTES {
+        if !(len as u64).is_multiple_of(unit) || used > len || used < BATCH_HEADER_BYTES {
             return Err(BatchFault::Invalid("impossible batch length"));
         }
-        let Some(whole) = bytes.get(..len) else { return Err(BatchFault::Incomplete(len)) };
+        let Some(whole) = bytes.get(..len) else {
+            return Err(BatchFault::Incomplete(len));
+        };
         let crc = get_u32(header, 4);
         let covered = whole.get(8..).unwrap_or_default();
-        if placed_crc(place.salt, place.epoch, place.segment, place.offset, covered) != crc {
+        if placed_crc(
+            place.salt,
+            place.epoch,
+            place.segment,
+            place.offset,
+            covered,
+        ) != crc
+        {
             return Err(BatchFault::Invalid("batch checksum differs"));
         }
         Ok(Self {
@@ -303,7 +361,11 @@ impl<'a> Batch<'a> {
     /// The records in order. Ends early where a record does not fit; the checksum makes that
     /// impossible but for a fault of the writer.
     pub(crate) fn records(&self) -> Records<'a> {
-        Records { batch: *self, at: BATCH_HEADER_BYTES, left: self.count }
+        Records {
+            batch: *self,
+            at: BATCH_HEADER_BYTES,
+            left: self.count,
+        }
     }
 }
 
@@ -327,7 +389,10 @@ impl<'a> Iterator for Records<'a> {
         let at = self.at;
         self.at += record.len.next_multiple_of(8);
         self.left -= 1;
-        Some(Record { offset: self.batch.place.offset + at as u64, ..record })
+        Some(Record {
+            offset: self.batch.place.offset + at as u64,
+            ..record
+        })
     }
 }
 
@@ -384,8 +449,17 @@ impl<'a> Record<'a> {
     pub(crate) fn parse_verified(place: BatchPlace, bytes: &'a [u8]) -> Option<Self> {
         let record = Self::parse(bytes)?;
         let covered = bytes.get(8..record.len)?;
-        let crc = placed_crc(place.salt, place.epoch, place.segment, place.offset, covered);
-        (crc == get_u32(bytes, 4)).then_some(Self { offset: place.offset, ..record })
+        let crc = placed_crc(
+            place.salt,
+            place.epoch,
+            place.segment,
+            place.offset,
+            covered,
+        );
+        (crc == get_u32(bytes, 4)).then_some(Self {
+            offset: place.offset,
+            ..record
+        })
     }
 
     /// Number of references that the record makes.
@@ -396,7 +470,11 @@ impl<'a> Record<'a> {
     /// Queue of the `i`-th reference.
     pub(crate) fn routes(&self) -> impl Iterator<Item = u32> + '_ {
         let first = (self.route_count > 0).then_some(self.first_route);
-        first.into_iter().chain(self.more_routes.chunks_exact(4).map(|chunk| get_u32(chunk, 0)))
+        first.into_iter().chain(
+            self.more_routes
+                .chunks_exact(4)
+                .map(|chunk| get_u32(chunk, 0)),
+        )
     }
 
     /// Bytes that count for the size of a queue.
@@ -415,12 +493,22 @@ mod tests {
     use super::*;
 
     fn place() -> BatchPlace {
-        BatchPlace { salt: 9, epoch: 3, segment: 4, offset: 8192 }
+        BatchPlace {
+            salt: 9,
+            epoch: 3,
+            segment: 4,
+            offset: 8192,
+        }
     }
 
     fn sample() -> Vec<u8> {
         let mut builder = BatchBuilder::new(place(), 100, 7, Vec::new());
-        let message = MessageParts { flags: FLAG_DURABLE, routes: &[5, 6], meta: b"meta", body: &[b"bo", b"dy"] };
+        let message = MessageParts {
+            flags: FLAG_DURABLE,
+            routes: &[5, 6],
+            meta: b"meta",
+            body: &[b"bo", b"dy"],
+        };
         let slot = builder.message(message);
         assert_eq!((slot.lsn, slot.ordinal, slot.offset), (100, 7, 8192 + 80));
         assert_eq!(builder.record(RecordKind::Row, b"row"), 101);
@@ -436,17 +524,35 @@ mod tests {
         let bytes = sample();
         assert_eq!(bytes.len() % 512, 0);
         let batch = Batch::parse(place(), 512, &bytes).unwrap();
-        assert_eq!((batch.first_lsn, batch.count, batch.references), (100, 2, 2));
-        assert_eq!((batch.durable_lsn, batch.previous_crc, batch.next_lsn()), (99, 1234, 102));
+        assert_eq!(
+            (batch.first_lsn, batch.count, batch.references),
+            (100, 2, 2)
+        );
+        assert_eq!(
+            (batch.durable_lsn, batch.previous_crc, batch.next_lsn()),
+            (99, 1234, 102)
+        );
         let records: Vec<_> = batch.records().collect();
         assert_eq!(records.len(), 2);
         assert_eq!(records[0].routes().collect::<Vec<_>>(), [5, 6]);
-        assert_eq!((records[0].meta, records[0].body), (&b"meta"[..], &b"body"[..]));
+        assert_eq!(
+            (records[0].meta, records[0].body),
+            (&b"meta"[..], &b"body"[..])
+        );
         assert_eq!(records[0].flags, FLAG_DURABLE);
-        assert_eq!((records[1].kind, records[1].body), (Some(RecordKind::Row), &b"row"[..]));
-        let own = BatchPlace { offset: records[0].offset, ..place() };
+        assert_eq!(
+            (records[1].kind, records[1].body),
+            (Some(RecordKind::Row), &b"row"[..])
+        );
+        let own = BatchPlace {
+            offset: records[0].offset,
+            ..place()
+        };
         assert!(Record::parse_verified(own, &bytes[80..]).is_some());
-        assert!(Record::parse_verified(place(), &bytes[80..]).is_none(), "another offset");
+        assert!(
+            Record::parse_verified(place(), &bytes[80..]).is_none(),
+            "another offset"
+        );
     }
 
     #[test]
@@ -456,7 +562,10 @@ mod tests {
             let mut bad = bytes.clone();
             bad[at] ^= 1;
             assert!(Batch::parse(place(), 512, &bad).is_err(), "byte {at}");
-            assert!(Batch::parse(place(), 512, &bytes[..at]).is_err(), "length {at}");
+            assert!(
+                Batch::parse(place(), 512, &bytes[..at]).is_err(),
+                "length {at}"
+            );
         }
     }
 
@@ -465,12 +574,24 @@ mod tests {
         let bytes = sample();
         for other in [
             BatchPlace { salt: 8, ..place() },
-            BatchPlace { epoch: 4, ..place() },
-            BatchPlace { segment: 5, ..place() },
-            BatchPlace { offset: 4096, ..place() },
+            BatchPlace {
+                epoch: 4,
+                ..place()
+            },
+            BatchPlace {
+                segment: 5,
+                ..place()
+            },
+            BatchPlace {
+                offset: 4096,
+                ..place()
+            },
         ] {
             assert!(Batch::parse(other, 512, &bytes).is_err(), "{other:?}");
         }
-        assert_eq!(Batch::parse(place(), 512, &[0; 4096]).unwrap_err(), BatchFault::Empty);
+        assert_eq!(
+            Batch::parse(place(), 512, &[0; 4096]).unwrap_err(),
+            BatchFault::Empty
+        );
     }
 }

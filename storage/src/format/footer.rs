@@ -45,7 +45,13 @@ impl Trailer {
         }
         out.extend_from_slice(&self.chain_crc.to_le_bytes());
         out.extend_from_slice(&self.references.to_le_bytes());
-        let crc = placed_crc(salt, self.epoch, self.segment, 0, out.get(8..).unwrap_or_default());
+        let crc = placed_crc(
+            salt,
+            self.epoch,
+            self.segment,
+            0,
+            out.get(8..).unwrap_or_default(),
+        );
         put_u32(&mut out, 4, crc);
         out.try_into().unwrap_or([0; TRAILER_BYTES])
     }
@@ -91,7 +97,10 @@ pub(crate) struct Directory {
 
 impl Directory {
     pub(crate) fn find(&self, queue: u32) -> Option<DirectoryEntry> {
-        let at = self.queues.binary_search_by_key(&queue, |entry| entry.queue).ok()?;
+        let at = self
+            .queues
+            .binary_search_by_key(&queue, |entry| entry.queue)
+            .ok()?;
         self.queues.get(at).copied()
     }
 
@@ -101,7 +110,9 @@ impl Directory {
             return None;
         }
         let queues = get_u32(footer_start, 8) as usize;
-        queues.checked_mul(DIRECTORY_ENTRY_BYTES)?.checked_add(FOOTER_HEADER_BYTES)
+        queues
+            .checked_mul(DIRECTORY_ENTRY_BYTES)?
+            .checked_add(FOOTER_HEADER_BYTES)
     }
 
     /// Reads header and directory.
@@ -128,7 +139,10 @@ impl Directory {
 
 /// Encodes a footer: header, directory, one list for each queue.
 pub(crate) fn encode_footer(salt: u64, epoch: u64, segment: u64, index: &IndexMap) -> Vec<u8> {
-    let queues: Vec<_> = index.iter().filter(|(_, entries)| !entries.is_empty()).collect();
+    let queues: Vec<_> = index
+        .iter()
+        .filter(|(_, entries)| !entries.is_empty())
+        .collect();
     let lists_start = FOOTER_HEADER_BYTES + queues.len() * DIRECTORY_ENTRY_BYTES;
     let mut directory = Vec::with_capacity(queues.len() * DIRECTORY_ENTRY_BYTES);
     let mut lists = Vec::new();
@@ -175,7 +189,10 @@ mod tests {
 
     #[test]
     fn a_footer_gives_each_queue_its_list_and_notices_flips() {
-        let entry = |ordinal| IndexEntry { ordinal, offset: ordinal * 10 };
+        let entry = |ordinal| IndexEntry {
+            ordinal,
+            offset: ordinal * 10,
+        };
         let index = IndexMap::from([(3, vec![entry(0), entry(2)]), (9, vec![entry(1)])]);
         let bytes = encode_footer(1, 2, 3, &index);
         let directory = Directory::decode(1, 2, 3, &bytes).unwrap();
@@ -184,7 +201,10 @@ mod tests {
         for (queue, list) in &index {
             let found = directory.find(*queue).unwrap();
             let at = found.start as usize;
-            assert_eq!(decode_list(1, 2, 3, found, &bytes[at..]).as_ref(), Some(list));
+            assert_eq!(
+                decode_list(1, 2, 3, found, &bytes[at..]).as_ref(),
+                Some(list)
+            );
         }
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();

@@ -59,11 +59,18 @@ pub(crate) fn decode_settled(bytes: &[u8]) -> Option<Vec<SettledGroup>> {
         }
         let mut ranges = Vec::with_capacity(count);
         for _ in 0..count {
-            let range =
-                SettledRange { segment: reader.u64()?, first: reader.u32()?, count: reader.u32()? };
+            let range = SettledRange {
+                segment: reader.u64()?,
+                first: reader.u32()?,
+                count: reader.u32()?,
+            };
             ranges.push(range);
         }
-        groups.push(SettledGroup { queue, bytes, ranges });
+        groups.push(SettledGroup {
+            queue,
+            bytes,
+            ranges,
+        });
     }
     Some(groups)
 }
@@ -83,7 +90,11 @@ impl<'a> RowChange<'a> {
         out.push(u8::from(self.value.is_some()));
         out.push(0);
         out.extend_from_slice(&self.kind.to_le_bytes());
-        out.extend_from_slice(&u32::try_from(self.key.len()).unwrap_or(u32::MAX).to_le_bytes());
+        out.extend_from_slice(
+            &u32::try_from(self.key.len())
+                .unwrap_or(u32::MAX)
+                .to_le_bytes(),
+        );
         out.extend_from_slice(self.key);
         out.extend_from_slice(value);
         out
@@ -98,8 +109,16 @@ impl<'a> RowChange<'a> {
         let key = reader.take(key_len)?;
         let value = reader.take(reader.left())?;
         match put {
-            0 if value.is_empty() => Some(Self { kind, key, value: None }),
-            1 => Some(Self { kind, key, value: Some(value) }),
+            0 if value.is_empty() => Some(Self {
+                kind,
+                key,
+                value: None,
+            }),
+            1 => Some(Self {
+                kind,
+                key,
+                value: Some(value),
+            }),
             _ => None,
         }
     }
@@ -171,7 +190,11 @@ impl IndexRecord {
         out.extend_from_slice(&self.scan_from.to_le_bytes());
         for (queue, entries) in &self.entries {
             out.extend_from_slice(&queue.to_le_bytes());
-            out.extend_from_slice(&u32::try_from(entries.len()).unwrap_or(u32::MAX).to_le_bytes());
+            out.extend_from_slice(
+                &u32::try_from(entries.len())
+                    .unwrap_or(u32::MAX)
+                    .to_le_bytes(),
+            );
             encode_entries(entries, &mut out);
         }
         out
@@ -188,7 +211,13 @@ impl IndexRecord {
             let count = reader.u32()? as usize;
             entries.insert(queue, decode_entries(reader.take(count.checked_mul(8)?)?));
         }
-        Some(Self { previous_batch, from_ordinal, to_ordinal, scan_from, entries })
+        Some(Self {
+            previous_batch,
+            from_ordinal,
+            to_ordinal,
+            scan_from,
+            entries,
+        })
     }
 }
 
@@ -202,7 +231,10 @@ pub(crate) fn encode_entries(entries: &[IndexEntry], out: &mut Vec<u8>) {
 pub(crate) fn decode_entries(bytes: &[u8]) -> Vec<IndexEntry> {
     let entry = |chunk: &[u8]| {
         let mut reader = Reader::new(chunk);
-        Some(IndexEntry { ordinal: reader.u32()?, offset: reader.u32()? })
+        Some(IndexEntry {
+            ordinal: reader.u32()?,
+            offset: reader.u32()?,
+        })
     };
     bytes.chunks_exact(8).filter_map(entry).collect()
 }
@@ -317,35 +349,79 @@ mod tests {
         let group = SettledGroup {
             queue: 3,
             bytes: 999,
-            ranges: vec![SettledRange { segment: 1, first: 2, count: 3 }],
+            ranges: vec![SettledRange {
+                segment: 1,
+                first: 2,
+                count: 3,
+            }],
         };
         let groups = vec![group.clone(), SettledGroup { queue: 4, ..group }];
         assert_eq!(decode_settled(&encode_settled(&groups)), Some(groups));
         for value in [None, Some(&b"value"[..]), Some(&b""[..])] {
-            let row = RowChange { kind: 7, key: b"key", value };
+            let row = RowChange {
+                kind: 7,
+                key: b"key",
+                value,
+            };
             assert_eq!(RowChange::decode(&row.encode()), Some(row));
         }
-        let seal =
-            SealEntry { segment: 1, valid_bytes: 2, last_lsn: 3, chain_crc: 4, references: 5 };
-        assert_eq!(decode_seals(&encode_seals(&[seal, seal])), Some(vec![seal, seal]));
-        let entry = IndexEntry { ordinal: 1, offset: 2 };
+        let seal = SealEntry {
+            segment: 1,
+            valid_bytes: 2,
+            last_lsn: 3,
+            chain_crc: 4,
+            references: 5,
+        };
+        assert_eq!(
+            decode_seals(&encode_seals(&[seal, seal])),
+            Some(vec![seal, seal])
+        );
+        let entry = IndexEntry {
+            ordinal: 1,
+            offset: 2,
+        };
         let entries = IndexMap::from([(1, vec![entry]), (2, vec![entry, entry])]);
         let (previous_batch, scan_from) = (4096, 8192);
-        let index =
-            IndexRecord { previous_batch, from_ordinal: 0, to_ordinal: 3, scan_from, entries };
+        let index = IndexRecord {
+            previous_batch,
+            from_ordinal: 0,
+            to_ordinal: 3,
+            scan_from,
+            entries,
+        };
         assert_eq!(IndexRecord::decode(&index.encode()), Some(index));
-        let adopted = Adopted { segment: 1, offset: 2, first_lsn: 3, count: 4 };
+        let adopted = Adopted {
+            segment: 1,
+            offset: 2,
+            first_lsn: 3,
+            count: 4,
+        };
         assert_eq!(Adopted::decode(&adopted.encode()), Some(adopted));
-        let bad = Quarantined { segment: 1, offset: 2, bytes: 3, queue: 4, ordinal: 5 };
+        let bad = Quarantined {
+            segment: 1,
+            offset: 2,
+            bytes: 3,
+            queue: 4,
+            ordinal: 5,
+        };
         assert_eq!(Quarantined::decode(&bad.encode()), Some(bad));
-        let part =
-            SnapshotPart { as_of_segment: 1, as_of_offset: 2, part: 0, parts: 1, rows: b"rows" };
+        let part = SnapshotPart {
+            as_of_segment: 1,
+            as_of_offset: 2,
+            part: 0,
+            parts: 1,
+            rows: b"rows",
+        };
         assert_eq!(SnapshotPart::decode(&part.encode()), Some(part));
     }
 
     #[test]
     fn hostile_counts_and_cut_payloads_are_refused() {
-        let mut huge = encode_settled(&[SettledGroup { queue: 1, bytes: 0, ranges: vec![] }]);
+        let mut huge = encode_settled(&[SettledGroup {
+            queue: 1,
+            bytes: 0,
+            ranges: vec![],
+        }]);
         huge[4..8].copy_from_slice(&u32::MAX.to_le_bytes());
         assert_eq!(decode_settled(&huge), None);
         assert_eq!(decode_seals(&[1; 33]), None);

@@ -62,9 +62,15 @@ impl SegmentHeader {
         if !unit.is_power_of_two() || !(512..=4096).contains(&unit) {
             return Err("impossible batch alignment");
         }
-        let uuid = bytes.get(40..56).and_then(|b| b.try_into().ok()).unwrap_or_default();
+        let uuid = bytes
+            .get(40..56)
+            .and_then(|b| b.try_into().ok())
+            .unwrap_or_default();
         Ok(Self {
-            identity: Identity { uuid, salt: get_u64(bytes, 56) },
+            identity: Identity {
+                uuid,
+                salt: get_u64(bytes, 56),
+            },
             segment: get_u64(bytes, 8),
             epoch: get_u64(bytes, 16),
             base_lsn: get_u64(bytes, 24),
@@ -97,7 +103,8 @@ pub(crate) fn checkpoint_name(epoch: u64) -> String {
 
 fn number(name: &str, before: &str, after: &str) -> Option<u64> {
     let digits = name.strip_prefix(before)?.strip_suffix(after)?;
-    (digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit())).then(|| digits.parse().ok())?
+    (digits.len() >= 10 && digits.bytes().all(|b| b.is_ascii_digit()))
+        .then(|| digits.parse().ok())?
 }
 
 /// The number in a segment's file name.
@@ -120,8 +127,18 @@ mod tests {
     use super::*;
 
     fn header() -> SegmentHeader {
-        let identity = Identity { uuid: *b"0123456789abcdef", salt: 77 };
-        SegmentHeader { identity, segment: 42, epoch: 40, base_lsn: 1000, capacity: 1 << 20, unit: 512 }
+        let identity = Identity {
+            uuid: *b"0123456789abcdef",
+            salt: 77,
+        };
+        SegmentHeader {
+            identity,
+            segment: 42,
+            epoch: 40,
+            base_lsn: 1000,
+            capacity: 1 << 20,
+            unit: 512,
+        }
     }
 
     #[test]
@@ -133,7 +150,10 @@ mod tests {
             bad[at] ^= 0x10;
             assert!(SegmentHeader::decode(&bad).is_err(), "byte {at}");
         }
-        assert_eq!(SegmentHeader::decode(&[0; 4096]), Err("header not written yet"));
+        assert_eq!(
+            SegmentHeader::decode(&[0; 4096]),
+            Err("header not written yet")
+        );
     }
 
     #[test]
@@ -141,7 +161,13 @@ mod tests {
         assert_eq!(segment_of(&segment_name(42)), Some(42));
         assert_eq!(checkpoint_of(&checkpoint_name(7)), Some(7));
         assert_eq!(side_index_of(&side_index_name(9)), Some(9));
-        for stranger in ["42.seg", "x000000042.seg", "0000000042.seg.tmp", ".nfs0001", "0000000042"] {
+        for stranger in [
+            "42.seg",
+            "x000000042.seg",
+            "0000000042.seg.tmp",
+            ".nfs0001",
+            "0000000042",
+        ] {
             assert_eq!(segment_of(stranger), None, "{stranger}");
         }
     }

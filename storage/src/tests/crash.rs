@@ -37,7 +37,11 @@ fn run(seed: u64, crash_at: u32, power_loss: bool) {
             let (place, ticket) = server.publish(1, &text);
             oracle.appended.insert(text.clone());
             live.push((place, text.clone()));
-            pending.push(Pending { ticket, text, settles: false });
+            pending.push(Pending {
+                ticket,
+                text,
+                settles: false,
+            });
         }
         for _ in 0..random.u32(0..4) {
             if live.is_empty() {
@@ -47,7 +51,11 @@ fn run(seed: u64, crash_at: u32, power_loss: bool) {
             if server.store.is_live(place) {
                 let ticket = server.store.append_settled(QueueId(1), place).unwrap();
                 oracle.settled_appended.insert(text.clone());
-                pending.push(Pending { ticket, text, settles: true });
+                pending.push(Pending {
+                    ticket,
+                    text,
+                    settles: true,
+                });
             } else {
                 live.push((place, text));
             }
@@ -65,8 +73,11 @@ fn run(seed: u64, crash_at: u32, power_loss: bool) {
             let durable = server.store.durable_ticket();
             pending.retain(|one| {
                 if one.ticket <= durable {
-                    let set =
-                        if one.settles { &mut oracle.settled_durable } else { &mut oracle.durable };
+                    let set = if one.settles {
+                        &mut oracle.settled_durable
+                    } else {
+                        &mut oracle.durable
+                    };
                     set.insert(one.text.clone());
                 }
                 one.ticket > durable
@@ -80,10 +91,18 @@ fn run(seed: u64, crash_at: u32, power_loss: bool) {
         world.kill(&server.disk);
     }
     let survivor = open(&world);
-    check(&oracle, &survivor, &format!("seed {seed}, crash at {crash_at}, power {power_loss}"));
+    check(
+        &oracle,
+        &survivor,
+        &format!("seed {seed}, crash at {crash_at}, power {power_loss}"),
+    );
     // A second death right after the takeover changes nothing.
     world.crash(seed.wrapping_add(1));
-    check(&oracle, &open(&world), &format!("seed {seed}, second crash at {crash_at}"));
+    check(
+        &oracle,
+        &open(&world),
+        &format!("seed {seed}, second crash at {crash_at}"),
+    );
 }
 
 fn check(oracle: &Oracle, survivor: &Server, context: &str) {
@@ -91,20 +110,35 @@ fn check(oracle: &Oracle, survivor: &Server, context: &str) {
     let found: Vec<String> = survivor.texts(1);
     let set: BTreeSet<String> = found.iter().cloned().collect();
     assert_eq!(found.len(), set.len(), "{context}: a message came twice");
-    assert_eq!(found.len() as u64, survivor.count(1), "{context}: the count is wrong");
+    assert_eq!(
+        found.len() as u64,
+        survivor.count(1),
+        "{context}: the count is wrong"
+    );
     for text in &oracle.durable {
         let number = text.split(' ').next();
         let expected = !oracle.settled_appended.contains(text);
-        assert!(!expected || set.contains(text), "{context}: lost {number:?}");
+        assert!(
+            !expected || set.contains(text),
+            "{context}: lost {number:?}"
+        );
     }
     for text in &oracle.settled_durable {
-        assert!(!set.contains(text), "{context}: a settled message came back");
+        assert!(
+            !set.contains(text),
+            "{context}: a settled message came back"
+        );
     }
     for text in &set {
-        assert!(oracle.appended.contains(text), "{context}: invented {text:.20}");
+        assert!(
+            oracle.appended.contains(text),
+            "{context}: invented {text:.20}"
+        );
     }
-    let numbers: Vec<u32> =
-        found.iter().filter_map(|text| text.split(' ').next()?.parse().ok()).collect();
+    let numbers: Vec<u32> = found
+        .iter()
+        .filter_map(|text| text.split(' ').next()?.parse().ok())
+        .collect();
     assert!(numbers.is_sorted(), "{context}: out of order");
 }
 

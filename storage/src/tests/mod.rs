@@ -2,6 +2,7 @@
 
 mod crash;
 mod life;
+mod looking;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -36,7 +37,11 @@ fn try_open(world: &SimWorld, options: StoreOptions) -> Result<Server, OpenError
         Acquire::Busy(holder) => return Err(OpenError::Busy(holder)),
     };
     let (store, report) = Store::open(ownership, options, &mut |_| ())?;
-    Ok(Server { disk, store, report })
+    Ok(Server {
+        disk,
+        store,
+        report,
+    })
 }
 
 fn open(world: &SimWorld) -> Server {
@@ -76,14 +81,25 @@ impl Server {
     fn publish(&mut self, queue: u32, text: &str) -> (Place, Ticket) {
         let routes = [QueueId(queue)];
         let body = [text.as_bytes()];
-        let message = NewMessage { routes: &routes, durable: true, meta: b"m", body: &body };
-        let appended = self.store.append_message(message).expect("the message is taken");
+        let message = NewMessage {
+            routes: &routes,
+            durable: true,
+            meta: b"m",
+            body: &body,
+        };
+        let appended = self
+            .store
+            .append_message(message)
+            .expect("the message is taken");
         (appended.first, appended.ticket)
     }
 
     /// Everything waiting in a queue, read in small pieces.
     fn read_all(&self, queue: u32) -> Vec<(Place, String)> {
-        let limit = ReadLimit { messages: 7, bytes: 1 << 20 };
+        let limit = ReadLimit {
+            messages: 7,
+            bytes: 1 << 20,
+        };
         let mut from = Cursor::START;
         let mut all = Vec::new();
         loop {
@@ -103,11 +119,16 @@ impl Server {
     }
 
     fn texts(&self, queue: u32) -> Vec<String> {
-        self.read_all(queue).into_iter().map(|(_, text)| text).collect()
+        self.read_all(queue)
+            .into_iter()
+            .map(|(_, text)| text)
+            .collect()
     }
 
     fn settle(&mut self, queue: u32, place: Place) {
-        self.store.append_settled(QueueId(queue), place).expect("settlements are taken");
+        self.store
+            .append_settled(QueueId(queue), place)
+            .expect("settlements are taken");
     }
 
     fn count(&self, queue: u32) -> u64 {
@@ -127,5 +148,7 @@ fn numbered(range: std::ops::Range<u32>) -> Vec<String> {
 
 /// What waits in all queues, by queue.
 fn contents(server: &Server, queues: u32) -> BTreeMap<u32, Vec<String>> {
-    (1..=queues).map(|queue| (queue, server.texts(queue))).collect()
+    (1..=queues)
+        .map(|queue| (queue, server.texts(queue)))
+        .collect()
 }

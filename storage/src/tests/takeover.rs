@@ -9,10 +9,15 @@ fn a_living_owner_keeps_everybody_else_out() {
     let mut first = open(&world);
     first.publish(1, "mine");
     first.work();
-    assert!(matches!(try_open(&world, options()), Err(OpenError::Busy(_))));
+    assert!(matches!(
+        try_open(&world, options()),
+        Err(OpenError::Busy(_))
+    ));
     // Deleting the lock file does not help an impostor: the segment is locked too.
     first.disk.remove("LOCK").unwrap();
-    let Err(OpenError::Busy(why)) = try_open(&world, options()) else { panic!("two owners") };
+    let Err(OpenError::Busy(why)) = try_open(&world, options()) else {
+        panic!("two owners")
+    };
     assert!(why.contains(".seg"), "{why}");
     first.publish(1, "still mine");
     first.work();
@@ -62,10 +67,23 @@ fn what_was_written_and_never_covered_by_a_watermark_is_adopted_and_marked() {
     world.kill(&server.disk);
     let mut server = open(&world);
     assert!(server.report.adopted_records >= 1);
-    let done = server.store.read_queue(QueueId(1), Cursor::START, ReadLimit { messages: 9, bytes: 999 });
+    let done = server.store.read_queue(
+        QueueId(1),
+        Cursor::START,
+        ReadLimit {
+            messages: 9,
+            bytes: 999,
+        },
+    );
     let messages = done.run().messages;
-    let marks: Vec<_> = messages.iter().map(|m| (m.body.to_vec(), m.flags.maybe_delivered)).collect();
-    assert_eq!(marks, [(b"covered".to_vec(), false), (b"last".to_vec(), true)]);
+    let marks: Vec<_> = messages
+        .iter()
+        .map(|m| (m.body.to_vec(), m.flags.maybe_delivered))
+        .collect();
+    assert_eq!(
+        marks,
+        [(b"covered".to_vec(), false), (b"last".to_vec(), true)]
+    );
     // And again: what was adopted is adopted once more, not twice.
     world.kill(&server.disk);
     server = open(&world);
@@ -94,7 +112,11 @@ fn the_log_alone_rebuilds_everything() {
         let before = contents(&server, 3);
         let status = server.store.status();
         world.kill(&server.disk);
-        for name in world.names().iter().filter(|name| name.starts_with("index.")) {
+        for name in world
+            .names()
+            .iter()
+            .filter(|name| name.starts_with("index."))
+        {
             world.process().remove(name).unwrap();
         }
         let server = open(&world);
@@ -115,7 +137,11 @@ fn a_damaged_checkpoint_leads_to_a_rebuild_not_to_a_loss() {
     }
     server.rest();
     world.kill(&server.disk);
-    let name = world.names().into_iter().find(|name| name.starts_with("index.")).unwrap();
+    let name = world
+        .names()
+        .into_iter()
+        .find(|name| name.starts_with("index."))
+        .unwrap();
     let good = world.bytes_of(&name).unwrap();
     for at in [0, 9, 64, 300, 4096, good.len() / 2] {
         let mut bad = good.clone();
@@ -125,7 +151,8 @@ fn a_damaged_checkpoint_leads_to_a_rebuild_not_to_a_loss() {
         let copy = SimWorld::new();
         let disk = copy.process();
         for name in world.names() {
-            disk.open(&name, crate::disk::OpenMode::CreateEmpty).unwrap();
+            disk.open(&name, crate::disk::OpenMode::CreateEmpty)
+                .unwrap();
             copy.overwrite(&name, world.bytes_of(&name).unwrap());
         }
         copy.overwrite(&name, bad);
@@ -136,8 +163,14 @@ fn a_damaged_checkpoint_leads_to_a_rebuild_not_to_a_loss() {
 #[test]
 fn damage_in_the_tail_is_reported_and_the_rest_is_served() {
     let world = SimWorld::new();
-    let mut server =
-        try_open(&world, StoreOptions { checkpoint_interval_ms: u64::MAX / 4, ..options() }).unwrap();
+    let mut server = try_open(
+        &world,
+        StoreOptions {
+            checkpoint_interval_ms: u64::MAX / 4,
+            ..options()
+        },
+    )
+    .unwrap();
     for text in numbered(0..30) {
         server.publish(1, &text);
         server.work();
@@ -145,7 +178,10 @@ fn damage_in_the_tail_is_reported_and_the_rest_is_served() {
     world.kill(&server.disk);
     let name = "0000000001.seg";
     let mut bytes = world.bytes_of(name).unwrap();
-    let at = bytes.windows(10).position(|window| window == b"message 15").unwrap();
+    let at = bytes
+        .windows(10)
+        .position(|window| window == b"message 15")
+        .unwrap();
     bytes[at] ^= 1;
     world.overwrite(name, bytes);
     let server = open(&world);
@@ -159,8 +195,14 @@ fn damage_in_the_tail_is_reported_and_the_rest_is_served() {
 #[test]
 fn a_torn_tail_is_cut_off_and_reported() {
     let world = SimWorld::new();
-    let mut server =
-        try_open(&world, StoreOptions { checkpoint_interval_ms: u64::MAX / 4, ..options() }).unwrap();
+    let mut server = try_open(
+        &world,
+        StoreOptions {
+            checkpoint_interval_ms: u64::MAX / 4,
+            ..options()
+        },
+    )
+    .unwrap();
     server.publish(1, "whole");
     server.rest();
     let (place, _) = server.publish(1, &"torn".repeat(1000));
@@ -188,13 +230,24 @@ fn one_damaged_message_is_found_on_reading_and_set_aside() {
     }
     server.rest();
     let mut bytes = world.bytes_of("0000000001.seg").unwrap();
-    let at = bytes.windows(9).position(|window| window == b"message 4").unwrap();
+    let at = bytes
+        .windows(9)
+        .position(|window| window == b"message 4")
+        .unwrap();
     bytes[at] ^= 1;
     world.overwrite("0000000001.seg", bytes);
-    let limit = ReadLimit { messages: 100, bytes: 1 << 20 };
-    let done = server.store.read_queue(QueueId(1), Cursor::START, limit).run();
+    let limit = ReadLimit {
+        messages: 100,
+        bytes: 1 << 20,
+    };
+    let done = server
+        .store
+        .read_queue(QueueId(1), Cursor::START, limit)
+        .run();
     assert_eq!(done.messages.len(), 9);
-    let [bad] = done.quarantined[..] else { panic!("{:?}", done.quarantined) };
+    let [bad] = done.quarantined[..] else {
+        panic!("{:?}", done.quarantined)
+    };
     server.store.quarantine(QueueId(1), bad).unwrap();
     server.work();
     assert_eq!((server.count(1), server.store.status().quarantined), (9, 1));
@@ -225,7 +278,11 @@ fn an_owner_that_died_while_taking_over_leaves_a_void_segment() {
     assert_eq!(server.report.epoch, 5);
     assert_eq!(server.texts(1), numbered(0..10));
     server.rest();
-    assert!(!world.names().contains(&"0000000004.seg".to_owned()), "{:?}", world.names());
+    assert!(
+        !world.names().contains(&"0000000004.seg".to_owned()),
+        "{:?}",
+        world.names()
+    );
 }
 
 #[test]
@@ -257,15 +314,27 @@ fn a_zombie_that_comes_back_finds_its_next_segment_taken() {
 
 #[test]
 fn unsafe_and_unknown_file_systems_are_refused_unless_allowed() {
-    for kind in [FileSystem::Unsafe("no locks".to_owned()), FileSystem::Unknown("fuse.x".to_owned())] {
+    for kind in [
+        FileSystem::Unsafe("no locks".to_owned()),
+        FileSystem::Unknown("fuse.x".to_owned()),
+    ] {
         let world = SimWorld::new();
         world.set_file_system(kind);
-        assert!(matches!(try_open(&world, options()), Err(OpenError::UnsafeFileSystem(_))));
-        let allowed = StoreOptions { allow_unverified_locking: true, ..options() };
+        assert!(matches!(
+            try_open(&world, options()),
+            Err(OpenError::UnsafeFileSystem(_))
+        ));
+        let allowed = StoreOptions {
+            allow_unverified_locking: true,
+            ..options()
+        };
         let mut server = try_open(&world, allowed).unwrap();
         server.publish(1, "x");
         server.work();
-        assert!(server.store.fence_deadline_ms().is_some(), "a lock can be lost there");
+        assert!(
+            server.store.fence_deadline_ms().is_some(),
+            "a lock can be lost there"
+        );
     }
 }
 
