@@ -7,6 +7,7 @@
 pub mod args;
 mod check_config;
 mod serve;
+mod store;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -27,7 +28,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Demo(_) => missing("demo"),
-        Command::Store(_) => missing("store"),
+        Command::Store(command) => store::run(&command),
         Command::Bench(_) => missing("bench"),
     }
 }
