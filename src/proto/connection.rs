@@ -180,6 +180,7 @@ impl Connection {
                 )),
                 Due::KeepAlive => {
                     if self.phase == Phase::Open && self.shared.output.ready.is_empty() {
+                        self.shared.shrink();
                         frame::put_empty(&mut self.shared.output.ready);
                     }
                 }
@@ -343,10 +344,10 @@ impl Connection {
 
     /// Ends the connection because a control frame could not be encoded.
     pub(crate) fn fail_unless_written(&mut self, written: Result<(), EncodeError>) {
-        if let (Err(error), false) = (written, self.phase == Phase::Finished) {
-            if let Fault::Connection(error) = Fault::from(error) {
-                self.fail(error);
-            }
+        if let (Err(error), false) = (written, self.phase == Phase::Finished)
+            && let Fault::Connection(error) = Fault::from(error)
+        {
+            self.fail(error);
         }
     }
 

@@ -421,11 +421,11 @@ impl Session {
 
     /// Marks a flow of a link as due at the next flush.
     pub(crate) fn want_link_flow(&mut self, shared: &mut Shared, handle: u32) {
-        if let Some(link) = self.links.get_mut(handle as usize) {
-            if !link.is_flow_due {
-                link.is_flow_due = true;
-                self.flow_due.push(handle);
-            }
+        if let Some(link) = self.links.get_mut(handle as usize)
+            && !link.is_flow_due
+        {
+            link.is_flow_due = true;
+            self.flow_due.push(handle);
         }
         self.mark_dirty(shared);
     }

@@ -289,14 +289,14 @@ impl Session {
             return self.refuse_attach(shared, id, &error);
         }
         link.state = LinkState::Open;
-        if let LinkEnd::Sending(sending) = &link.end {
-            if sending.credit > 0 || sending.drain {
-                shared.events.push_back(Event::Flow {
-                    link: id,
-                    credit: sending.credit,
-                    drain: sending.drain,
-                });
-            }
+        if let LinkEnd::Sending(sending) = &link.end
+            && (sending.credit > 0 || sending.drain)
+        {
+            shared.events.push_back(Event::Flow {
+                link: id,
+                credit: sending.credit,
+                drain: sending.drain,
+            });
         }
         Ok(())
     }
@@ -363,15 +363,15 @@ impl Session {
         error: ErrorCondition,
     ) -> Result<(), EncodeError> {
         self.detach(shared, id, Some(&error))?;
-        if let Some(link) = self.link_mut(id) {
-            if !link.is_end_reported {
-                link.is_end_reported = true;
-                shared.events.push_back(Event::Detached {
-                    link: id,
-                    closed: true,
-                    error: Some(error),
-                });
-            }
+        if let Some(link) = self.link_mut(id)
+            && !link.is_end_reported
+        {
+            link.is_end_reported = true;
+            shared.events.push_back(Event::Detached {
+                link: id,
+                closed: true,
+                error: Some(error),
+            });
         }
         Ok(())
     }

@@ -63,6 +63,15 @@ impl Shared {
         self.generation
     }
 
+    /// Gives back what a burst of traffic left behind; for quiet times.
+    pub(crate) fn shrink(&mut self) {
+        if self.output.ready.is_empty() {
+            self.output.ready = BytesMut::new();
+        }
+        self.events.shrink_to_fit();
+        self.dirty.shrink_to_fit();
+    }
+
     /// Whether incomplete messages may grow by so many bytes.
     pub(crate) fn has_room_for_partial(&self, bytes: u64) -> bool {
         let max = match self.settings.max_message_bytes {

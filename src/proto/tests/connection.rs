@@ -256,6 +256,27 @@ fn a_client_may_pipeline_begin_and_attach_behind_its_open() {
 }
 
 #[test]
+fn input_beyond_what_is_held_stays_with_the_caller() {
+    let mut server = Connection::server(settings(), 0);
+    let mut input = BytesMut::new();
+    input.extend_from_slice(AMQP);
+    input.extend_from_slice(&frame(0, 0x10, vec![Value::String("eager".into())], b""));
+    for channel in 0..4_000 {
+        input.extend_from_slice(&frame(channel, 0x11, begin(100), b""));
+    }
+    let begins = frame(0, 0x11, begin(100), b"").len() * 4_000;
+    server.handle_bytes(0, &mut input);
+    assert_eq!(begins - input.len(), 64 * 1024);
+    server.handle_bytes(0, &mut input);
+    assert_eq!(begins - input.len(), 64 * 1024, "no more than that");
+    assert!(matches!(server.poll_event(), Some(Event::Opened(_))));
+    server.open();
+    server.handle_bytes(0, &mut input);
+    assert!(input.is_empty());
+    assert_eq!(std::iter::from_fn(|| server.poll_event()).count(), 4_000);
+}
+
+#[test]
 fn an_open_may_be_refused_with_a_reason() {
     let mut client = Connection::client(settings(), ClientSasl::None, 0);
     let mut server = Connection::server(settings(), 0);

@@ -391,8 +391,6 @@ fn survive(bytes: &[u8], chunk: usize) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
-
     #[test]
     fn any_order_of_frames_is_survived(bytes in frames(), chunk in 1_usize..5000) {
         survive(&bytes, chunk);

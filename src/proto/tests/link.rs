@@ -438,12 +438,9 @@ fn drain_with_nothing_to_send_returns_the_credit() {
     assert_eq!(
         pair.take_client(),
         [
-            Event::CreditRefill { link: receiver },
-            Event::Drained { link: receiver }
+            Event::Drained { link: receiver },
+            Event::CreditRefill { link: receiver }
         ]
-        .into_iter()
-        .rev()
-        .collect::<Vec<_>>()
     );
     assert_eq!(pair.server.credit(link), 0);
     // Credit granted afterwards counts from the advanced delivery count.
