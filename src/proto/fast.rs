@@ -345,17 +345,18 @@ fn txn_id(fields: &mut Fields<'_>) -> Result<Bytes, DecodeError> {
     Ok(Bytes::copy_from_slice(id))
 }
 
-/// Decodes an error composite. An info map that cannot be read is left out.
+/// Decodes an error composite. One disposition may name an error for very many deliveries, so its text is
+/// cut off and its info map left out above [`ERROR_BYTES_MAX`], and an info map that cannot be read as well.
 pub(crate) fn parse_error(bytes: &[u8]) -> Result<ErrorCondition, DecodeError> {
     let mut reader = Reader::new(bytes);
     if reader.descriptor()? != code::ERROR {
         return Err(DecodeError("an error was expected"));
     }
     let mut fields = reader.list()?;
-    let condition = fields
+    let condition = cut(fields
         .symbol()?
-        .ok_or(DecodeError("an error has no condition"))?;
-    let description = fields.string()?.map(String::from);
+        .ok_or(DecodeError("an error has no condition"))?);
+    let description = fields.string()?.map(|text| String::from(cut(text)));
     let info = fields.value()?.and_then(parse_info).unwrap_or_default();
     Ok(ErrorCondition {
         condition: String::from(condition).into(),
@@ -364,7 +365,18 @@ pub(crate) fn parse_error(bytes: &[u8]) -> Result<ErrorCondition, DecodeError> {
     })
 }
 
+/// Longest text and largest info map of an error inside a delivery state, bytes.
+const ERROR_BYTES_MAX: usize = 4096;
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(ERROR_BYTES_MAX))
+        .unwrap_or_default()
+}
+
 fn parse_info(bytes: &[u8]) -> Option<Vec<(Symbol, Value)>> {
+    if bytes.len() > ERROR_BYTES_MAX {
+        return None;
+    }
     check(bytes, INFO_VALUES_MAX).ok()?;
     let map: serde_amqp::primitives::OrderedMap<Symbol, Value> =
         serde_amqp::from_slice(bytes).ok()?;
