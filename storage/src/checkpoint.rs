@@ -1,0 +1,310 @@
+//! The checkpoint file: a redb database of one epoch, written by its owner alone.
+//!
+//! It only makes recovery short; the log can rebuild all of it. So a predecessor's file is read
+//! into memory and never touched, every row carries a checksum (redb does not verify its pages
+//! when it reads), and whatever is wrong with the file leads to a rebuild from the log.
+
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::{Mutex, PoisonError};
+
+use redb::{
+    Builder, Database, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition, TableError,
+};
+
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::rows::{TABLES, Table, TableRow};
+
+/// Memory that redb may use for its pages: a checkpoint touches few of them.
+const CACHE_BYTES: usize = 16 << 20;
+
+fn definition(table: Table) -> TableDefinition<'static, &'static [u8], &'static [u8]> {
+    TableDefinition::new(match table {
+        Table::Meta => "meta",
+        Table::Segments => "segments",
+        Table::Chunks => "chunks",
+        Table::Queues => "queues",
+        Table::User => "user",
+    })
+}
+
+fn row_crc(table: Table, key: &[u8], value: &[u8]) -> [u8; 4] {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&[table as u8]);
+    hasher.update(key);
+    hasher.update(value);
+    hasher.finalize().to_le_bytes()
+}
+
+/// redb's file on the store's disk.
+#[derive(Debug)]
+struct Backend {
+    file: Arc<dyn DiskFile>,
+}
+
+impl StorageBackend for Backend {
+    fn len(&self) -> Result<u64, io::Error> {
+        self.file.bytes()
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        if self.file.read_at(offset, out)? == out.len() {
+            return Ok(());
+        }
+        Err(io::Error::from(io::ErrorKind::UnexpectedEof))
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        self.file.set_bytes(len)
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        self.file.sync()
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        self.file.write_at(offset, data)
+    }
+}
+
+/// A copy of a file in memory, so that opening it (which repairs) changes nothing on disk.
+#[derive(Debug)]
+struct Copy(Mutex<Vec<u8>>);
+
+impl Copy {
+    fn with<T>(&self, act: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl StorageBackend for Copy {
+    fn len(&self) -> Result<u64, io::Error> {
+        Ok(self.with(|bytes| bytes.len() as u64))
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> Result<(), io::Error> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.with(
+            |bytes| match bytes.get(from..from.saturating_add(out.len())) {
+                Some(found) => {
+                    out.copy_from_slice(found);
+                    Ok(())
+                }
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            },
+        )
+    }
+
+    fn set_len(&self, len: u64) -> Result<(), io::Error> {
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        self.with(|bytes| bytes.resize(len, 0));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> Result<(), io::Error> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> Result<(), io::Error> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.with(
+            |bytes| match bytes.get_mut(from..from.saturating_add(data.len())) {
+                Some(place) => {
+                    place.copy_from_slice(data);
+                    Ok(())
+                }
+                None => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+            },
+        )
+    }
+}
+
+/// The checkpoint file of the running epoch.
+#[derive(Debug)]
+pub(crate) struct CheckpointFile {
+    name: String,
+    database: Mutex<Option<Database>>,
+}
+
+impl CheckpointFile {
+    /// Names the file; it is created by the first write.
+    pub(crate) fn new(name: String) -> Self {
+        Self {
+            name,
+            database: Mutex::new(None),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Writes rows in one durable step. The first write of an epoch must bring all rows.
+    pub(crate) fn write(&self, disk: &dyn Disk, rows: &[TableRow]) -> io::Result<()> {
+        let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
+        if database.is_none() {
+            let file = disk.open(&self.name, OpenMode::CreateEmpty)?;
+            if !file.try_lock()? {
+                return Err(io::Error::other(
+                    "the checkpoint file is locked by another server",
+                ));
+            }
+            let mut builder = Builder::new();
+            builder.set_cache_size(CACHE_BYTES);
+            let created = builder
+                .create_with_backend(Backend { file })
+                .map_err(io::Error::other)?;
+            disk.sync_dir()?;
+            *database = Some(created);
+        }
+        let Some(database) = database.as_ref() else {
+            return Ok(());
+        };
+        let mut write = database.begin_write().map_err(io::Error::other)?;
+        // Without this a kill leads to a repair that reads the whole file.
+        write.set_quick_repair(true);
+        for table in TABLES {
+            let mut open = write
+                .open_table(definition(table))
+                .map_err(io::Error::other)?;
+            for row in rows.iter().filter(|row| row.table == table) {
+                match &row.value {
+                    Some(value) => {
+                        let mut stored = value.clone();
+                        stored.extend_from_slice(&row_crc(table, &row.key, value));
+                        open.insert(row.key.as_slice(), stored.as_slice())
+                            .map_err(io::Error::other)?;
+                    }
+                    None => {
+                        open.remove(row.key.as_slice()).map_err(io::Error::other)?;
+                    }
+                }
+            }
+        }
+        write.commit().map_err(io::Error::other)
+    }
+}
+
+/// A row as stored: table, key, value.
+pub(crate) type LoadedRow = (Table, Vec<u8>, Vec<u8>);
+
+/// Reads all rows of somebody's checkpoint file, through a copy in memory. The text says why the
+/// file cannot be used.
+pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Vec<LoadedRow>, String> {
+    let read = || -> io::Result<Vec<u8>> {
+        let file = disk.open(name, OpenMode::Read)?;
+        let len = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
+        crate::disk::read_range(file.as_ref(), 0, len)
+    };
+    let bytes = read().map_err(|error| format!("{name}: {error}"))?;
+    load_bytes(bytes).map_err(|reason| format!("{name}: {reason}"))
+}
+
+/// Reads all rows of the bytes of a checkpoint file.
+pub(crate) fn load_bytes(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
+    // redb may panic on a file that was damaged from outside.
+    let attempt = catch_unwind(AssertUnwindSafe(|| rows_of(bytes)));
+    attempt.unwrap_or_else(|_| Err("the database library gave up on it".to_owned()))
+}
+
+fn rows_of(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
+    let text = |error: &dyn std::fmt::Display| error.to_string();
+    if bytes.is_empty() {
+        return Err("the file is empty".to_owned());
+    }
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    let database = builder
+        .create_with_backend(Copy(Mutex::new(bytes)))
+        .map_err(|error| text(&error))?;
+    let read = database.begin_read().map_err(|error| text(&error))?;
+    let mut rows = Vec::new();
+    for table in TABLES {
+        let open = match read.open_table(definition(table)) {
+            Ok(open) => open,
+            Err(TableError::TableDoesNotExist(_)) => {
+                return Err("no checkpoint was taken".to_owned());
+            }
+            Err(error) => return Err(text(&error)),
+        };
+        for row in open.iter().map_err(|error| text(&error))? {
+            let (key, value) = row.map_err(|error| text(&error))?;
+            let (key, stored) = (key.value(), value.value());
+            let at = stored.len().checked_sub(4);
+            let Some((value, crc)) = at.and_then(|at| stored.split_at_checked(at)) else {
+                return Err(format!("a row of {table:?} is cut short"));
+            };
+            if row_crc(table, key, value) != crc {
+                return Err(format!("the checksum of a row of {table:?} differs"));
+            }
+            rows.push((table, key.to_vec(), value.to_vec()));
+        }
+    }
+    Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::SimWorld;
+
+    fn row(key: &[u8], value: Option<&[u8]>) -> TableRow {
+        TableRow {
+            table: Table::User,
+            key: key.to_vec(),
+            value: value.map(<[u8]>::to_vec),
+        }
+    }
+
+    #[test]
+    fn rows_are_read_from_a_file_that_its_owner_never_closed() {
+        let world = SimWorld::new();
+        let disk = world.process();
+        let file = CheckpointFile::new("index.redb".to_owned());
+        file.write(&disk, &[row(b"a", Some(b"1")), row(b"b", Some(b"2"))])
+            .unwrap();
+        file.write(&disk, &[row(b"b", None), row(b"c", Some(b"3"))])
+            .unwrap();
+        let before = world.bytes_of("index.redb").unwrap();
+        let rows = load(&world.process(), "index.redb").unwrap();
+        let keys: Vec<_> = rows
+            .iter()
+            .map(|(_, key, value)| (key.as_slice(), value.as_slice()))
+            .collect();
+        assert_eq!(keys, [(&b"a"[..], &b"1"[..]), (b"c", b"3")]);
+        assert_eq!(
+            world.bytes_of("index.redb").unwrap(),
+            before,
+            "reading changed the file"
+        );
+    }
+
+    #[test]
+    fn a_damaged_file_never_gives_a_changed_row() {
+        let world = SimWorld::new();
+        let disk = world.process();
+        let file = CheckpointFile::new("index.redb".to_owned());
+        file.write(&disk, &[row(b"key", Some(&[7; 100]))]).unwrap();
+        let good = world.bytes_of("index.redb").unwrap();
+        let mut refused = 0;
+        for at in (0..good.len()).step_by(97) {
+            let mut bad = good.clone();
+            bad[at] ^= 0x40;
+            match load_bytes(bad) {
+                Ok(rows) => {
+                    for (_, key, value) in rows {
+                        assert_eq!(
+                            (key.as_slice(), value.as_slice()),
+                            (&b"key"[..], &[7; 100][..])
+                        );
+                    }
+                }
+                Err(_) => refused += 1,
+            }
+        }
+        assert!(refused > 0);
+        assert!(load_bytes(Vec::new()).is_err());
+        assert!(load_bytes(vec![0xa5; 8192]).is_err());
+    }
+}

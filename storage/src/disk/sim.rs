@@ -1,0 +1,537 @@
+//! A disk in memory for tests: what was written and what would survive, faults on demand.
+//!
+//! Fault model: each file has live bytes (what a reader sees) and durable bytes (what was synced).
+//! At a crash of the host every unsynced 512-byte sector survives as new, stays old, or becomes
+//! garbage; every name created, renamed or removed since the last [`Disk::sync_dir`] survives or
+//! not. At the death of a process only its locks go. Faults are injected by operation count.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Disk, DiskFile, Entry, FileSystem, OpenMode};
+
+const SECTOR_BYTES: usize = 512;
+
+/// The operations that a [`Fault`] can hit.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Operation {
+    /// Writing bytes, or setting a length.
+    Write,
+    /// Syncing a file.
+    Sync,
+    /// Reading bytes.
+    Read,
+    /// Creating, linking, renaming or removing a name, or syncing the directory.
+    Name,
+}
+
+/// An error that the next matching operations return.
+#[derive(Clone, Debug)]
+pub struct Fault {
+    /// Which operations.
+    pub operation: Operation,
+    /// Only files whose name contains this text; empty for all.
+    pub name_part: String,
+    /// How many matching operations succeed first.
+    pub skip: u64,
+    /// How many fail then.
+    pub count: u64,
+    /// The error number, such as `EIO` or `ENOSPC`.
+    pub errno: i32,
+}
+
+#[derive(Debug, Default, Clone)]
+struct Inode {
+    live: Vec<u8>,
+    durable: Vec<u8>,
+    dirty: BTreeSet<usize>,
+    locked_by: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    inodes: BTreeMap<u64, Inode>,
+    names: BTreeMap<String, u64>,
+    durable_names: BTreeMap<String, u64>,
+    next_id: u64,
+    clock_ms: u64,
+    operations: u64,
+    faults: Vec<Fault>,
+    free_bytes: u64,
+    file_system: Option<FileSystem>,
+    dead: BTreeSet<u64>,
+}
+
+/// One simulated machine room: a directory that several processes share.
+#[derive(Clone, Debug, Default)]
+pub struct SimWorld {
+    state: Arc<Mutex<State>>,
+}
+
+impl SimWorld {
+    /// An empty directory on a local file system with plenty of space.
+    #[must_use]
+    pub fn new() -> Self {
+        let world = Self::default();
+        world.lock().free_bytes = 1 << 40;
+        world
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A process that uses the directory: locks are held by processes.
+    #[must_use]
+    pub fn process(&self) -> SimDisk {
+        let mut state = self.lock();
+        state.next_id += 1;
+        SimDisk {
+            world: self.clone(),
+            process: state.next_id,
+        }
+    }
+
+    /// Ends a process: its locks are free, what it wrote stays visible, its later calls fail.
+    pub fn kill(&self, disk: &SimDisk) {
+        let mut state = self.lock();
+        state.dead.insert(disk.process);
+        for inode in state.inodes.values_mut() {
+            if inode
+                .locked_by
+                .is_some_and(|holder| holder >> 32 == disk.process)
+            {
+                inode.locked_by = None;
+            }
+        }
+    }
+
+    /// Power loss: all processes die, unsynced sectors and names survive by the seed's choice.
+    pub fn crash(&self, seed: u64) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut state = self.lock();
+        let processes = state.next_id;
+        state.dead.extend(0..=processes);
+        let mut names = state.durable_names.clone();
+        let all: BTreeSet<String> = state.names.keys().chain(names.keys()).cloned().collect();
+        for name in all {
+            if state.names.get(&name) != names.get(&name) && random.bool() {
+                match state.names.get(&name).copied() {
+                    Some(inode) => names.insert(name, inode),
+                    None => names.remove(&name),
+                };
+            }
+        }
+        state.names.clone_from(&names);
+        state.durable_names = names;
+        for inode in state.inodes.values_mut() {
+            inode.crash(&mut random);
+        }
+    }
+
+    /// Adds a fault.
+    pub fn inject(&self, fault: Fault) {
+        self.lock().faults.push(fault);
+    }
+
+    /// Removes all faults.
+    pub fn heal(&self) {
+        self.lock().faults.clear();
+    }
+
+    /// Sets what [`Disk::free_bytes`] answers.
+    pub fn set_free_bytes(&self, bytes: u64) {
+        self.lock().free_bytes = bytes;
+    }
+
+    /// Sets what [`Disk::file_system`] answers.
+    pub fn set_file_system(&self, kind: FileSystem) {
+        self.lock().file_system = Some(kind);
+    }
+
+    /// Moves the clock.
+    pub fn advance_ms(&self, ms: u64) {
+        self.lock().clock_ms += ms;
+    }
+
+    /// Number of operations so far, to aim faults and crashes.
+    #[must_use]
+    pub fn operations(&self) -> u64 {
+        self.lock().operations
+    }
+
+    /// The live bytes of a file, for tests that look or damage.
+    #[must_use]
+    pub fn bytes_of(&self, name: &str) -> Option<Vec<u8>> {
+        let state = self.lock();
+        let inode = state.names.get(name)?;
+        Some(state.inodes.get(inode)?.live.clone())
+    }
+
+    /// Replaces the bytes of a file, live and durable: bit rot.
+    pub fn overwrite(&self, name: &str, bytes: Vec<u8>) {
+        let mut state = self.lock();
+        if let Some(id) = state.names.get(name).copied()
+            && let Some(inode) = state.inodes.get_mut(&id)
+        {
+            inode.live.clone_from(&bytes);
+            inode.durable = bytes;
+            inode.dirty.clear();
+        }
+    }
+
+    /// The names of the directory.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.lock().names.keys().cloned().collect()
+    }
+}
+
+impl Inode {
+    fn mark(&mut self, from: usize, to: usize) {
+        self.dirty
+            .extend(from / SECTOR_BYTES..to.div_ceil(SECTOR_BYTES));
+    }
+
+    fn crash(&mut self, random: &mut fastrand::Rng) {
+        self.locked_by = None;
+        let live_len = self.live.len();
+        if live_len != self.durable.len() && random.bool() {
+            self.durable.resize(live_len, 0);
+        }
+        for sector in std::mem::take(&mut self.dirty) {
+            let from = sector * SECTOR_BYTES;
+            let to = (from + SECTOR_BYTES).min(self.durable.len());
+            let choice = random.u8(0..8);
+            for at in from..to {
+                let new = self.live.get(at).copied().unwrap_or(0);
+                if let Some(byte) = self.durable.get_mut(at) {
+                    match choice {
+                        0..=3 => *byte = new,
+                        4..=6 => {}
+                        _ => *byte = random.u8(..),
+                    }
+                }
+            }
+        }
+        self.live.clone_from(&self.durable);
+    }
+}
+
+impl State {
+    fn operate(&mut self, process: u64, operation: Operation, name: &str) -> io::Result<()> {
+        self.operations += 1;
+        if self.dead.contains(&process) {
+            return Err(io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the simulated process is dead",
+            ));
+        }
+        for fault in &mut self.faults {
+            if fault.operation != operation || !name.contains(&fault.name_part) {
+                continue;
+            }
+            if fault.skip > 0 {
+                fault.skip -= 1;
+            } else if fault.count > 0 {
+                fault.count -= 1;
+                return Err(io::Error::from_raw_os_error(fault.errno));
+            }
+        }
+        Ok(())
+    }
+
+    fn id_of(&self, name: &str) -> io::Result<u64> {
+        self.names
+            .get(name)
+            .copied()
+            .ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))
+    }
+}
+
+/// The directory as one simulated process sees it.
+#[derive(Clone, Debug)]
+pub struct SimDisk {
+    world: SimWorld,
+    process: u64,
+}
+
+impl SimDisk {
+    /// The world that this process lives in.
+    #[must_use]
+    pub fn world(&self) -> &SimWorld {
+        &self.world
+    }
+}
+
+impl Disk for SimDisk {
+    fn list(&self) -> io::Result<Vec<Entry>> {
+        let mut state = self.world.lock();
+        state.operate(self.process, Operation::Read, "")?;
+        let entry = |(name, id): (&String, &u64)| {
+            let bytes = state
+                .inodes
+                .get(id)
+                .map_or(0, |inode| inode.live.len() as u64);
+            Entry {
+                name: name.clone(),
+                bytes,
+            }
+        };
+        Ok(state.names.iter().map(entry).collect())
+    }
+
+    fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut state = self.world.lock();
+        let operation = if mode == OpenMode::CreateEmpty {
+            Operation::Name
+        } else {
+            Operation::Read
+        };
+        state.operate(self.process, operation, name)?;
+        let known = state.names.get(name).copied();
+        let inode = match (known, mode) {
+            (Some(id), OpenMode::Read | OpenMode::Write | OpenMode::CreateOrWrite) => id,
+            (None, OpenMode::Read | OpenMode::Write) => {
+                return Err(io::Error::from(io::ErrorKind::NotFound));
+            }
+            _ => {
+                state.next_id += 1;
+                let id = state.next_id;
+                state.inodes.insert(id, Inode::default());
+                state.names.insert(name.to_owned(), id);
+                id
+            }
+        };
+        state.next_id += 1;
+        let handle = (self.process << 32) | (state.next_id & 0xffff_ffff);
+        let world = self.world.clone();
+        Ok(Arc::new(SimFile {
+            world,
+            process: self.process,
+            inode,
+            handle,
+            name: name.to_owned(),
+        }))
+    }
+
+    fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.world.lock();
+        state.operate(self.process, Operation::Name, to)?;
+        if state.names.contains_key(to) {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
+        }
+        let id = state.id_of(from)?;
+        state.names.insert(to.to_owned(), id);
+        Ok(())
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        let mut state = self.world.lock();
+        state.operate(self.process, Operation::Name, to)?;
+        let id = state.id_of(from)?;
+        state.names.remove(from);
+        state.names.insert(to.to_owned(), id);
+        Ok(())
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        let mut state = self.world.lock();
+        state.operate(self.process, Operation::Name, name)?;
+        state.id_of(name)?;
+        state.names.remove(name);
+        Ok(())
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        let mut state = self.world.lock();
+        state.operate(self.process, Operation::Name, "")?;
+        state.durable_names = state.names.clone();
+        Ok(())
+    }
+
+    fn file_system(&self) -> FileSystem {
+        let local = FileSystem::Local {
+            name: "sim".to_owned(),
+            volatile: false,
+        };
+        self.world.lock().file_system.clone().unwrap_or(local)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        Ok(self.world.lock().free_bytes)
+    }
+
+    fn boot_ms(&self) -> u64 {
+        self.world.lock().clock_ms
+    }
+
+    fn pause_ms(&self, ms: u64) {
+        self.world.advance_ms(ms);
+    }
+
+    fn describe(&self) -> String {
+        "simulated directory".to_owned()
+    }
+}
+
+#[derive(Debug)]
+struct SimFile {
+    world: SimWorld,
+    process: u64,
+    inode: u64,
+    /// Process in the upper, open file in the lower half: who holds a lock.
+    handle: u64,
+    name: String,
+}
+
+impl SimFile {
+    fn with<T>(
+        &self,
+        operation: Operation,
+        act: impl FnOnce(&mut Inode) -> io::Result<T>,
+    ) -> io::Result<T> {
+        let mut state = self.world.lock();
+        state.operate(self.process, operation, &self.name)?;
+        let gone = || io::Error::from(io::ErrorKind::NotFound);
+        act(state.inodes.get_mut(&self.inode).ok_or_else(gone)?)
+    }
+}
+
+impl DiskFile for SimFile {
+    fn bytes(&self) -> io::Result<u64> {
+        self.with(Operation::Read, |inode| Ok(inode.live.len() as u64))
+    }
+
+    fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        self.with(Operation::Read, |inode| {
+            let from = usize::try_from(offset)
+                .unwrap_or(usize::MAX)
+                .min(inode.live.len());
+            let n = out.len().min(inode.live.len() - from);
+            if let (Some(out), Some(live)) = (out.get_mut(..n), inode.live.get(from..from + n)) {
+                out.copy_from_slice(live);
+            }
+            Ok(n)
+        })
+    }
+
+    fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        self.with(Operation::Write, |inode| {
+            let from = usize::try_from(offset).unwrap_or(usize::MAX);
+            let to = from + data.len();
+            if inode.live.len() < to {
+                let old = inode.live.len();
+                inode.live.resize(to, 0);
+                inode.mark(old, to);
+            }
+            if let Some(live) = inode.live.get_mut(from..to) {
+                live.copy_from_slice(data);
+            }
+            inode.mark(from, to);
+            Ok(())
+        })
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        self.with(Operation::Sync, |inode| {
+            inode.durable.clone_from(&inode.live);
+            inode.dirty.clear();
+            Ok(())
+        })
+    }
+
+    fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        self.with(Operation::Write, |inode| {
+            let old = inode.live.len();
+            inode
+                .live
+                .resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+            let new = inode.live.len();
+            inode.mark(old.min(new), old.max(new));
+            Ok(())
+        })
+    }
+
+    fn try_lock(&self) -> io::Result<bool> {
+        let handle = self.handle;
+        self.with(Operation::Read, |inode| {
+            let free = inode.locked_by.is_none_or(|holder| holder == handle);
+            if free {
+                inode.locked_by = Some(handle);
+            }
+            Ok(free)
+        })
+    }
+
+    fn is_locked_elsewhere(&self) -> io::Result<bool> {
+        let handle = self.handle;
+        self.with(Operation::Read, |inode| {
+            Ok(inode.locked_by.is_some_and(|holder| holder != handle))
+        })
+    }
+
+    fn identity(&self) -> io::Result<u64> {
+        Ok(self.inode)
+    }
+}
+
+impl Drop for SimFile {
+    fn drop(&mut self) {
+        let mut state = self.world.lock();
+        if let Some(inode) = state.inodes.get_mut(&self.inode)
+            && inode.locked_by == Some(self.handle)
+        {
+            inode.locked_by = None;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_crash_keeps_what_was_synced_and_may_lose_the_rest() {
+        let mut lost = 0;
+        for seed in 0..50 {
+            let world = SimWorld::new();
+            let disk = world.process();
+            let file = disk.open("a", OpenMode::CreateEmpty).unwrap();
+            file.write_at(0, &[1; 1024]).unwrap();
+            file.sync().unwrap();
+            disk.sync_dir().unwrap();
+            file.write_at(1024, &[2; 512]).unwrap();
+            world.crash(seed);
+            assert!(
+                file.write_at(0, b"x").is_err(),
+                "a dead process writes no more"
+            );
+            let bytes = world.bytes_of("a").unwrap();
+            assert_eq!(&bytes[..1024], &[1; 1024]);
+            lost += usize::from(bytes.get(1024..) != Some(&[2; 512][..]));
+        }
+        assert!(lost > 5, "unsynced data survived every crash");
+    }
+
+    #[test]
+    fn faults_hit_the_operations_they_name() {
+        let world = SimWorld::new();
+        let disk = world.process();
+        let file = disk.open("a", OpenMode::CreateEmpty).unwrap();
+        let errno = nix::libc::EIO;
+        let name_part = "a".to_owned();
+        world.inject(Fault {
+            operation: Operation::Sync,
+            name_part,
+            skip: 1,
+            count: 1,
+            errno,
+        });
+        file.write_at(0, b"x").unwrap();
+        file.sync().unwrap();
+        assert_eq!(file.sync().unwrap_err().raw_os_error(), Some(errno));
+        file.sync().unwrap();
+    }
+}

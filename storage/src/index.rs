@@ -1,0 +1,89 @@
+//! Where the messages of a segment without footer are, kept in memory while it is written.
+
+use crate::bits::SettledBits;
+use crate::format::batch::Batch;
+use crate::format::payload::{IndexEntry, IndexMap, IndexRecord};
+use crate::scan::index_batch;
+
+/// The index of one segment of this owner: 8 bytes for each reference.
+#[derive(Debug, Default)]
+pub(crate) struct SegmentIndex {
+    all: IndexMap,
+    /// What the next index record has to bring.
+    since: IndexMap,
+    /// Batch of the last index record; 0 when there is none.
+    last_batch: u64,
+    /// First ordinal that no index record covers.
+    from_ordinal: u32,
+    next_ordinal: u32,
+    /// End of the last batch added.
+    end: u64,
+}
+
+impl SegmentIndex {
+    /// Adds a durable batch.
+    pub(crate) fn add(&mut self, batch: &Batch<'_>) {
+        if batch.references > 0 {
+            let mut added = IndexMap::new();
+            index_batch(batch, &mut added);
+            for (queue, entries) in added {
+                self.since
+                    .entry(queue)
+                    .or_default()
+                    .extend_from_slice(&entries);
+                self.all.entry(queue).or_default().extend(entries);
+            }
+        }
+        self.next_ordinal = batch.first_ordinal + batch.references;
+        self.end = batch.place.offset + batch.len() as u64;
+    }
+
+    /// The record that covers what was added since the last one, to go into the batch at `batch`.
+    pub(crate) fn take_record(&mut self, batch: u64) -> Option<IndexRecord> {
+        if self.since.is_empty() {
+            return None;
+        }
+        let record = IndexRecord {
+            previous_batch: self.last_batch,
+            from_ordinal: self.from_ordinal,
+            to_ordinal: self.next_ordinal,
+            scan_from: self.end,
+            entries: std::mem::take(&mut self.since),
+        };
+        self.last_batch = batch;
+        self.from_ordinal = self.next_ordinal;
+        Some(record)
+    }
+
+    /// Whether an index record would bring anything.
+    pub(crate) fn is_behind(&self) -> bool {
+        !self.since.is_empty()
+    }
+
+    /// Up to `limit` places of a queue from an ordinal on, those settled left out.
+    pub(crate) fn live_from(
+        &self,
+        queue: u32,
+        ordinal: u32,
+        limit: usize,
+        settled: Option<&SettledBits>,
+    ) -> Vec<IndexEntry> {
+        let Some(entries) = self.all.get(&queue) else {
+            return Vec::new();
+        };
+        let start = entries.partition_point(|entry| entry.ordinal < ordinal);
+        entries
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .filter(|entry| settled.is_none_or(|settled| !settled.is_set(entry.ordinal)))
+            .take(limit)
+            .copied()
+            .collect()
+    }
+
+    /// The whole index, for a footer. Shares nothing, so that a job can work on it.
+    pub(crate) fn all(&self) -> IndexMap {
+        self.all.clone()
+    }
+}

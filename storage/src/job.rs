@@ -1,0 +1,337 @@
+//! The blocking work of the store, to be run on threads that belong to its user.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::checkpoint::CheckpointFile;
+use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::error::FatalError;
+use crate::format::footer::{TRAILER_BYTES, Trailer, encode_footer};
+use crate::format::payload::IndexMap;
+use crate::format::segment::{RESERVE_NAME, SegmentHeader, segment_name, side_index_name};
+use crate::format::{FIRST_BATCH_OFFSET, align_up};
+use crate::rows::TableRow;
+use crate::scan::{SegmentFacts, load_index};
+use crate::types::Ticket;
+
+/// Which thread runs a job. At most one job of a lane is under way at a time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lane {
+    /// Writing and syncing the log: the path of every confirm.
+    Log,
+    /// Writing the checkpoint file.
+    Checkpoint,
+    /// Making, indexing and deleting segments.
+    Prepare,
+}
+
+/// Blocking work. Run it on a thread of its lane and give the result to
+/// [`crate::Store::complete`].
+#[derive(Debug)]
+pub struct Job {
+    pub(crate) work: Work,
+}
+
+/// The result of a job.
+#[derive(Debug)]
+pub struct JobDone {
+    pub(crate) outcome: Outcome,
+}
+
+#[derive(Debug)]
+pub(crate) enum Work {
+    Commit(Commit),
+    Checkpoint {
+        disk: Arc<dyn Disk>,
+        file: Arc<CheckpointFile>,
+        rows: Vec<TableRow>,
+    },
+    Create {
+        disk: Arc<dyn Disk>,
+        segment: u64,
+    },
+    Zero {
+        file: Arc<dyn DiskFile>,
+        from: u64,
+        to: u64,
+    },
+    Publish {
+        disk: Arc<dyn Disk>,
+        segment: u64,
+    },
+    Footer(Footer),
+    SideIndex {
+        disk: Arc<dyn Disk>,
+        facts: SegmentFacts,
+        salt: u64,
+        unit: u64,
+        last_index: Option<u64>,
+    },
+    Remove {
+        disk: Arc<dyn Disk>,
+        names: Vec<String>,
+    },
+    Reserve {
+        disk: Arc<dyn Disk>,
+        from: u64,
+        to: u64,
+    },
+    Space {
+        disk: Arc<dyn Disk>,
+    },
+}
+
+/// One batch on its way to the disk.
+#[derive(Debug)]
+pub(crate) struct Commit {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) segment: u64,
+    /// The segment's header, with the first batch in it.
+    pub(crate) header: Option<SegmentHeader>,
+    pub(crate) offset: u64,
+    pub(crate) bytes: Bytes,
+    pub(crate) ticket: Ticket,
+    /// When the job was handed out: the fence counts from here.
+    pub(crate) started_ms: u64,
+}
+
+/// Sealing a segment that its owner has left.
+#[derive(Debug)]
+pub(crate) struct Footer {
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) salt: u64,
+    pub(crate) facts: SegmentFacts,
+    pub(crate) index: Arc<IndexMap>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Committed {
+        ticket: Ticket,
+        bytes: Bytes,
+        segment: u64,
+        offset: u64,
+        started_ms: u64,
+    },
+    CommitFailed(FatalError),
+    Checkpointed(io::Result<()>),
+    Created {
+        segment: u64,
+        result: io::Result<Arc<dyn DiskFile>>,
+    },
+    Zeroed {
+        to: u64,
+        result: io::Result<()>,
+    },
+    Published {
+        segment: u64,
+        result: io::Result<()>,
+    },
+    Sealed {
+        segment: u64,
+        result: io::Result<()>,
+    },
+    SideIndexed {
+        segment: u64,
+        result: io::Result<()>,
+    },
+    Removed,
+    Reserved {
+        to: u64,
+        result: io::Result<()>,
+    },
+    Space(u64),
+}
+
+impl Job {
+    /// The thread that it belongs to.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        match self.work {
+            Work::Commit(_) => Lane::Log,
+            Work::Checkpoint { .. } => Lane::Checkpoint,
+            _ => Lane::Prepare,
+        }
+    }
+
+    /// Does the work. Blocks as long as the disk takes; never panics.
+    #[must_use]
+    pub fn run(self) -> JobDone {
+        let outcome = match self.work {
+            Work::Commit(commit) => commit.run(),
+            Work::Checkpoint { disk, file, rows } => {
+                Outcome::Checkpointed(file.write(disk.as_ref(), &rows))
+            }
+            Work::Create { disk, segment } => Outcome::Created {
+                segment,
+                result: create(disk.as_ref(), segment),
+            },
+            Work::Zero { file, from, to } => Outcome::Zeroed {
+                to,
+                result: zero(file.as_ref(), from, to),
+            },
+            Work::Publish { disk, segment } => Outcome::Published {
+                segment,
+                result: publish(disk.as_ref(), segment),
+            },
+            Work::Footer(footer) => Outcome::Sealed {
+                segment: footer.facts.segment,
+                result: footer.run(),
+            },
+            Work::SideIndex {
+                disk,
+                facts,
+                salt,
+                unit,
+                last_index,
+            } => {
+                let result = write_side_index(disk.as_ref(), &facts, salt, unit, last_index);
+                Outcome::SideIndexed {
+                    segment: facts.segment,
+                    result,
+                }
+            }
+            Work::Remove { disk, names } => {
+                for name in names {
+                    // What cannot be removed now is found again by the next owner.
+                    let _ = disk.remove(&name);
+                }
+                Outcome::Removed
+            }
+            Work::Reserve { disk, from, to } => {
+                let result = disk
+                    .open(RESERVE_NAME, OpenMode::CreateOrWrite)
+                    .and_then(|file| zero(file.as_ref(), from, to));
+                Outcome::Reserved { to, result }
+            }
+            Work::Space { disk } => Outcome::Space(disk.free_bytes().unwrap_or(u64::MAX)),
+        };
+        JobDone { outcome }
+    }
+}
+
+impl Commit {
+    fn run(self) -> Outcome {
+        let failed = |what: &str, error: io::Error| {
+            Outcome::CommitFailed(FatalError::io(what, &segment_name(self.segment), &error))
+        };
+        if let Some(header) = &self.header
+            && let Err(error) = self.file.write_at(0, &header.encode())
+        {
+            return failed("writing the header of a segment failed", error);
+        }
+        if let Err(error) = self.file.write_at(self.offset, &self.bytes) {
+            return failed("writing to the log failed", error);
+        }
+        if let Err(error) = self.file.sync() {
+            return failed("syncing the log failed", error);
+        }
+        Outcome::Committed {
+            ticket: self.ticket,
+            bytes: self.bytes,
+            segment: self.segment,
+            offset: self.offset,
+            started_ms: self.started_ms,
+        }
+    }
+}
+
+/// The name under which a segment is made, before anybody can see it.
+pub(crate) fn temporary_name(segment: u64) -> String {
+    format!("{segment:010}.seg.tmp")
+}
+
+/// Creates a segment under its temporary name and locks it.
+pub(crate) fn create(disk: &dyn Disk, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+    let name = temporary_name(segment);
+    // A leftover of somebody who died may still be open elsewhere: never write into it.
+    match disk.remove(&name) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = disk.open(&name, OpenMode::CreateEmpty)?;
+    if file.try_lock()? {
+        return Ok(file);
+    }
+    Err(io::Error::other("another server makes the same segment"))
+}
+
+/// Writes zeros and makes them durable.
+pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+    let mut at = from;
+    while at < to {
+        let n = (to - at).min(ZEROS.len() as u64);
+        let slice = usize::try_from(n)
+            .ok()
+            .and_then(|n| ZEROS.get(..n))
+            .unwrap_or(&ZEROS);
+        file.write_at(at, slice)?;
+        at += n;
+    }
+    file.sync()
+}
+
+/// Gives a prepared segment its number; fails when somebody else has taken it.
+pub(crate) fn publish(disk: &dyn Disk, segment: u64) -> io::Result<()> {
+    let temporary = temporary_name(segment);
+    disk.link(&temporary, &segment_name(segment))?;
+    // A second name does no harm; the next owner removes it.
+    let _ = disk.remove(&temporary);
+    disk.sync_dir()
+}
+
+impl Footer {
+    fn run(&self) -> io::Result<()> {
+        let facts = &self.facts;
+        let bytes = encode_footer(self.salt, facts.epoch, facts.segment, &self.index);
+        let offset = align_up(facts.valid_bytes, FIRST_BATCH_OFFSET);
+        // The trailer gets a sector of its own in the last bytes of the file.
+        let end = align_up(offset + bytes.len() as u64, 512) + 512;
+        let end = end.max(self.file.bytes()?);
+        self.file.write_at(offset, &bytes)?;
+        self.file.sync()?;
+        let trailer = facts.trailer(offset, bytes.len() as u64).encode(self.salt);
+        self.file.write_at(end - TRAILER_BYTES as u64, &trailer)?;
+        self.file.sync()
+    }
+}
+
+impl SegmentFacts {
+    fn trailer(&self, footer_offset: u64, footer_bytes: u64) -> Trailer {
+        Trailer {
+            segment: self.segment,
+            epoch: self.epoch,
+            footer_offset,
+            footer_bytes,
+            valid_bytes: self.valid_bytes,
+            last_lsn: self.last_lsn,
+            chain_crc: self.chain_crc,
+            references: self.references,
+        }
+    }
+}
+
+/// Indexes a segment whose owner died, into a file beside it.
+fn write_side_index(
+    disk: &dyn Disk,
+    facts: &SegmentFacts,
+    salt: u64,
+    unit: u64,
+    last_index: Option<u64>,
+) -> io::Result<()> {
+    let file = disk.open(&segment_name(facts.segment), OpenMode::Read)?;
+    let index = load_index(file.as_ref(), facts, salt, unit, last_index)?;
+    let bytes = encode_footer(salt, facts.epoch, facts.segment, &index);
+    let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
+    let name = side_index_name(facts.segment);
+    let temporary = format!("{name}.tmp");
+    let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
+    file.write_at(0, &bytes)?;
+    file.write_at(bytes.len() as u64, &trailer)?;
+    file.sync()?;
+    disk.rename(&temporary, &name)?;
+    disk.sync_dir()
+}

@@ -1,0 +1,795 @@
+//! What happens beside the log: checkpoints, the next segment, footers, deletions, the orderly end.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use crate::checkpoint::CheckpointFile;
+use crate::disk::DiskFile;
+use crate::error::FatalError;
+use crate::format::batch::RecordKind;
+use crate::format::payload::SnapshotPart;
+use crate::format::segment::{SegmentHeader, segment_name, side_index_name};
+use crate::job::{Commit, Footer, Job, Outcome, Work};
+use crate::options::StoreStatus;
+use crate::rows::{TableRow, all_rows, encode_rows, take_dirty};
+use crate::state::SegmentKind;
+use crate::store::Store;
+use crate::types::Ticket;
+use crate::writer::SegmentPlanner;
+
+/// Zeros written and synced at once.
+const SLICE_BYTES: u64 = 1 << 20;
+/// Pause between slices while there is time, in ms.
+const SLICE_PAUSE_MS: u64 = 20;
+/// How soon a failed preparation is tried again, in ms.
+const RETRY_MS: u64 = 1000;
+/// Part of a snapshot in one record.
+const SNAPSHOT_PART_BYTES: usize = 192 << 10;
+/// Size of the file that a new owner may delete on a full disk.
+const RESERVE_BYTES: u64 = 4 << 20;
+
+/// The segment that is written next.
+#[derive(Debug)]
+enum Next {
+    Missing,
+    Zeroing {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+        done: u64,
+    },
+    Publishing {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+    },
+    Ready {
+        segment: u64,
+        file: Arc<dyn DiskFile>,
+    },
+}
+
+#[derive(Debug)]
+enum CheckpointStep {
+    Idle,
+    /// The rows may be written when the batch with the index record is durable.
+    Waiting {
+        ticket: Ticket,
+        rows: Vec<TableRow>,
+    },
+    Running,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Closing {
+    No,
+    /// Everything appended becomes durable, the open segment gets its footer.
+    Sealing,
+    /// The last checkpoint.
+    Checkpoint,
+    /// Files that nobody needs are removed, then the locks go.
+    Removing,
+    Done,
+}
+
+/// State of the work beside the log.
+#[derive(Debug)]
+pub(crate) struct Maintenance {
+    pub(crate) plan: SegmentPlanner,
+    /// Segments are filled with zeros before use.
+    zeroed: bool,
+    current_segment: u64,
+    /// `None` once the locks are released.
+    current_file: Option<Arc<dyn DiskFile>>,
+    next: Next,
+    next_slice_ms: u64,
+    prepare_busy: bool,
+    retry_at_ms: u64,
+    no_space: bool,
+    free_bytes: u64,
+    free_bytes_min: u64,
+    space_check_ms: u64,
+    /// Own segments that were left but whose successor's first batch is not durable yet.
+    retiring: BTreeSet<u64>,
+    to_seal: VecDeque<u64>,
+    /// Segments of dead owners without an index, with their last index record.
+    to_index: VecDeque<(u64, Option<u64>)>,
+    last_indexes: BTreeMap<u64, u64>,
+    /// Files of earlier owners, removed once this owner has a checkpoint.
+    pub(crate) leftovers: Vec<String>,
+    doomed: BTreeSet<u64>,
+    reserve_done: u64,
+    checkpoint_file: Arc<CheckpointFile>,
+    checkpoint: CheckpointStep,
+    checkpoint_bytes: u64,
+    interval_ms: u64,
+    bytes_since_checkpoint: u64,
+    checkpoint_at_ms: u64,
+    all_rows_next: bool,
+    checkpoints: u64,
+    checkpoint_failures: u64,
+    snapshot_due: bool,
+    closing: Closing,
+}
+
+/// What a new owner hands over to [`Maintenance::new`].
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) plan: SegmentPlanner,
+    pub(crate) zeroed: bool,
+    pub(crate) segment: u64,
+    pub(crate) file: Arc<dyn DiskFile>,
+    pub(crate) checkpoint_name: String,
+    pub(crate) checkpoint_bytes: u64,
+    pub(crate) interval_ms: u64,
+    pub(crate) free_bytes_min: u64,
+    pub(crate) to_index: Vec<(u64, Option<u64>)>,
+    pub(crate) leftovers: Vec<String>,
+    pub(crate) tail_bytes: u64,
+    pub(crate) now_ms: u64,
+}
+
+impl Maintenance {
+    pub(crate) fn new(start: Start) -> Self {
+        let last_indexes = start
+            .to_index
+            .iter()
+            .filter_map(|(segment, last)| Some((*segment, (*last)?)))
+            .collect();
+        Self {
+            plan: start.plan,
+            zeroed: start.zeroed,
+            current_segment: start.segment,
+            current_file: Some(start.file),
+            next: Next::Missing,
+            next_slice_ms: 0,
+            prepare_busy: false,
+            retry_at_ms: 0,
+            no_space: false,
+            free_bytes: u64::MAX,
+            free_bytes_min: start.free_bytes_min,
+            space_check_ms: start.now_ms,
+            retiring: BTreeSet::new(),
+            to_seal: VecDeque::new(),
+            to_index: start.to_index.into(),
+            last_indexes,
+            leftovers: start.leftovers,
+            doomed: BTreeSet::new(),
+            reserve_done: 0,
+            checkpoint_file: Arc::new(CheckpointFile::new(start.checkpoint_name)),
+            checkpoint: CheckpointStep::Idle,
+            checkpoint_bytes: start.checkpoint_bytes,
+            interval_ms: start.interval_ms,
+            bytes_since_checkpoint: start.tail_bytes,
+            checkpoint_at_ms: start.now_ms,
+            all_rows_next: true,
+            checkpoints: 0,
+            checkpoint_failures: 0,
+            snapshot_due: false,
+            closing: Closing::No,
+        }
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.no_space || self.free_bytes < self.free_bytes_min
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing != Closing::No
+    }
+
+    pub(crate) fn close(&mut self) {
+        if self.closing == Closing::No {
+            self.closing = Closing::Sealing;
+        }
+    }
+
+    pub(crate) fn last_index_of(&self, segment: u64) -> Option<u64> {
+        self.last_indexes.get(&segment).copied()
+    }
+
+    pub(crate) fn batch_durable(&mut self, bytes: u64) {
+        self.bytes_since_checkpoint += bytes;
+    }
+
+    pub(crate) fn describe(&self, status: &mut StoreStatus) {
+        status.tail_bytes = self.bytes_since_checkpoint;
+        status.checkpoint_bytes = self.checkpoint_bytes;
+        status.checkpoints = self.checkpoints;
+        status.checkpoint_failures = self.checkpoint_failures;
+        status.full = self.is_full();
+        status.free_bytes = self.free_bytes;
+    }
+
+    fn space_result(&mut self, now_ms: u64) {
+        self.no_space = true;
+        self.plan.is_full = true;
+        self.retry_at_ms = now_ms + RETRY_MS;
+    }
+}
+
+/// Errors that go away when somebody frees space.
+fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+impl Store {
+    /// A checkpoint should be taken now.
+    pub(crate) fn index_is_due(&self) -> bool {
+        let maintenance = &self.maintenance;
+        if !matches!(maintenance.checkpoint, CheckpointStep::Idle) || self.state.dirty.is_empty() {
+            return false;
+        }
+        match maintenance.closing {
+            Closing::No => {
+                let waited = self.now_ms.saturating_sub(maintenance.checkpoint_at_ms);
+                maintenance.bytes_since_checkpoint >= maintenance.checkpoint_bytes
+                    || waited >= maintenance.interval_ms
+            }
+            _ => false,
+        }
+    }
+
+    /// Closes the open batch; when a checkpoint is due, its index record goes into that batch and
+    /// its rows are those of the state before it.
+    pub(crate) fn close_open_batch(&mut self) {
+        if self.index_is_due() {
+            self.prepare_checkpoint();
+        }
+        self.writer.close(&self.maintenance.plan);
+    }
+
+    fn prepare_checkpoint(&mut self) {
+        let place = self.writer.open.place();
+        let durable = self.state.position.segment;
+        if durable == place.segment
+            && let Some(index) = self.indexes.get_mut(&durable)
+            && index.is_behind()
+            && let Some(record) = index.take_record(place.offset)
+        {
+            self.state.last_index = (durable, place.offset);
+            self.writer.open.record(RecordKind::Index, &record.encode());
+        }
+        let rows = self.checkpoint_rows();
+        self.maintenance.bytes_since_checkpoint = 0;
+        self.maintenance.checkpoint = CheckpointStep::Waiting {
+            ticket: self.writer.open_ticket(),
+            rows,
+        };
+    }
+
+    fn checkpoint_rows(&mut self) -> Vec<TableRow> {
+        // Segments that nothing needs leave the checkpoint first and the disk afterwards.
+        for segment in self.state.deletable() {
+            self.state.forget_segment(segment);
+            self.side_indexes.remove(&segment);
+            self.maintenance.doomed.insert(segment);
+        }
+        let unit = u32::try_from(self.unit).unwrap_or(512);
+        let rows = take_dirty(&mut self.state, self.identity, unit);
+        if std::mem::take(&mut self.maintenance.all_rows_next) {
+            return all_rows(&self.state, self.identity, unit);
+        }
+        rows
+    }
+
+    /// Takes the next closed batch to the disk, if its segment is there.
+    pub(crate) fn next_commit(&mut self) -> Option<Job> {
+        let closed = self.writer.first_closed()?;
+        let segment = closed.builder.place().segment;
+        if segment != self.maintenance.current_segment && !self.switch_to(segment) {
+            return None;
+        }
+        let file = Arc::clone(self.maintenance.current_file.as_ref()?);
+        let closed = self.writer.take_closed()?;
+        let place = closed.builder.place();
+        let header = closed.is_first.then(|| SegmentHeader {
+            identity: self.identity,
+            segment,
+            epoch: self.epoch,
+            base_lsn: closed.builder.next_lsn() - u64::from(closed.builder.count()),
+            capacity: self.maintenance.plan.capacity(segment),
+            unit: u32::try_from(self.unit).unwrap_or(512),
+        });
+        let durable = self.durable_lsn().0;
+        let (bytes, crc) = closed
+            .builder
+            .finish(self.unit, durable, self.writer.chain_crc);
+        self.writer.chain_crc = crc;
+        let commit = Commit {
+            file,
+            segment,
+            header,
+            offset: place.offset,
+            bytes: bytes.into(),
+            ticket: closed.ticket,
+            started_ms: self.now_ms,
+        };
+        Some(Job {
+            work: Work::Commit(commit),
+        })
+    }
+
+    /// Moves to a prepared segment; the one that is left stays locked until it has its footer.
+    fn switch_to(&mut self, segment: u64) -> bool {
+        if !matches!(self.maintenance.next, Next::Ready { segment: ready, .. } if ready == segment)
+        {
+            return false;
+        }
+        let Next::Ready { file, .. } = std::mem::replace(&mut self.maintenance.next, Next::Missing)
+        else {
+            return false;
+        };
+        let old = self.maintenance.current_file.replace(file);
+        let left = std::mem::replace(&mut self.maintenance.current_segment, segment);
+        self.held.extend(old.map(|old| (left, old)));
+        self.maintenance.retiring.insert(left);
+        true
+    }
+
+    /// Called after each durable batch.
+    pub(crate) fn after_commit(&mut self, segment: u64) {
+        let retired: Vec<u64> = self
+            .maintenance
+            .retiring
+            .range(..segment)
+            .copied()
+            .collect();
+        for left in retired {
+            self.maintenance.retiring.remove(&left);
+            self.maintenance.to_seal.push_back(left);
+            self.maintenance.snapshot_due = true;
+        }
+        if std::mem::take(&mut self.maintenance.snapshot_due) && !self.maintenance.is_closing() {
+            self.append_snapshot();
+        }
+    }
+
+    /// Writes everything that the log must be able to rebuild into the log.
+    fn append_snapshot(&mut self) {
+        let unit = u32::try_from(self.unit).unwrap_or(512);
+        let bytes = encode_rows(&all_rows(&self.state, self.identity, unit));
+        let position = self.state.position;
+        let parts = u32::try_from(bytes.chunks(SNAPSHOT_PART_BYTES).count()).unwrap_or(u32::MAX);
+        for (part, rows) in (0..).zip(bytes.chunks(SNAPSHOT_PART_BYTES)) {
+            let (as_of_segment, as_of_offset) = (position.segment, position.offset);
+            let part = SnapshotPart {
+                as_of_segment,
+                as_of_offset,
+                part,
+                parts,
+                rows,
+            };
+            self.make_room(rows.len() + 64);
+            self.writer
+                .open
+                .record(RecordKind::Snapshot, &part.encode());
+        }
+    }
+
+    pub(crate) fn poll_checkpoint(&mut self) -> Option<Job> {
+        if self.maintenance.closing == Closing::Checkpoint
+            && matches!(self.maintenance.checkpoint, CheckpointStep::Idle)
+        {
+            let rows = self.checkpoint_rows();
+            self.maintenance.bytes_since_checkpoint = 0;
+            return Some(self.checkpoint_job(rows));
+        }
+        let durable = self.writer.durable_ticket;
+        if !matches!(&self.maintenance.checkpoint,
+            CheckpointStep::Waiting { ticket, .. } if *ticket <= durable)
+        {
+            return None;
+        }
+        match std::mem::replace(&mut self.maintenance.checkpoint, CheckpointStep::Idle) {
+            CheckpointStep::Waiting { rows, .. } => Some(self.checkpoint_job(rows)),
+            CheckpointStep::Idle | CheckpointStep::Running => None,
+        }
+    }
+
+    fn checkpoint_job(&mut self, rows: Vec<TableRow>) -> Job {
+        self.maintenance.checkpoint = CheckpointStep::Running;
+        let (disk, file) = (
+            Arc::clone(&self.disk),
+            Arc::clone(&self.maintenance.checkpoint_file),
+        );
+        Job {
+            work: Work::Checkpoint { disk, file, rows },
+        }
+    }
+
+    pub(crate) fn poll_prepare(&mut self) -> Option<Job> {
+        if self.maintenance.prepare_busy {
+            return None;
+        }
+        let job = match self.maintenance.closing {
+            Closing::No => self
+                .poll_space()
+                .or_else(|| self.poll_next_segment())
+                .or_else(|| self.poll_footer())
+                .or_else(|| self.poll_side_index())
+                .or_else(|| self.poll_remove())
+                .or_else(|| self.poll_reserve()),
+            _ => self.poll_closing(),
+        };
+        self.maintenance.prepare_busy = job.is_some();
+        job
+    }
+
+    fn poll_space(&mut self) -> Option<Job> {
+        if self.now_ms < self.maintenance.space_check_ms {
+            return None;
+        }
+        let pause = if self.maintenance.is_full() {
+            RETRY_MS
+        } else {
+            5 * RETRY_MS
+        };
+        self.maintenance.space_check_ms = self.now_ms + pause;
+        Some(Job {
+            work: Work::Space {
+                disk: Arc::clone(&self.disk),
+            },
+        })
+    }
+
+    fn poll_next_segment(&mut self) -> Option<Job> {
+        let maintenance = &mut self.maintenance;
+        if self.now_ms < maintenance.retry_at_ms {
+            return None;
+        }
+        let wanted = maintenance.current_segment + 1;
+        match &maintenance.next {
+            Next::Missing => Some(Job {
+                work: Work::Create {
+                    disk: Arc::clone(&self.disk),
+                    segment: wanted,
+                },
+            }),
+            Next::Zeroing {
+                segment,
+                file,
+                done,
+            } => {
+                let capacity = maintenance.plan.capacity(*segment);
+                let used = self.writer.open.place();
+                let hurry = used.segment >= wanted
+                    || used.offset > maintenance.plan.capacity(used.segment) / 4;
+                if self.now_ms < maintenance.next_slice_ms && !hurry {
+                    return None;
+                }
+                maintenance.next_slice_ms = self.now_ms + SLICE_PAUSE_MS;
+                let (from, to) = (*done, (*done + SLICE_BYTES).min(capacity));
+                Some(Job {
+                    work: Work::Zero {
+                        file: Arc::clone(file),
+                        from,
+                        to,
+                    },
+                })
+            }
+            Next::Publishing { segment, .. } => Some(Job {
+                work: Work::Publish {
+                    disk: Arc::clone(&self.disk),
+                    segment: *segment,
+                },
+            }),
+            Next::Ready { .. } => None,
+        }
+    }
+
+    fn poll_footer(&mut self) -> Option<Job> {
+        if self.now_ms < self.maintenance.retry_at_ms {
+            return None;
+        }
+        let segment = *self.maintenance.to_seal.front()?;
+        let file = self.held.get(&segment)?;
+        let index = self.indexes.get(&segment)?;
+        let footer = Footer {
+            file: Arc::clone(file),
+            salt: self.identity.salt,
+            facts: self.facts_of(segment),
+            index: Arc::new(index.all()),
+        };
+        Some(Job {
+            work: Work::Footer(footer),
+        })
+    }
+
+    fn poll_side_index(&mut self) -> Option<Job> {
+        if self.now_ms < self.maintenance.retry_at_ms {
+            return None;
+        }
+        let (segment, last_index) = *self.maintenance.to_index.front()?;
+        let facts = self.facts_of(segment);
+        let (salt, unit) = (self.identity.salt, self.unit);
+        let disk = Arc::clone(&self.disk);
+        Some(Job {
+            work: Work::SideIndex {
+                disk,
+                facts,
+                salt,
+                unit,
+                last_index,
+            },
+        })
+    }
+
+    /// Removes files that the last checkpoint does not name any more.
+    fn poll_remove(&mut self) -> Option<Job> {
+        let idle = matches!(self.maintenance.checkpoint, CheckpointStep::Idle);
+        if !idle || self.maintenance.checkpoints == 0 {
+            return None;
+        }
+        let mut names = std::mem::take(&mut self.maintenance.leftovers);
+        let segments = std::mem::take(&mut self.maintenance.doomed);
+        for segment in &segments {
+            self.held.remove(segment);
+            self.cache.forget(*segment);
+            names.push(segment_name(*segment));
+            names.push(side_index_name(*segment));
+        }
+        if names.is_empty() {
+            return None;
+        }
+        Some(Job {
+            work: Work::Remove {
+                disk: Arc::clone(&self.disk),
+                names,
+            },
+        })
+    }
+
+    fn poll_reserve(&mut self) -> Option<Job> {
+        let from = self.maintenance.reserve_done;
+        if from >= RESERVE_BYTES || self.maintenance.is_full() || !self.maintenance.zeroed {
+            return None;
+        }
+        let ready = matches!(self.maintenance.next, Next::Ready { .. });
+        if !ready || self.now_ms < self.maintenance.next_slice_ms {
+            return None;
+        }
+        self.maintenance.next_slice_ms = self.now_ms + SLICE_PAUSE_MS;
+        let to = (from + SLICE_BYTES).min(RESERVE_BYTES);
+        Some(Job {
+            work: Work::Reserve {
+                disk: Arc::clone(&self.disk),
+                from,
+                to,
+            },
+        })
+    }
+
+    fn poll_closing(&mut self) -> Option<Job> {
+        let drained = !self.writer.is_in_flight()
+            && !self.writer.has_closed()
+            && self.writer.open_is_empty()
+            && !self.writer.watermark_pending();
+        let checkpoint_idle = matches!(self.maintenance.checkpoint, CheckpointStep::Idle);
+        match self.maintenance.closing {
+            Closing::Sealing => {
+                // A closed batch may wait for the next segment.
+                if !drained {
+                    return self.poll_next_segment();
+                }
+                if let Some(job) = self.poll_footer() {
+                    return Some(job);
+                }
+                let current = self.maintenance.current_segment;
+                if !self.maintenance.to_seal.is_empty() || !checkpoint_idle {
+                    return None;
+                }
+                if let std::collections::btree_map::Entry::Vacant(entry) = self.held.entry(current)
+                    && self.indexes.contains_key(&current)
+                    && let Some(file) = &self.maintenance.current_file
+                {
+                    entry.insert(Arc::clone(file));
+                    self.maintenance.to_seal.push_back(current);
+                    return self.poll_footer();
+                }
+                self.maintenance.closing = Closing::Checkpoint;
+                None
+            }
+            Closing::Removing => {
+                let mut names = std::mem::take(&mut self.maintenance.leftovers);
+                if let Next::Ready { segment, .. } | Next::Publishing { segment, .. } =
+                    &self.maintenance.next
+                {
+                    names.push(segment_name(*segment));
+                    names.push(crate::job::temporary_name(*segment));
+                } else if let Next::Zeroing { segment, .. } = &self.maintenance.next {
+                    names.push(crate::job::temporary_name(*segment));
+                }
+                self.maintenance.next = Next::Missing;
+                Some(Job {
+                    work: Work::Remove {
+                        disk: Arc::clone(&self.disk),
+                        names,
+                    },
+                })
+            }
+            Closing::Checkpoint | Closing::No | Closing::Done => None,
+        }
+    }
+
+    pub(crate) fn maintenance_deadline_ms(&self) -> Option<u64> {
+        let maintenance = &self.maintenance;
+        let dirty = !self.state.dirty.is_empty();
+        let idle = matches!(maintenance.checkpoint, CheckpointStep::Idle);
+        let checkpoint =
+            (dirty && idle).then_some(maintenance.checkpoint_at_ms + maintenance.interval_ms);
+        let busy = maintenance.prepare_busy;
+        let preparing = !busy && !matches!(maintenance.next, Next::Ready { .. });
+        let reserving = !busy && maintenance.zeroed && maintenance.reserve_done < RESERVE_BYTES;
+        let slice = (preparing || (reserving && !maintenance.is_full()))
+            .then(|| maintenance.next_slice_ms.max(maintenance.retry_at_ms));
+        let waiting = !maintenance.to_seal.is_empty() || !maintenance.to_index.is_empty();
+        let retry = (!busy && waiting).then_some(maintenance.retry_at_ms);
+        let space = (!busy).then_some(maintenance.space_check_ms);
+        [checkpoint, slice, retry, space]
+            .into_iter()
+            .flatten()
+            .min()
+    }
+
+    /// Takes the result of a job that is no commit.
+    pub(crate) fn maintenance_done(&mut self, outcome: Outcome) -> Result<(), FatalError> {
+        let now_ms = self.now_ms;
+        if !matches!(outcome, Outcome::Checkpointed(_)) {
+            self.maintenance.prepare_busy = false;
+        }
+        match outcome {
+            Outcome::Checkpointed(result) => self.checkpoint_done(result.is_ok()),
+            Outcome::Created { segment, result } => match result {
+                Ok(file) if self.maintenance.zeroed => {
+                    self.maintenance.next = Next::Zeroing {
+                        segment,
+                        file,
+                        done: 0,
+                    };
+                }
+                Ok(file) => self.maintenance.next = Next::Publishing { segment, file },
+                Err(error) => self.preparation_failed(&error),
+            },
+            Outcome::Zeroed { to, result } => self.zeroed(to, result),
+            Outcome::Published { segment, result } => return self.published(segment, result),
+            Outcome::Sealed { segment, result } => match result {
+                Ok(()) => self.sealed(segment),
+                Err(_) => self.maintenance.retry_at_ms = now_ms + RETRY_MS,
+            },
+            Outcome::SideIndexed { segment, result } => {
+                self.maintenance.to_index.pop_front();
+                match result {
+                    Ok(()) => {
+                        self.side_indexes.insert(segment);
+                    }
+                    Err(_) => {
+                        let last = self.maintenance.last_index_of(segment);
+                        self.maintenance.to_index.push_back((segment, last));
+                        self.maintenance.retry_at_ms = now_ms + RETRY_MS;
+                    }
+                }
+            }
+            Outcome::Removed => {
+                if self.maintenance.closing == Closing::Removing {
+                    self.release();
+                }
+            }
+            Outcome::Reserved { to, result } => {
+                // Without a reserve the store works; it is tried again by the next owner.
+                self.maintenance.reserve_done = if result.is_ok() { to } else { RESERVE_BYTES };
+            }
+            Outcome::Space(free) => {
+                self.maintenance.free_bytes = free;
+            }
+            Outcome::Committed { .. } | Outcome::CommitFailed(_) => {}
+        }
+        Ok(())
+    }
+
+    fn checkpoint_done(&mut self, good: bool) {
+        let maintenance = &mut self.maintenance;
+        maintenance.checkpoint = CheckpointStep::Idle;
+        maintenance.checkpoint_at_ms = self.now_ms;
+        if good {
+            maintenance.checkpoints += 1;
+        } else {
+            maintenance.checkpoint_failures += 1;
+            maintenance.all_rows_next = true;
+            let name = maintenance.checkpoint_file.name().to_owned();
+            maintenance.checkpoint_file = Arc::new(CheckpointFile::new(name));
+            // The log says everything; what was doomed is looked for again.
+            self.state
+                .dirty
+                .segments
+                .extend(std::mem::take(&mut maintenance.doomed));
+        }
+        if maintenance.closing == Closing::Checkpoint {
+            maintenance.closing = Closing::Removing;
+        }
+    }
+
+    fn preparation_failed(&mut self, error: &io::Error) {
+        self.maintenance.next = Next::Missing;
+        if is_no_space(error) {
+            self.maintenance.space_result(self.now_ms);
+        } else {
+            // Whatever it is, the log itself is not touched: try again, and let a stuck roll show.
+            self.maintenance.retry_at_ms = self.now_ms + RETRY_MS;
+        }
+    }
+
+    fn zeroed(&mut self, to: u64, result: io::Result<()>) {
+        let next = std::mem::replace(&mut self.maintenance.next, Next::Missing);
+        let Next::Zeroing { segment, file, .. } = next else {
+            return;
+        };
+        match result {
+            Ok(()) if to >= self.maintenance.plan.capacity(segment) => {
+                self.maintenance.next = Next::Publishing { segment, file };
+            }
+            Ok(()) => {
+                self.maintenance.next = Next::Zeroing {
+                    segment,
+                    file,
+                    done: to,
+                }
+            }
+            Err(error) => self.preparation_failed(&error),
+        }
+    }
+
+    /// Somebody else having made our next segment means that we are not the owner any more.
+    fn published(&mut self, segment: u64, result: io::Result<()>) -> Result<(), FatalError> {
+        let next = std::mem::replace(&mut self.maintenance.next, Next::Missing);
+        let Next::Publishing { file, .. } = next else {
+            return Ok(());
+        };
+        match result {
+            Ok(()) => {
+                self.maintenance.no_space = false;
+                self.maintenance.plan.is_full = false;
+                self.maintenance.next = Next::Ready { segment, file };
+                Ok(())
+            }
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(self.fail(FatalError {
+                    what: "another server has taken over the store".to_owned(),
+                    file: segment_name(segment),
+                    reason: "a segment that only its owner may make exists already".to_owned(),
+                }))
+            }
+            Err(error) if is_no_space(&error) => {
+                self.preparation_failed(&error);
+                Ok(())
+            }
+            Err(error) => {
+                let what = "making a new segment visible failed";
+                Err(self.fail(FatalError::io(what, &segment_name(segment), &error)))
+            }
+        }
+    }
+
+    fn sealed(&mut self, segment: u64) {
+        self.maintenance.to_seal.pop_front();
+        if let Some(state) = self.state.segments.get_mut(&segment) {
+            state.kind = SegmentKind::Footer;
+            self.state.dirty.segments.insert(segment);
+        }
+        self.indexes.remove(&segment);
+        if segment != self.maintenance.current_segment {
+            self.held.remove(&segment);
+        }
+    }
+
+    /// Gives the locks back, the segments' before the one that queues the servers.
+    fn release(&mut self) {
+        self.maintenance.closing = Closing::Done;
+        self.held.clear();
+        self.maintenance.next = Next::Missing;
+        self.maintenance.current_file = None;
+        self.lock = None;
+    }
+}

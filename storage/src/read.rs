@@ -1,0 +1,451 @@
+//! Reading messages back, off the engine's thread. Reading changes nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use crate::bits::SettledBits;
+use crate::disk::{Disk, DiskFile, OpenMode, read_range};
+use crate::format::batch::{
+    BatchPlace, FLAG_DURABLE, FLAG_MAYBE_DELIVERED, RECORD_HEADER_BYTES, Record, RecordKind,
+    claimed_record_len,
+};
+use crate::format::footer::{
+    Directory, DirectoryEntry, FOOTER_HEADER_BYTES, TRAILER_BYTES, Trailer, decode_list,
+};
+use crate::format::payload::IndexEntry;
+use crate::format::segment::{segment_name, side_index_name};
+use crate::scan::{BATCH_BYTES_MAX, SegmentFacts, load_index};
+use crate::types::{Cursor, Lsn, MessageFlags, Place, QueueId, ReadLimit, StoredMessage};
+
+/// Open files kept by the reader.
+const FILES_MAX: usize = 64;
+/// Index entries kept by the reader, over all segments: 8 MiB.
+const ENTRIES_MAX: usize = 1 << 20;
+/// Records closer together than this are read in one go.
+const GAP_BYTES: u64 = 8 << 10;
+/// Bytes read in one go at most, unless one record is larger.
+const SPAN_BYTES: u64 = 512 << 10;
+/// Bytes read for a record of unknown length.
+const GUESS_BYTES: u64 = 4 << 10;
+
+/// Where the list of a queue in one segment comes from.
+#[derive(Clone, Debug)]
+pub(crate) enum Source {
+    /// Known already.
+    Entries(Vec<IndexEntry>),
+    /// The footer of the segment.
+    Footer,
+    /// A file beside the segment.
+    SideIndex,
+    /// Neither exists yet: read the segment.
+    Scan { last_index: Option<u64> },
+}
+
+/// One segment of a read.
+#[derive(Clone, Debug)]
+pub(crate) struct SegmentPlan {
+    pub(crate) facts: SegmentFacts,
+    pub(crate) source: Source,
+    pub(crate) settled: SettledBits,
+}
+
+/// What readers share: open files and lists of places.
+#[derive(Debug)]
+pub(crate) struct ReadCache {
+    disk: Arc<dyn Disk>,
+    salt: u64,
+    unit: u64,
+    inner: Mutex<Inner>,
+}
+
+type EntryList = Arc<Vec<IndexEntry>>;
+
+#[derive(Debug, Default)]
+struct Inner {
+    files: BTreeMap<u64, Arc<dyn DiskFile>>,
+    lists: BTreeMap<(u64, u32), EntryList>,
+    order: VecDeque<(u64, u32)>,
+    entries: usize,
+}
+
+impl ReadCache {
+    pub(crate) fn new(disk: Arc<dyn Disk>, salt: u64, unit: u64) -> Self {
+        Self {
+            disk,
+            salt,
+            unit,
+            inner: Mutex::new(Inner::default()),
+        }
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
+        act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Closes what belongs to a segment that is about to be deleted.
+    pub(crate) fn forget(&self, segment: u64) {
+        self.with(|inner| {
+            inner.files.remove(&segment);
+            let Inner { lists, entries, .. } = inner;
+            lists.retain(|key, list| {
+                if key.0 == segment {
+                    *entries -= list.len();
+                }
+                key.0 != segment
+            });
+        });
+    }
+
+    fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = self.with(|inner| inner.files.get(&segment).cloned()) {
+            return Ok(file);
+        }
+        let file = self.disk.open(&segment_name(segment), OpenMode::Read)?;
+        self.with(|inner| {
+            if inner.files.len() >= FILES_MAX {
+                inner.files.pop_first();
+            }
+            inner.files.insert(segment, Arc::clone(&file));
+        });
+        Ok(file)
+    }
+
+    fn keep(&self, segment: u64, queue: u32, list: &EntryList) {
+        self.with(|inner| {
+            inner.entries += list.len();
+            if let Some(old) = inner.lists.insert((segment, queue), Arc::clone(list)) {
+                inner.entries -= old.len();
+            }
+            inner.order.push_back((segment, queue));
+            while inner.entries > ENTRIES_MAX
+                && let Some(key) = inner.order.pop_front()
+            {
+                if key != (segment, queue)
+                    && let Some(old) = inner.lists.remove(&key)
+                {
+                    inner.entries -= old.len();
+                }
+            }
+        });
+    }
+
+    /// The places of a queue in a segment, in order.
+    fn list(&self, queue: u32, plan: &SegmentPlan) -> io::Result<EntryList> {
+        let segment = plan.facts.segment;
+        if let Source::Entries(entries) = &plan.source {
+            return Ok(Arc::new(entries.clone()));
+        }
+        if let Some(list) = self.with(|inner| inner.lists.get(&(segment, queue)).cloned()) {
+            return Ok(list);
+        }
+        let indexed = match &plan.source {
+            Source::Footer => self.list_of_index(queue, plan, &segment_name(segment)),
+            Source::SideIndex => self.list_of_index(queue, plan, &side_index_name(segment)),
+            Source::Entries(_) | Source::Scan { .. } => Ok(None),
+        };
+        // A damaged or missing index is derived again from the log.
+        if let Ok(Some(list)) = indexed {
+            let list = Arc::new(list);
+            self.keep(segment, queue, &list);
+            return Ok(list);
+        }
+        let last_index = match plan.source {
+            Source::Scan { last_index } => last_index,
+            _ => None,
+        };
+        let file = self.file(segment)?;
+        let index = load_index(file.as_ref(), &plan.facts, self.salt, self.unit, last_index)?;
+        let mut found = Arc::default();
+        for (number, entries) in index {
+            let list = Arc::new(entries);
+            self.keep(segment, number, &list);
+            if number == queue {
+                found = list;
+            }
+        }
+        self.keep(segment, queue, &found);
+        Ok(found)
+    }
+
+    fn list_of_index(
+        &self,
+        queue: u32,
+        plan: &SegmentPlan,
+        name: &str,
+    ) -> io::Result<Option<Vec<IndexEntry>>> {
+        let file = self.disk.open(name, OpenMode::Read)?;
+        let facts = &plan.facts;
+        let bytes = file.bytes()?;
+        let at = bytes.saturating_sub(TRAILER_BYTES as u64);
+        let trailer = read_range(file.as_ref(), at, TRAILER_BYTES)?;
+        let Some(trailer) = Trailer::decode(self.salt, facts.segment, &trailer) else {
+            return Ok(None);
+        };
+        let Some(directory) = self.directory(file.as_ref(), &trailer)? else {
+            return Ok(None);
+        };
+        let Some(entry) = directory.find(queue) else {
+            return Ok(Some(Vec::new()));
+        };
+        let DirectoryEntry { start, count, .. } = entry;
+        let from = trailer.footer_offset + u64::from(start);
+        let list = read_range(file.as_ref(), from, count as usize * 8)?;
+        Ok(decode_list(
+            self.salt,
+            trailer.epoch,
+            facts.segment,
+            entry,
+            &list,
+        ))
+    }
+
+    fn directory(&self, file: &dyn DiskFile, trailer: &Trailer) -> io::Result<Option<Directory>> {
+        let mut start = read_range(file, trailer.footer_offset, 4096)?;
+        let Some(len) = Directory::encoded_bytes(&start) else {
+            return Ok(None);
+        };
+        if len as u64 > trailer.footer_bytes.max(FOOTER_HEADER_BYTES as u64) {
+            return Ok(None);
+        }
+        if start.len() < len {
+            start = read_range(file, trailer.footer_offset, len)?;
+        }
+        Ok(Directory::decode(
+            self.salt,
+            trailer.epoch,
+            trailer.segment,
+            &start,
+        ))
+    }
+}
+
+/// A read, to be run on a thread that may block.
+#[derive(Debug)]
+pub struct ReadJob {
+    pub(crate) cache: Arc<ReadCache>,
+    pub(crate) queue: QueueId,
+    pub(crate) from: Cursor,
+    pub(crate) limit: ReadLimit,
+    pub(crate) plans: Vec<SegmentPlan>,
+    /// Where reading goes on behind the planned segments.
+    pub(crate) beyond: Cursor,
+    /// Nothing lies behind the planned segments.
+    pub(crate) last: bool,
+}
+
+/// The result of a read.
+#[derive(Clone, Debug)]
+pub struct ReadDone {
+    /// The queue that was read.
+    pub queue: QueueId,
+    /// Live messages in order of arrival.
+    pub messages: Vec<StoredMessage>,
+    /// Where to go on.
+    pub next: Cursor,
+    /// Nothing further was there when the read was asked for.
+    pub end: bool,
+    /// References whose record is damaged; give them to [`crate::Store::quarantine`].
+    pub quarantined: Vec<Place>,
+    /// The operating system refused to read; the same read may be tried again.
+    pub error: Option<String>,
+}
+
+impl ReadJob {
+    /// Reads. Blocks as long as the disk takes; never panics.
+    #[must_use]
+    pub fn run(self) -> ReadDone {
+        let mut done = ReadDone {
+            queue: self.queue,
+            messages: Vec::new(),
+            next: self.from,
+            end: false,
+            quarantined: Vec::new(),
+            error: None,
+        };
+        let mut bytes = 0;
+        for plan in &self.plans {
+            match self.read_segment(plan, &mut done, &mut bytes) {
+                Ok(true) => {
+                    done.next = Cursor {
+                        segment: plan.facts.segment + 1,
+                        ordinal: 0,
+                    }
+                }
+                Ok(false) => return done,
+                Err(error) => {
+                    let name = segment_name(plan.facts.segment);
+                    done.error = Some(format!("reading {name} failed: {error}"));
+                    return done;
+                }
+            }
+        }
+        done.next = self.beyond.max(done.next.min(self.beyond));
+        done.end = self.last;
+        done
+    }
+
+    /// Reads one segment's references; `false` when the limit was reached.
+    fn read_segment(
+        &self,
+        plan: &SegmentPlan,
+        done: &mut ReadDone,
+        bytes: &mut usize,
+    ) -> io::Result<bool> {
+        let segment = plan.facts.segment;
+        let list = self.cache.list(self.queue.0, plan)?;
+        let from = if self.from.segment == segment {
+            self.from.ordinal
+        } else {
+            0
+        };
+        let start = list.partition_point(|entry| entry.ordinal < from);
+        let live: Vec<IndexEntry> = list
+            .get(start..)
+            .unwrap_or_default()
+            .iter()
+            .filter(|entry| !plan.settled.is_set(entry.ordinal))
+            .take(self.limit.messages.saturating_sub(done.messages.len()) + 1)
+            .copied()
+            .collect();
+        if live.is_empty() {
+            return Ok(true);
+        }
+        let file = self.cache.file(segment)?;
+        let mut spans = Spans::new(file.as_ref(), &live);
+        for entry in &live {
+            if done.messages.len() >= self.limit.messages || *bytes >= self.limit.bytes {
+                done.next = Cursor {
+                    segment,
+                    ordinal: entry.ordinal,
+                };
+                return Ok(false);
+            }
+            match self.read_entry(plan, *entry, &mut spans)? {
+                Ok(message) => {
+                    *bytes += message.meta.len() + message.body.len();
+                    done.messages.push(message);
+                }
+                Err(place) => done.quarantined.push(place),
+            }
+        }
+        Ok(true)
+    }
+
+    fn read_entry(
+        &self,
+        plan: &SegmentPlan,
+        entry: IndexEntry,
+        spans: &mut Spans<'_>,
+    ) -> io::Result<Result<StoredMessage, Place>> {
+        let facts = &plan.facts;
+        let offset = u64::from(entry.offset) * 8;
+        let raw = spans.record(offset)?;
+        let place = BatchPlace {
+            salt: self.cache.salt,
+            epoch: facts.epoch,
+            segment: facts.segment,
+            offset,
+        };
+        let ordinal = entry.ordinal;
+        let mut found = Place {
+            segment: facts.segment,
+            ordinal,
+            offset: entry.offset,
+            bytes: 0,
+        };
+        let Some(record) = Record::parse_verified(place, &raw) else {
+            return Ok(Err(found));
+        };
+        let ours = ordinal
+            .checked_sub(record.ordinal)
+            .map(|route| route as usize);
+        let queue = ours.and_then(|route| record.routes().nth(route));
+        if record.kind != Some(RecordKind::Message) || queue != Some(self.queue.0) {
+            return Ok(Err(found));
+        }
+        found.bytes = record.counted_bytes();
+        let range = |part: &[u8]| {
+            let at = part.as_ptr() as usize - raw.as_ptr() as usize;
+            raw.slice(at..at + part.len())
+        };
+        Ok(Ok(StoredMessage {
+            lsn: Lsn(record.lsn),
+            place: found,
+            queue: self.queue,
+            flags: MessageFlags {
+                durable: record.flags & FLAG_DURABLE != 0,
+                maybe_delivered: record.flags & FLAG_MAYBE_DELIVERED != 0,
+            },
+            meta: range(record.meta),
+            body: range(record.body),
+        }))
+    }
+}
+
+/// Reads records of one file, neighbours in one go.
+struct Spans<'f> {
+    file: &'f dyn DiskFile,
+    offsets: Vec<u64>,
+    at: usize,
+    start: u64,
+    bytes: Bytes,
+}
+
+impl<'f> Spans<'f> {
+    fn new(file: &'f dyn DiskFile, entries: &[IndexEntry]) -> Self {
+        let offsets = entries
+            .iter()
+            .map(|entry| u64::from(entry.offset) * 8)
+            .collect();
+        Self {
+            file,
+            offsets,
+            at: 0,
+            start: 0,
+            bytes: Bytes::new(),
+        }
+    }
+
+    /// The bytes of the record at an offset; offsets come in the order given to `new`.
+    fn record(&mut self, offset: u64) -> io::Result<Bytes> {
+        if let Some(record) = self.within(offset) {
+            self.at += 1;
+            return Ok(record);
+        }
+        let mut end = offset + GUESS_BYTES;
+        for next in self.offsets.get(self.at + 1..).unwrap_or_default() {
+            if *next > end + GAP_BYTES || *next < offset || next + GUESS_BYTES > offset + SPAN_BYTES
+            {
+                break;
+            }
+            end = end.max(next + GUESS_BYTES);
+        }
+        self.load(offset, end)?;
+        if self.within(offset).is_none() {
+            let len = claimed_record_len(&self.bytes).min(BATCH_BYTES_MAX);
+            if len > RECORD_HEADER_BYTES {
+                self.load(offset, offset + len as u64)?;
+            }
+        }
+        self.at += 1;
+        // A record that claims more than the file holds fails its check.
+        Ok(self.within(offset).unwrap_or_else(|| self.bytes.clone()))
+    }
+
+    fn load(&mut self, from: u64, to: u64) -> io::Result<()> {
+        let len = usize::try_from(to - from).unwrap_or(0);
+        self.bytes = Bytes::from(read_range(self.file, from, len)?);
+        self.start = from;
+        Ok(())
+    }
+
+    fn within(&self, offset: u64) -> Option<Bytes> {
+        let at = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        let rest = self.bytes.get(at..)?;
+        let len = claimed_record_len(rest);
+        (len >= RECORD_HEADER_BYTES && len <= rest.len()).then(|| self.bytes.slice(at..at + len))
+    }
+}

@@ -1,0 +1,12 @@
+//! Black-box tests against the real program: processes, sockets, files.
+//!
+//! One test binary. What belongs where:
+//! * `support`: starts processes and reads their log events, talks to their monitors.
+//! * `pair`: who is active when, whatever happens to the processes of a pair.
+//! * `store`: the `store` commands on real stores.
+//! * `usage`: exit codes and messages of wrong usage and wrong configuration.
+
+mod pair;
+mod store;
+mod support;
+mod usage;
