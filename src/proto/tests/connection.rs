@@ -449,6 +449,23 @@ fn a_silent_peer_is_given_up() {
 }
 
 #[test]
+fn a_peer_that_nobody_reads_from_is_not_silent() {
+    let mut raw = Raw::new(Settings {
+        idle_timeout_ms: Some(10_000),
+        ..settings()
+    });
+    raw.write(AMQP);
+    raw.frame(0, 0x10, vec![Value::String("raw".into())]);
+    for now_ms in (1_000..100_000).step_by(1_000) {
+        raw.server.handle_reading_paused(now_ms);
+        raw.server.handle_timeout(now_ms);
+    }
+    assert!(!raw.server.is_finished());
+    raw.server.handle_timeout(109_000);
+    assert!(raw.server.is_finished());
+}
+
+#[test]
 fn a_connection_that_is_never_opened_is_given_up() {
     let mut server = Connection::server(settings(), 1_000);
     server.handle_bytes(1_000, &mut BytesMut::from(SASL));
