@@ -279,6 +279,9 @@ impl Node {
                 self.take_events(now, id);
             }
         }
+        for (_, peer) in &mut self.peers {
+            peer.release_memory();
+        }
         for request in std::mem::take(&mut self.failed_reads) {
             self.start_read(request);
         }
