@@ -205,13 +205,11 @@ impl Client {
 
     /// How the server closed the connection.
     async fn closed(&mut self) -> Option<String> {
-        let condition = self
-            .wait(|event| match event {
-                Event::Closed { error } => Some(error.map(|it| it.condition.into_owned())),
-                _ => None,
-            })
-            .await?;
-        condition
+        self.wait(|event| match event {
+            Event::Closed { error } => Some(error.map(|it| it.condition.into_owned())),
+            _ => None,
+        })
+        .await?
     }
 }
 
