@@ -12,6 +12,7 @@ pub mod envelope;
 mod error;
 mod format;
 mod index;
+pub mod inspect;
 mod job;
 mod maintain;
 mod open;
