@@ -1,1 +1,21 @@
-//! (under construction)
+//! Sockets, clock, threads and signals: the only place that talks to the operating system, beside
+//! the store's real disk.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the layer that has the clock, the threads and the random numbers"
+)]
+
+mod clock;
+pub mod engine;
+#[cfg(test)]
+mod engine_tests;
+mod lanes;
+mod listen;
+pub mod log;
+mod opener;
+mod peer;
+mod pump;
+pub mod server;
+mod signals;
+mod snapshot;
+mod watchdog;

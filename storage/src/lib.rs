@@ -11,6 +11,7 @@ pub mod disk;
 pub mod envelope;
 mod error;
 mod format;
+pub mod hostile;
 mod index;
 pub mod inspect;
 mod job;
