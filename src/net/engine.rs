@@ -455,12 +455,13 @@ impl Work {
     /// Writes what a connection has to say, as far as its socket takes it; nothing while ownership
     /// is in doubt.
     fn write(&mut self, now: Now, id: ConnectionId) {
-        if self.node.is_lapsed() {
-            return;
-        }
         let Some(socket) = self.sockets.get(&id) else {
             return;
         };
+        if self.node.is_lapsed() {
+            socket.rest();
+            return;
+        }
         let Some(output) = self.node.output(id) else {
             return;
         };

@@ -80,6 +80,11 @@ impl Socket {
         output.len() < before
     }
 
+    /// Nothing is to be written for now, however ready the system is.
+    pub(super) fn rest(&self) {
+        self.is_full.set(false);
+    }
+
     /// Lets the pump look at the connection.
     pub(super) fn wake(&self) {
         self.wake.notify_one();
