@@ -1,1 +1,328 @@
-//! (under construction)
+//! The deterministic core: queues, their consumers, and what becomes of each message.
+//!
+//! Events come in through [`Broker::handle`], durable work goes out through [`Broker::poll_effect`], and
+//! messages for consumers through [`Broker::poll_delivery`], one at a time: the owner sends it and says
+//! with [`Event::ConsumerBlocked`] when the consumer takes no more, before it asks for the next. No clock, no I/O,
+//! no protocol words: time is an argument, message bytes are opaque.
+//!
+//! The core holds in memory only a bounded *window* of each queue that has consumers, references to
+//! messages on their way, and nothing of a queue that nobody reads; the rest is read from the store on demand.
+
+mod browser;
+mod catalogue;
+mod consumer;
+mod effect;
+mod event;
+mod limits;
+mod queue;
+mod reservation;
+#[cfg(test)]
+mod tests;
+mod window;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use browser::Browser;
+use catalogue::Catalogue;
+use queue::{Context, Queue};
+
+pub use catalogue::{NameFault, QueueEntry, QueueKind, Route};
+pub use effect::{Delivery, Effect, ReadFrom, ReadRequest, Reader};
+pub use event::{
+    ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId, QueueOrigin,
+};
+pub use limits::Limits;
+
+/// Totals since the start of the process, for metrics.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Deliveries to consumers, browsers included.
+    pub delivered: u64,
+    /// Deliveries whose delivery count was above 0.
+    pub redelivered: u64,
+    /// Messages that a consumer accepted, or that were settled as they were sent.
+    pub accepted: u64,
+    /// Messages dropped because a consumer rejected them.
+    pub rejected: u64,
+    /// Messages that came back to their queue.
+    pub returned: u64,
+    /// Messages dropped because their time to live was over.
+    pub expired: u64,
+    /// Messages that could not be read from the store.
+    pub unreadable: u64,
+}
+
+/// All queues of the server; see the module's documentation.
+#[derive(Debug)]
+pub struct Broker {
+    catalogue: Catalogue,
+    queues: BTreeMap<QueueId, Queue>,
+    browsers: BTreeMap<ConsumerId, Browser>,
+    /// Queues that may have something to deliver, each at most once.
+    busy: VecDeque<QueueId>,
+    /// Browsers that may have something to deliver.
+    busy_browsers: VecDeque<ConsumerId>,
+    context: Context,
+}
+
+impl Broker {
+    /// A broker without queues.
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            catalogue: Catalogue::default(),
+            queues: BTreeMap::new(),
+            browsers: BTreeMap::new(),
+            busy: VecDeque::new(),
+            busy_browsers: VecDeque::new(),
+            context: Context::new(limits),
+        }
+    }
+
+    /// Where messages for an address go.
+    pub fn route(&self, address: &str) -> Route {
+        self.catalogue.route(address)
+    }
+
+    /// What is known of a queue, unless it is deleted or being deleted.
+    pub fn queue(&self, queue: QueueId) -> Option<&QueueEntry> {
+        self.catalogue.entry(queue)
+    }
+
+    /// All queues in the order of their numbers.
+    pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueEntry)> {
+        self.catalogue.entries()
+    }
+
+    /// Number of queues that clients can see.
+    pub fn queue_count(&self) -> usize {
+        self.catalogue.len()
+    }
+
+    /// Consumers and browsers of a queue.
+    pub fn consumer_count(&self, queue: QueueId) -> usize {
+        self.queues.get(&queue).map_or(0, Queue::consumer_count)
+            + self.browsers.keys().filter(|id| id.queue == queue).count()
+    }
+
+    /// Deliveries of a queue that no consumer has settled yet.
+    pub fn in_flight_count(&self, queue: QueueId) -> usize {
+        self.queues.get(&queue).map_or(0, Queue::in_flight_count)
+    }
+
+    /// Bytes of messages that wait in windows.
+    pub fn window_bytes(&self) -> usize {
+        self.context.window_bytes
+    }
+
+    /// Totals for metrics.
+    pub fn counters(&self) -> Counters {
+        self.context.counters
+    }
+
+    /// Asked before a message with the coming number `next_lsn` is appended to a queue: up to where a
+    /// delivery reservation has to be appended first, if that is due. [`Event::Reserved`] answers once
+    /// it is durable.
+    pub fn reservation_due(&mut self, queue: QueueId, next_lsn: u64) -> Option<u64> {
+        self.queues.get_mut(&queue)?.reservation_due(next_lsn)
+    }
+
+    /// Takes one event.
+    pub fn handle(&mut self, event: Event) {
+        match event {
+            Event::QueueAdded {
+                queue,
+                name,
+                kind,
+                origin,
+            } => self.add_queue(queue, name, kind, origin),
+            Event::QueueClaimed { queue, owner } => self.catalogue.claim(queue, owner),
+            Event::QueueDeleted { queue } => self.delete_queue(queue),
+            Event::QueueRemoved { queue } => {
+                self.queues.remove(&queue);
+            }
+            Event::ConsumerAttached { consumer, mode } => self.attach(consumer, mode),
+            Event::ConsumerReady { consumer } => self.with_consumer(consumer, Queue::ready, |b| {
+                b.set_ready(true);
+            }),
+            Event::ConsumerBlocked { consumer } => {
+                self.with_consumer(consumer, Queue::blocked, |b| b.set_ready(false));
+            }
+            Event::DrainWanted { consumer } => {
+                self.with_consumer(consumer, Queue::drain, Browser::drain);
+            }
+            Event::ConsumerGone { consumer, how } => self.detach(consumer, how),
+            Event::Arrived { queue, message } => self.arrived(queue, message),
+            Event::Settled {
+                consumer,
+                lsn,
+                outcome,
+            } => {
+                if let Some(queue) = self.queues.get_mut(&consumer.queue) {
+                    queue.settled(&mut self.context, consumer, lsn, outcome);
+                    self.mark_busy(consumer.queue);
+                }
+            }
+            Event::Loaded(loaded) => self.loaded(loaded),
+            Event::Reserved { queue, up_to } => {
+                if let Some(it) = self.queues.get_mut(&queue) {
+                    it.reserved(up_to);
+                    self.mark_busy(queue);
+                }
+            }
+        }
+    }
+
+    /// The next piece of work for the store. Take all after each event, and after each delivery.
+    pub fn poll_effect(&mut self) -> Option<Effect> {
+        self.context.effects.pop_front()
+    }
+
+    /// Whether [`Self::poll_effect`] has something.
+    pub fn has_effects(&self) -> bool {
+        !self.context.effects.is_empty()
+    }
+
+    /// The next message for a consumer; `wall_ms` is the time since 1970 by which messages expire. Effects
+    /// may follow each call, also one that returns `None`.
+    pub fn poll_delivery(&mut self, wall_ms: u64) -> Option<Delivery> {
+        while let Some(&id) = self.busy.front() {
+            if let Some(queue) = self.queues.get_mut(&id)
+                && let Some(delivery) = queue.next_delivery(&mut self.context, wall_ms)
+            {
+                self.context.count_delivery(&delivery);
+                return Some(delivery);
+            }
+            self.busy.pop_front();
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.busy = false;
+            }
+        }
+        while let Some(&id) = self.busy_browsers.front() {
+            if let Some(browser) = self.browsers.get_mut(&id)
+                && let Some(delivery) = browser.next_delivery(&mut self.context)
+            {
+                self.context.count_delivery(&delivery);
+                return Some(delivery);
+            }
+            self.busy_browsers.pop_front();
+        }
+        None
+    }
+
+    /// Whether [`Self::poll_delivery`] may have something.
+    pub fn is_busy(&self) -> bool {
+        !self.busy.is_empty() || !self.busy_browsers.is_empty()
+    }
+
+    /// The bytes of arrivals belong to the batch that carried them. Call when the arrivals of a batch were
+    /// offered to consumers: what stays in a window is copied, so that a small message does not keep a large batch.
+    pub fn release_batch(&mut self) {
+        for id in std::mem::take(&mut self.context.fresh) {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.own_fresh_messages();
+            }
+        }
+    }
+
+    fn mark_busy(&mut self, id: QueueId) {
+        if let Some(queue) = self.queues.get_mut(&id)
+            && !queue.busy
+        {
+            queue.busy = true;
+            self.busy.push_back(id);
+        }
+    }
+
+    fn mark_browser_busy(&mut self, id: ConsumerId) {
+        if !self.busy_browsers.contains(&id) {
+            self.busy_browsers.push_back(id);
+        }
+    }
+
+    fn with_consumer(
+        &mut self,
+        consumer: ConsumerId,
+        of_queue: impl FnOnce(&mut Queue, ConsumerId),
+        of_browser: impl FnOnce(&mut Browser),
+    ) {
+        if let Some(browser) = self.browsers.get_mut(&consumer) {
+            of_browser(browser);
+            self.mark_browser_busy(consumer);
+        } else if let Some(queue) = self.queues.get_mut(&consumer.queue) {
+            of_queue(queue, consumer);
+            self.mark_busy(consumer.queue);
+        }
+    }
+
+    fn add_queue(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind, origin: QueueOrigin) {
+        let queue = Queue::new(id, origin);
+        let previous = self.queues.insert(id, queue);
+        assert!(previous.is_none(), "queue numbers are never reused");
+        self.catalogue.add(id, name, kind);
+    }
+
+    fn delete_queue(&mut self, id: QueueId) {
+        self.catalogue.remove(id);
+        self.browsers.retain(|consumer, _| consumer.queue != id);
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.purge(&mut self.context);
+            self.mark_busy(id);
+        }
+    }
+
+    fn attach(&mut self, consumer: ConsumerId, mode: ConsumerMode) {
+        let Some(queue) = self.queues.get_mut(&consumer.queue) else {
+            return;
+        };
+        if let ConsumerMode::Browse { up_to } = mode {
+            self.browsers
+                .insert(consumer, Browser::new(consumer, up_to));
+            self.mark_browser_busy(consumer);
+        } else {
+            queue.attach(&mut self.context, consumer, mode);
+            self.mark_busy(consumer.queue);
+        }
+    }
+
+    fn detach(&mut self, consumer: ConsumerId, how: Gone) {
+        if self.browsers.remove(&consumer).is_some() {
+            return;
+        }
+        if let Some(queue) = self.queues.get_mut(&consumer.queue) {
+            queue.detach(&mut self.context, consumer, how);
+            self.mark_busy(consumer.queue);
+        }
+    }
+
+    fn arrived(&mut self, id: QueueId, message: Message) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.arrived(&mut self.context, message);
+            self.mark_busy(id);
+        } else {
+            // The queue went away while the message was on its way to the disk.
+            self.context.effects.push_back(Effect::Settle {
+                queue: id,
+                position: message.position,
+            });
+        }
+    }
+
+    fn loaded(&mut self, loaded: Loaded) {
+        self.context.counters.unreadable += loaded.unreadable.len() as u64;
+        match loaded.reader {
+            Reader::Browser(consumer) => {
+                if let Some(browser) = self.browsers.get_mut(&consumer) {
+                    browser.loaded(loaded);
+                    self.mark_browser_busy(consumer);
+                }
+            }
+            Reader::Queue(id) => {
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.loaded(&mut self.context, loaded);
+                    self.mark_busy(id);
+                }
+            }
+        }
+    }
+}

@@ -1,1 +1,152 @@
-//! (under construction)
+//! The configuration: one table of parameters, two file forms, and the checks before start.
+//!
+//! [`load`] gets the text of the main file and the command line's values, and returns a [`Config`]
+//! that is complete and consistent, or every fault that it found. Nothing here reads files.
+//!
+//! A later layer replaces what an earlier one gave: table defaults, main file, `--data` and
+//! `--listen`, `--set`. Each value remembers where it came from, so that a fault can say so.
+
+mod file;
+mod json;
+mod load;
+mod table;
+mod url;
+mod value;
+
+use std::fmt;
+use std::path::PathBuf;
+
+pub use load::{Given, MainFile, load};
+pub use table::{Kind, PARAMETERS, Parameter, Support, parameter};
+pub use url::{ListenUrl, MonitorUrl, PeerUrl};
+
+/// A checked configuration.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// `server`: the name that both servers of a pair share.
+    pub server: String,
+    /// `listen`: where clients and peers connect; never empty.
+    pub listens: Vec<ListenUrl>,
+    /// `monitor_listen`; `None` when switched off.
+    pub monitor_listen: Option<MonitorUrl>,
+    /// `store`: the directory of the store.
+    pub store: PathBuf,
+    /// `ft_active`: the other servers; empty for a standalone server.
+    pub peers: Vec<PeerUrl>,
+    /// `ft_heartbeat`.
+    pub heartbeat_ms: u64,
+    /// `ft_activation`; at least twice the heartbeat.
+    pub activation_ms: u64,
+    /// `ft_reconnect_timeout`.
+    pub reconnect_timeout_ms: u64,
+    /// `logfile`; `None` for standard error.
+    pub logfile: Option<PathBuf>,
+    /// `max_connections`; `None` when only the process limit on open files counts.
+    pub max_connections: Option<u64>,
+    /// `max_message_bytes`.
+    pub max_message_bytes: u64,
+    /// `auto_create_queues`.
+    pub auto_create_queues: bool,
+    /// `idle_timeout_ms`; `None` when connections never time out.
+    pub idle_timeout_ms: Option<u64>,
+    /// `store_segment_bytes`.
+    pub store_segment_bytes: u64,
+    /// `store_checkpoint_bytes`.
+    pub store_checkpoint_bytes: u64,
+    /// `store_lock_poll_ms`.
+    pub store_lock_poll_ms: u64,
+    /// `store_fence_deadline_ms`.
+    pub store_fence_deadline: FenceDeadline,
+    /// `store_allow_unverified_locking`.
+    pub store_allow_unverified_locking: bool,
+    /// What is worth knowing and stops nothing.
+    pub warnings: Vec<Fault>,
+}
+
+/// How old the last durable write may be before confirms and deliveries are suspended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FenceDeadline {
+    /// Off on a local file system, from the lease on a network one.
+    Automatic,
+    /// Never.
+    Off,
+    /// After so many milliseconds.
+    After(u64),
+}
+
+/// Where a value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The table.
+    Default,
+    /// A line of a file; line 0 means the file as a whole.
+    File {
+        /// The file, as it was named.
+        path: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+    /// An option of the command line, with its dashes.
+    Option(&'static str),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => formatter.write_str("default"),
+            Self::File { path, line: 0 } => write!(formatter, "{}", path.display()),
+            Self::File { path, line } => write!(formatter, "{}:{line}", path.display()),
+            Self::Option(option) => formatter.write_str(option),
+        }
+    }
+}
+
+/// Something wrong, or worth a warning, about one parameter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it was written.
+    pub origin: Origin,
+    /// The parameter; empty when a line names none.
+    pub parameter: String,
+    /// What is wrong and what to write instead.
+    pub text: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.parameter.is_empty() {
+            return write!(formatter, "{}: {}", self.origin, self.text);
+        }
+        write!(
+            formatter,
+            "{}: {}: {}",
+            self.origin, self.parameter, self.text
+        )
+    }
+}
+
+/// Why a configuration cannot be used: every fault that was found, one line each.
+#[derive(Debug)]
+pub struct Faults {
+    /// At least one.
+    pub faults: Vec<Fault>,
+    /// What would only have been warnings.
+    pub warnings: Vec<Fault>,
+}
+
+impl fmt::Display for Faults {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, fault) in self.faults.iter().enumerate() {
+            if index > 0 {
+                writeln!(formatter)?;
+            }
+            write!(formatter, "{fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Faults {}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,147 @@
-//! (under construction)
+//! Health, state and metrics over HTTP.
+//!
+//! The monitor has a thread and a runtime of its own and reads only a [`Board`], so that it answers
+//! within milliseconds whatever the engine thread does.
+//!
+//! | path | answer |
+//! |---|---|
+//! | `/isLive` | 200 while the process works; 503 when the engine thread was not heard of for long |
+//! | `/isReady` | 200 when active, 400 otherwise (as EMS) |
+//! | `/state` | [`Status`] as JSON |
+//! | `/metrics` | Prometheus text |
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the monitor has a thread of its own and measures how old the snapshot is"
+)]
+
+mod connection;
+mod metrics;
+mod status;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+
+pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store};
+
+/// The engine thread posts a snapshot several times a second; after so long without one it hangs.
+const STALE: Duration = Duration::from_secs(15);
+
+/// Where the engine thread posts the latest snapshot, and the monitor reads it.
+#[derive(Clone, Debug)]
+pub struct Board {
+    inner: Arc<Mutex<(Instant, Status)>>,
+}
+
+impl Board {
+    /// A board with a first snapshot.
+    #[must_use]
+    pub fn new(status: Status) -> Self {
+        Self {
+            inner: Arc::new(Mutex::new((Instant::now(), status))),
+        }
+    }
+
+    /// Replaces the snapshot.
+    pub fn post(&self, status: Status) {
+        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), status);
+    }
+
+    /// The latest snapshot and its age.
+    #[must_use]
+    pub fn read(&self) -> (Duration, Status) {
+        let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        (guard.0.elapsed(), guard.1.clone())
+    }
+}
+
+/// Serves on a thread of its own until the process ends.
+///
+/// # Errors
+/// When the thread or its runtime cannot be made.
+pub fn spawn(listener: TcpListener, board: Board) -> io::Result<JoinHandle<()>> {
+    listener.set_nonblocking(true)?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    Builder::new().name("monitor".to_owned()).spawn(move || {
+        runtime.block_on(async move {
+            let result = match tokio::net::TcpListener::from_std(listener) {
+                Ok(listener) => {
+                    axum::serve(connection::Bounded::new(listener), router(board)).await
+                }
+                Err(error) => Err(error),
+            };
+            if let Err(error) = result {
+                tracing::error!(event = "monitor_failed", %error, "the monitor stopped");
+            }
+        });
+    })
+}
+
+fn router(board: Board) -> Router {
+    Router::new()
+        .route("/isLive", get(is_live))
+        .route("/isReady", get(is_ready))
+        .route("/state", get(state))
+        .route("/metrics", get(metrics_text))
+        .fallback(not_found)
+        .with_state(board)
+}
+
+async fn is_live(State(board): State<Board>) -> Response {
+    let (age, _) = board.read();
+    if age < STALE {
+        return (StatusCode::OK, "live\n").into_response();
+    }
+    let text = format!(
+        "the engine thread was last heard of {} s ago\n",
+        age.as_secs()
+    );
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+async fn is_ready(State(board): State<Board>) -> Response {
+    let (_, status) = board.read();
+    let code = if status.is_active() {
+        StatusCode::OK
+    } else {
+        StatusCode::BAD_REQUEST
+    };
+    (code, format!("{}\n", status.role)).into_response()
+}
+
+async fn state(State(board): State<Board>) -> Response {
+    let (_, status) = board.read();
+    Json(status).into_response()
+}
+
+async fn metrics_text(State(board): State<Board>) -> Response {
+    let (_, status) = board.read();
+    match metrics::render(&status) {
+        Ok(text) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], text).into_response()
+        }
+        Err(error) => {
+            let text = format!("the metrics cannot be written: {error}\n");
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}
+
+async fn not_found() -> Response {
+    let text = "there is /isLive, /isReady, /state and /metrics\n";
+    (StatusCode::NOT_FOUND, text).into_response()
+}
+
+#[cfg(test)]
+mod tests;

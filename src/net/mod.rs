@@ -1,1 +1,14 @@
-//! (under construction)
+//! Sockets, clock, threads and signals: the only place that talks to the operating system, beside
+//! the store's real disk.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is the layer that has the clock, the threads and the random numbers"
+)]
+
+mod clock;
+pub mod engine;
+mod lanes;
+pub mod log;
+mod peer;
+mod pump;
+mod watchdog;

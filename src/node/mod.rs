@@ -1,1 +1,516 @@
-//! (under construction)
+//! The join of the protocol engine, the broker core and the store: everything that an active server does
+//! between a socket and a disk, without either. No clock, no threads; all time is an argument.
+//!
+//! The promise of the whole product is kept here: a durable message is confirmed, and any message
+//! delivered, only when its batch is durable *and* the store is ours ([`Node::advance`]).
+//!
+//! The owner feeds bytes ([`Node::handle_bytes`]), runs the store's jobs ([`Node::poll_job`],
+//! [`Node::complete`]) and reads ([`Node::poll_read`], [`Node::read_done`]) on its threads, and writes the
+//! output of the connections that [`Node::poll_dirty`] names.
+
+mod attach;
+mod consume;
+mod events;
+mod peer;
+mod pending;
+mod publish;
+mod queues;
+mod reads;
+mod records;
+mod recover;
+mod sasl;
+mod settings;
+mod standby;
+mod status;
+#[cfg(test)]
+mod tests;
+mod translate;
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+
+use bytes::BytesMut;
+use slab::Slab;
+use steadfast_storage::{Cursor, DurableBatch, FatalError, Fence, Job, JobDone, Store, Ticket};
+
+use crate::broker::{self, Broker, Effect, Event, Message, Reader};
+use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
+
+use peer::Peer;
+use pending::{Arrival, Item, Pending};
+
+pub use peer::ConnectionId;
+pub use reads::{ReadTask, ReadTaskDone};
+pub use settings::{NodeSettings, Now, PasswordCheck, ServerAddress};
+pub use standby::Standby;
+pub use status::{NodeStatus, QueueStatus};
+
+/// Whether the store is ours, as far as this process can tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Ownership {
+    /// Confirms and deliveries may leave.
+    Held,
+    /// In doubt: nothing leaves until a write has succeeded.
+    Lapsed,
+    /// Gone for good.
+    Lost(FatalError),
+}
+
+/// An active server without sockets, clock and threads.
+#[derive(Debug)]
+pub struct Node {
+    settings: NodeSettings,
+    proto: proto::Settings,
+    store: Store,
+    broker: Broker,
+    peers: Slab<Peer>,
+    next_serial: u32,
+    /// Connections of each container.
+    containers: BTreeMap<String, Vec<ConnectionId>>,
+    /// Where the messages of a consumer go. Never iterated.
+    outlets: HashMap<u64, (ConnectionId, LinkId)>,
+    next_consumer: u64,
+    next_queue: u32,
+    /// What waits for a batch.
+    pending: Pending,
+    /// Batches that are durable and whose items did not leave yet.
+    durable: VecDeque<DurableBatch>,
+    /// Answers that wait for nothing but ownership.
+    owed: Vec<Item>,
+    reads: VecDeque<ReadTask>,
+    /// Reads that the operating system refused; tried again at the next tick.
+    failed_reads: Vec<broker::ReadRequest>,
+    /// Where each reader goes on.
+    cursors: BTreeMap<Reader, Cursor>,
+    dirty: VecDeque<ConnectionId>,
+    /// Publishers that wait for credit.
+    starved: Vec<(ConnectionId, LinkId)>,
+    ownership: Ownership,
+    is_stopping: bool,
+    /// When temporary queues without owner are given up.
+    orphans_until_ms: Option<u64>,
+    /// The batch of the last settlement.
+    settled_ticket: Option<Ticket>,
+    counters: status::Counters,
+}
+
+impl Node {
+    /// Takes over an open store: rebuilds the queues from its rows.
+    pub fn new(settings: NodeSettings, store: Store, now: Now) -> Self {
+        let proto = settings.proto_settings(Some(store.epoch()));
+        let mut node = Self {
+            broker: Broker::new(settings.limits),
+            proto,
+            settings,
+            store,
+            peers: Slab::new(),
+            next_serial: 0,
+            containers: BTreeMap::new(),
+            outlets: HashMap::new(),
+            next_consumer: 1,
+            next_queue: 1,
+            pending: Pending::default(),
+            durable: VecDeque::new(),
+            owed: Vec::new(),
+            reads: VecDeque::new(),
+            failed_reads: Vec::new(),
+            cursors: BTreeMap::new(),
+            dirty: VecDeque::new(),
+            starved: Vec::new(),
+            ownership: Ownership::Held,
+            is_stopping: false,
+            orphans_until_ms: None,
+            settled_ticket: None,
+            counters: status::Counters::default(),
+        };
+        node.recover(now);
+        node
+    }
+
+    // ---- connections ----
+
+    /// A client connected.
+    pub fn connect(&mut self, now: Now) -> ConnectionId {
+        let serial = self.next_serial;
+        self.next_serial = self.next_serial.wrapping_add(1);
+        let connection = Connection::server(self.proto.clone(), now.monotonic_ms);
+        let peer = Peer::new(serial, connection, now.monotonic_ms);
+        let index = u32::try_from(self.peers.insert(peer)).unwrap_or(u32::MAX);
+        let id = ConnectionId { index, serial };
+        self.mark_dirty(id);
+        id
+    }
+
+    /// A client sent bytes: consumes what is complete and leaves the rest.
+    pub fn handle_bytes(&mut self, now: Now, id: ConnectionId, input: &mut BytesMut) {
+        self.check_fence(now);
+        loop {
+            let before = input.len();
+            let Some(peer) = self.peer_mut(id) else {
+                input.clear();
+                return;
+            };
+            peer.last_heard_ms = now.monotonic_ms;
+            peer.connection.handle_bytes(now.monotonic_ms, input);
+            self.take_events(now, id);
+            // Input is held back while SASL or open wait for our answer, which was given now.
+            if input.is_empty() || input.len() == before {
+                break;
+            }
+        }
+        self.work(now);
+    }
+
+    /// The client's side of the socket ended or failed.
+    pub fn handle_eof(&mut self, now: Now, id: ConnectionId) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.connection.handle_eof(now.monotonic_ms);
+            self.take_events(now, id);
+            self.work(now);
+        }
+    }
+
+    /// Some output of a connection was written.
+    pub fn handle_written(&mut self, now: Now, id: ConnectionId) {
+        let Some(peer) = self.peer_mut(id) else {
+            return;
+        };
+        if peer.waits_for_output && !peer.connection.is_output_full() {
+            peer.waits_for_output = false;
+            self.offer_all(id, None);
+            self.work(now);
+        }
+    }
+
+    /// The socket is gone; forgets the connection. What it had not settled goes back.
+    pub fn disconnect(&mut self, now: Now, id: ConnectionId) {
+        if self.peer_mut(id).is_none() {
+            return;
+        }
+        self.handle_eof(now, id);
+        // An engine that was already closed reports nothing more.
+        self.connection_over(id, broker::Gone::Lost);
+        self.peers.remove(id.index as usize);
+        self.work(now);
+    }
+
+    /// Output of a connection, to be written and advanced. `None` when it is gone.
+    pub fn output(&mut self, id: ConnectionId) -> Option<&mut BytesMut> {
+        self.peer_mut(id).map(|peer| peer.connection.output())
+    }
+
+    /// Whether the socket is to be closed once the output is written.
+    pub fn is_finished(&self, id: ConnectionId) -> bool {
+        self.peer(id)
+            .is_none_or(|peer| peer.connection.is_finished())
+    }
+
+    /// Whether input of a connection may be read now. No: its client does not read what we write, or the
+    /// disk does not keep up with its messages.
+    pub fn wants_input(&self, id: ConnectionId) -> bool {
+        self.peer(id).is_none_or(|peer| {
+            !peer.connection.is_output_full()
+                && !(peer.publishers > 0
+                    && self.store.backlog_bytes() > self.settings.backlog_hard_bytes)
+        })
+    }
+
+    /// The next connection that may have output, each at most once.
+    pub fn poll_dirty(&mut self) -> Option<ConnectionId> {
+        loop {
+            let id = self.dirty.pop_front()?;
+            if let Some(peer) = self.peer_mut(id) {
+                peer.is_dirty = false;
+                peer.connection.flush();
+                return Some(id);
+            }
+        }
+    }
+
+    // ---- the store ----
+
+    /// The next job of the store for its lane. Call until `None`.
+    pub fn poll_job(&mut self, now: Now) -> Option<Job> {
+        self.store.poll_job(now.boot_ms)
+    }
+
+    /// When [`Self::poll_job`] wants to be called although nothing happens, in the clock of `boot_ms`.
+    pub fn next_job_deadline_ms(&self) -> Option<u64> {
+        self.store.next_deadline_ms()
+    }
+
+    /// Takes a finished job. Call [`Self::poll_job`], so that the disk is busy again, then [`Self::advance`].
+    ///
+    /// # Errors
+    /// The log failed: nothing may leave any more; close the sockets and end.
+    pub fn complete(&mut self, done: JobDone) -> Result<(), FatalError> {
+        match self.store.complete(done) {
+            Ok(batches) => {
+                self.durable.extend(batches);
+                Ok(())
+            }
+            Err(fatal) => {
+                self.ownership = Ownership::Lost(fatal.clone());
+                Err(fatal)
+            }
+        }
+    }
+
+    /// Lets out what became durable: confirms, messages for consumers, replies to settlements.
+    pub fn advance(&mut self, now: Now) {
+        self.check_fence(now);
+        self.work(now);
+        self.grant_starved();
+    }
+
+    /// Regular work, a few times in a second: time-outs of the protocol, second attempts, orphans.
+    pub fn tick(&mut self, now: Now) {
+        self.check_fence(now);
+        let due: Vec<ConnectionId> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| {
+                let timeout = peer.connection.poll_timeout();
+                timeout.is_some_and(|at| at <= now.monotonic_ms)
+            })
+            .map(|(index, peer)| connection_id(index, peer))
+            .collect();
+        for id in due {
+            if let Some(peer) = self.peer_mut(id) {
+                peer.connection.handle_timeout(now.monotonic_ms);
+                self.take_events(now, id);
+            }
+        }
+        for request in std::mem::take(&mut self.failed_reads) {
+            self.start_read(request);
+        }
+        self.give_up_orphans(now);
+        self.work(now);
+        self.grant_starved();
+    }
+
+    /// Why nothing leaves any more, if so.
+    pub fn fatal(&self) -> Option<&FatalError> {
+        match &self.ownership {
+            Ownership::Lost(fatal) => Some(fatal),
+            _ => None,
+        }
+    }
+
+    /// Whether ownership of the store is in doubt: nothing leaves until a write succeeds.
+    pub fn is_lapsed(&self) -> bool {
+        self.ownership == Ownership::Lapsed
+    }
+
+    /// Forces a durable write through the lock, for when somebody claims that the store is not ours any
+    /// more: it fails if that is so, which ends this process.
+    pub fn prove_ownership(&mut self, now: Now) {
+        let proof = now.boot_ms.to_le_bytes();
+        // An error means that the log is lost or sealed already.
+        let _lost_or_sealed =
+            self.store
+                .put_row(records::KIND_COUNTER, records::COUNTER_PROOF, &proof);
+    }
+
+    /// Whether appends wait to be handed to the log lane.
+    pub fn has_open_batch(&self) -> bool {
+        self.store.open_batch_bytes() > 0
+    }
+
+    // ---- the end ----
+
+    /// Begins an orderly end: no message is delivered or taken any more. What is under way to the disk is
+    /// still confirmed by [`Self::advance`] until [`Self::close_connections`].
+    pub fn begin_stop(&mut self) {
+        self.is_stopping = true;
+    }
+
+    /// Whether confirms or settle replies still wait for the disk.
+    pub fn owes_answers(&self) -> bool {
+        !self.pending.is_empty() || !self.durable.is_empty() || !self.owed.is_empty()
+    }
+
+    /// Closes all connections so that their clients try elsewhere.
+    pub fn close_connections(&mut self) {
+        let ids: Vec<ConnectionId> = self
+            .peers
+            .iter()
+            .map(|(index, peer)| connection_id(index, peer))
+            .collect();
+        for id in ids {
+            if let Some(peer) = self.peer_mut(id) {
+                let error = ErrorCondition::new(
+                    condition::CONNECTION_FORCED,
+                    "the server stops; connect to the other server of the pair",
+                );
+                peer.connection.close_now(Some(error));
+                self.mark_dirty(id);
+            }
+        }
+    }
+
+    /// Begins to seal the store: [`Self::poll_job`] yields the last jobs.
+    pub fn begin_seal(&mut self) {
+        self.store.begin_shutdown();
+    }
+
+    /// The store is sealed and its locks are released.
+    pub fn is_sealed(&self) -> bool {
+        self.store.is_shut_down()
+    }
+
+    // ---- inside ----
+
+    fn peer(&self, id: ConnectionId) -> Option<&Peer> {
+        let peer = self.peers.get(id.index as usize)?;
+        (peer.serial == id.serial).then_some(peer)
+    }
+
+    fn peer_mut(&mut self, id: ConnectionId) -> Option<&mut Peer> {
+        let peer = self.peers.get_mut(id.index as usize)?;
+        (peer.serial == id.serial).then_some(peer)
+    }
+
+    fn mark_dirty(&mut self, id: ConnectionId) {
+        if let Some(peer) = self.peer_mut(id)
+            && !peer.is_dirty
+        {
+            peer.is_dirty = true;
+            self.dirty.push_back(id);
+        }
+    }
+
+    fn take_events(&mut self, now: Now, id: ConnectionId) {
+        while let Some(event) = self.peer_mut(id).and_then(|it| it.connection.poll_event()) {
+            self.on_event(now, id, event);
+        }
+        self.mark_dirty(id);
+    }
+
+    fn holds_store(&self) -> bool {
+        self.ownership == Ownership::Held
+    }
+
+    /// Asks whether the store is still ours, and lets out what is durable if so.
+    fn check_fence(&mut self, now: Now) {
+        if let Ownership::Lost(_) = self.ownership {
+            return;
+        }
+        self.ownership = match self.store.fence(now.boot_ms) {
+            Fence::Held => Ownership::Held,
+            Fence::Lapsed => Ownership::Lapsed,
+            Fence::Lost(fatal) => Ownership::Lost(fatal),
+        };
+        if self.holds_store() {
+            self.release(now);
+        }
+    }
+
+    /// Lets out the items of durable batches.
+    fn release(&mut self, now: Now) {
+        for item in std::mem::take(&mut self.owed) {
+            self.release_item(now, item, None);
+        }
+        while let Some(batch) = self.durable.pop_front() {
+            while let Some((ticket, mut items)) = self.pending.pop_durable(batch.ticket) {
+                let own = (ticket == batch.ticket).then_some(&batch);
+                for item in items.drain(..) {
+                    self.release_item(now, item, own);
+                }
+                self.pending.recycle(items);
+            }
+            self.broker.release_batch();
+        }
+    }
+
+    fn release_item(&mut self, now: Now, item: Item, batch: Option<&DurableBatch>) {
+        match item {
+            Item::Confirm {
+                connection,
+                link,
+                delivery_id,
+            } => self.settle(connection, link, delivery_id, Outcome::Accepted),
+            Item::SettleReply {
+                connection,
+                link,
+                delivery_id,
+            } => {
+                if let Some(peer) = self.peer_mut(connection) {
+                    peer.connection.settle_sent(link, delivery_id);
+                    self.mark_dirty(connection);
+                }
+            }
+            Item::Reserved { queue, up_to } => self.broker.handle(Event::Reserved { queue, up_to }),
+            Item::Arrived(arrival) => {
+                self.arrived(&arrival, batch);
+                self.work(now);
+            }
+        }
+    }
+
+    fn arrived(&mut self, arrival: &Arrival, batch: Option<&DurableBatch>) {
+        let batch = batch.expect("a message's ticket is that of the batch with its bytes");
+        let message = Message {
+            position: translate::position(steadfast_storage::Lsn(arrival.lsn), arrival.place),
+            maybe_delivered: false,
+            expires_at_ms: arrival.expires_at_ms,
+            meta: batch.bytes.slice(arrival.meta.clone()),
+            body: batch.bytes.slice(arrival.body.clone()),
+        };
+        self.broker.handle(Event::Arrived {
+            queue: arrival.queue,
+            message,
+        });
+    }
+
+    /// Does what the broker wants, and delivers while the store is ours.
+    fn work(&mut self, now: Now) {
+        loop {
+            while let Some(effect) = self.broker.poll_effect() {
+                self.run_effect(effect);
+            }
+            if !self.holds_store() || self.is_stopping {
+                return;
+            }
+            match self.broker.poll_delivery(now.wall_ms) {
+                Some(delivery) => self.deliver(now, delivery),
+                None if self.broker.has_effects() => {}
+                None => return,
+            }
+        }
+    }
+
+    fn run_effect(&mut self, effect: Effect) {
+        match effect {
+            Effect::Settle { queue, position } => {
+                let place = translate::place(position);
+                // A store that takes no more records is lost: nothing leaves, a successor has the message.
+                if let Ok(ticket) = self
+                    .store
+                    .append_settled(translate::store_queue(queue), place)
+                {
+                    self.settled_ticket = Some(ticket);
+                }
+            }
+            Effect::Read(request) => self.start_read(request),
+            Effect::Reserve { queue, up_to } => self.reserve(queue, up_to),
+            Effect::Count { queue, lsn, count } => self.record_count(queue, lsn, count),
+            Effect::Drained { consumer } => self.drained(consumer),
+            Effect::QueueEmptied { queue } => self.remove_queue(queue),
+        }
+    }
+
+    /// Settles a delivery of a client with an outcome.
+    fn settle(&mut self, id: ConnectionId, link: LinkId, delivery_id: u32, outcome: Outcome) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.connection.settle(link, delivery_id, outcome);
+            self.mark_dirty(id);
+        }
+    }
+}
+
+fn connection_id(index: usize, peer: &Peer) -> ConnectionId {
+    ConnectionId {
+        index: u32::try_from(index).unwrap_or(u32::MAX),
+        serial: peer.serial,
+    }
+}

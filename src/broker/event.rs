@@ -1,0 +1,216 @@
+//! Everything that can happen to the core.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::{QueueKind, Reader};
+
+/// Number of a queue; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);
+
+/// A consumer or browser of a queue; the number is never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerId {
+    /// The queue that it reads.
+    pub queue: QueueId,
+    /// Its number.
+    pub number: u64,
+}
+
+/// Names one message of one queue: its number, by which queues are ordered, and its place in the store, which means
+/// nothing to the core.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    /// Number of the message; the order of the queue.
+    pub lsn: u64,
+    /// Place: segment.
+    pub segment: u64,
+    /// Place: ordinal in the segment.
+    pub ordinal: u32,
+    /// Place: offset in the segment.
+    pub offset: u32,
+    /// Length of the message, bytes.
+    pub bytes: u32,
+}
+
+impl Position {
+    /// What the message costs in memory, bytes.
+    pub(crate) fn cost(&self) -> usize {
+        self.bytes as usize + size_of::<Message>()
+    }
+}
+
+/// A message with its bytes.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Its name.
+    pub position: Position,
+    /// A predecessor of this process may have delivered it.
+    pub maybe_delivered: bool,
+    /// When it expires, milliseconds since 1970; 0: never.
+    pub expires_at_ms: u64,
+    /// The owner's index of the message; opaque.
+    pub meta: Bytes,
+    /// The encoded message; opaque.
+    pub body: Bytes,
+}
+
+/// Where a queue comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum QueueOrigin {
+    /// It is new and empty.
+    Created,
+    /// It was found in the store.
+    Recovered {
+        /// Messages up to this number may have been delivered before.
+        maybe_delivered_up_to: u64,
+        /// Deliveries up to this number are reserved already.
+        reserved_up_to: u64,
+        /// Delivery counts above 1 that were recorded, by message number.
+        counts: Vec<(u64, u32)>,
+    },
+}
+
+/// How a consumer takes messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConsumerMode {
+    /// A message leaves the queue when the consumer says so.
+    Take,
+    /// A message is sent settled: the owner reports it as accepted once it is sent.
+    TakeSettled,
+    /// Messages stay; only those up to this number are shown.
+    Browse {
+        /// Number of the last message.
+        up_to: u64,
+    },
+}
+
+/// How a consumer went away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gone {
+    /// It said so: what it did not settle counts as never delivered.
+    InOrder,
+    /// Its connection broke: what it did not settle counts as a failed delivery.
+    Lost,
+}
+
+/// What a consumer did with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// Taken.
+    Accepted,
+    /// Invalid for good.
+    Rejected,
+    /// Back, as if never delivered.
+    Released,
+    /// Back, with a remark.
+    Modified {
+        /// Counts as a failed delivery.
+        failed: bool,
+        /// Not to this consumer again.
+        not_here: bool,
+    },
+}
+
+/// The answer to a [`ReadRequest`](super::ReadRequest).
+#[derive(Debug, Clone)]
+pub struct Loaded {
+    /// Who asked.
+    pub reader: Reader,
+    /// What was found, in order, without what was settled while the read was under way.
+    pub messages: Vec<Message>,
+    /// Nothing further was durable when the request was made. Only for reads in order.
+    pub end: bool,
+    /// Messages whose bytes are damaged; the store keeps them apart and counts them as gone.
+    pub unreadable: Vec<Position>,
+}
+
+/// What happened.
+#[derive(Debug, Clone)]
+pub enum Event {
+    /// A queue exists from now on.
+    QueueAdded {
+        /// Its number.
+        queue: QueueId,
+        /// Its address.
+        name: Arc<str>,
+        /// Its life.
+        kind: QueueKind,
+        /// New or recovered.
+        origin: QueueOrigin,
+    },
+    /// A temporary queue has a (new) owner.
+    QueueClaimed {
+        /// The queue.
+        queue: QueueId,
+        /// Number of the owning connection.
+        owner: u64,
+    },
+    /// A queue goes away with all of its messages. Its consumers must be detached before.
+    /// [`Effect::QueueEmptied`](super::Effect::QueueEmptied) follows.
+    QueueDeleted {
+        /// The queue.
+        queue: QueueId,
+    },
+    /// The last trace of a deleted queue is gone.
+    QueueRemoved {
+        /// The queue.
+        queue: QueueId,
+    },
+    /// A consumer exists from now on; it is not ready yet.
+    ConsumerAttached {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// How it takes messages.
+        mode: ConsumerMode,
+    },
+    /// The consumer takes at least one more message.
+    ConsumerReady {
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// The consumer takes no message until it is ready again.
+    ConsumerBlocked {
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// The consumer wants what there is now, and to hear when that is all.
+    DrainWanted {
+        /// The consumer.
+        consumer: ConsumerId,
+    },
+    /// A consumer is gone; what it did not settle goes back to its queue.
+    ConsumerGone {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// In order or not.
+        how: Gone,
+    },
+    /// A published message became durable. In the order of the messages' numbers.
+    Arrived {
+        /// The queue.
+        queue: QueueId,
+        /// The message.
+        message: Message,
+    },
+    /// A consumer settled a delivery. Unknown ones are ignored.
+    Settled {
+        /// The consumer.
+        consumer: ConsumerId,
+        /// Number of the message.
+        lsn: u64,
+        /// What it did.
+        outcome: Outcome,
+    },
+    /// A read finished.
+    Loaded(Loaded),
+    /// A reservation became durable.
+    Reserved {
+        /// The queue.
+        queue: QueueId,
+        /// Deliveries up to this number are allowed.
+        up_to: u64,
+    },
+}

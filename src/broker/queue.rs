@@ -1,0 +1,544 @@
+//! One queue: who gets which message, and what becomes of it.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::consumer::Consumer;
+use super::reservation::Reservation;
+use super::window::Window;
+use super::{
+    ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Limits, Loaded, Message, Outcome,
+    Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
+};
+
+/// What all queues share.
+#[derive(Debug)]
+pub(super) struct Context {
+    pub(super) limits: Limits,
+    pub(super) effects: VecDeque<Effect>,
+    pub(super) counters: Counters,
+    /// Bytes in all windows.
+    pub(super) window_bytes: usize,
+    /// Queues whose windows hold bytes of the present batch.
+    pub(super) fresh: Vec<QueueId>,
+}
+
+impl Context {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            effects: VecDeque::new(),
+            counters: Counters::default(),
+            window_bytes: 0,
+            fresh: Vec::new(),
+        }
+    }
+
+    pub(super) fn count_delivery(&mut self, delivery: &Delivery) {
+        self.counters.delivered += 1;
+        self.counters.redelivered += u64::from(delivery.delivery_count > 0);
+    }
+
+    fn has_room(&self) -> bool {
+        self.window_bytes < self.limits.all_windows_bytes
+    }
+}
+
+/// A message on its way to a consumer.
+#[derive(Debug)]
+struct InFlight {
+    consumer: u64,
+    /// Delivery count that it was sent with.
+    count: u32,
+    position: Position,
+}
+
+#[derive(Debug)]
+pub(super) struct Queue {
+    id: QueueId,
+    window: Window,
+    /// By message number.
+    in_flight: BTreeMap<u64, InFlight>,
+    /// Failed deliveries of messages that came back at least once.
+    counts: BTreeMap<u64, u32>,
+    /// Messages that some consumers do not want again.
+    barred: BTreeMap<u64, Vec<u64>>,
+    /// Messages that no attached consumer wants.
+    parked: BTreeMap<u64, Position>,
+    consumers: BTreeMap<u64, Consumer>,
+    /// Consumers that take messages, the next one first.
+    turn: VecDeque<u64>,
+    /// How many consumers drain.
+    draining: usize,
+    reservation: Reservation,
+    /// Messages up to this number may have been delivered by a predecessor.
+    maybe_delivered_up_to: u64,
+    /// The queue is deleted: all that is read is settled.
+    purging: bool,
+    /// It stands in the broker's list of busy queues.
+    pub(super) busy: bool,
+}
+
+impl Queue {
+    pub(super) fn new(id: QueueId, origin: QueueOrigin) -> Self {
+        let (behind, maybe_delivered_up_to, reserved, counts) = match origin {
+            QueueOrigin::Created => (false, 0, 0, Vec::new()),
+            QueueOrigin::Recovered {
+                maybe_delivered_up_to,
+                reserved_up_to,
+                counts,
+            } => (true, maybe_delivered_up_to, reserved_up_to, counts),
+        };
+        Self {
+            id,
+            window: Window::new(behind),
+            in_flight: BTreeMap::new(),
+            counts: counts.into_iter().collect(),
+            barred: BTreeMap::new(),
+            parked: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            turn: VecDeque::new(),
+            draining: 0,
+            reservation: Reservation::new(reserved),
+            maybe_delivered_up_to,
+            purging: false,
+            busy: false,
+        }
+    }
+
+    pub(super) fn consumer_count(&self) -> usize {
+        self.consumers.len()
+    }
+
+    pub(super) fn in_flight_count(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    // ---- consumers ----
+
+    pub(super) fn attach(&mut self, context: &mut Context, id: ConsumerId, mode: ConsumerMode) {
+        self.consumers.insert(id.number, Consumer::new(mode));
+        self.unpark(context);
+    }
+
+    pub(super) fn ready(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(&id.number) {
+            consumer.ready = true;
+            if !consumer.in_turn {
+                consumer.in_turn = true;
+                self.turn.push_back(id.number);
+            }
+        }
+    }
+
+    pub(super) fn blocked(&mut self, id: ConsumerId) {
+        // It leaves the order of turns when its turn comes.
+        if let Some(consumer) = self.consumers.get_mut(&id.number) {
+            consumer.ready = false;
+        }
+    }
+
+    pub(super) fn drain(&mut self, id: ConsumerId) {
+        if let Some(consumer) = self.consumers.get_mut(&id.number)
+            && !consumer.draining
+        {
+            consumer.draining = true;
+            self.draining += 1;
+        }
+    }
+
+    pub(super) fn detach(&mut self, context: &mut Context, id: ConsumerId, how: Gone) {
+        let Some(consumer) = self.consumers.remove(&id.number) else {
+            return;
+        };
+        self.draining -= usize::from(consumer.draining);
+        self.turn.retain(|&number| number != id.number);
+        self.barred.retain(|_, numbers| {
+            numbers.retain(|&number| number != id.number);
+            !numbers.is_empty()
+        });
+        let theirs: Vec<u64> = self
+            .in_flight
+            .iter()
+            .filter(|(_, it)| it.consumer == id.number)
+            .map(|(&lsn, _)| lsn)
+            .collect();
+        for lsn in theirs {
+            if let Some(it) = self.in_flight.remove(&lsn) {
+                self.come_back(context, lsn, &it, how == Gone::Lost);
+            }
+        }
+        self.unpark(context);
+        if self.consumers.is_empty() {
+            self.change_window(context, |window, _| window.rewind());
+        }
+    }
+
+    // ---- messages ----
+
+    pub(super) fn arrived(&mut self, context: &mut Context, message: Message) {
+        if self.purging {
+            self.window.missed();
+            return;
+        }
+        let room = !self.consumers.is_empty() && self.window_has_room(context);
+        let mut kept = false;
+        self.change_window(context, |window, _| kept = window.arrived(message, room));
+        if kept && context.fresh.last() != Some(&self.id) {
+            context.fresh.push(self.id);
+        }
+    }
+
+    fn window_has_room(&self, context: &Context) -> bool {
+        let used = self.window.bytes();
+        used == 0
+            || (context.has_room()
+                && used < context.limits.window_bytes
+                && self.window.deliverable() < context.limits.window_messages)
+    }
+
+    pub(super) fn own_fresh_messages(&mut self) {
+        self.window.own_fresh_messages();
+    }
+
+    pub(super) fn loaded(&mut self, context: &mut Context, loaded: Loaded) {
+        if self.purging {
+            return self.purge_loaded(context, loaded);
+        }
+        let (in_flight, parked) = (&self.in_flight, &self.parked);
+        let before = self.window.bytes();
+        self.window.loaded(loaded, |lsn| {
+            in_flight.contains_key(&lsn) || parked.contains_key(&lsn)
+        });
+        context.window_bytes = context.window_bytes + self.window.bytes() - before;
+        if self.consumers.is_empty() {
+            self.change_window(context, |window, _| window.rewind());
+        }
+    }
+
+    pub(super) fn settled(
+        &mut self,
+        context: &mut Context,
+        id: ConsumerId,
+        lsn: u64,
+        outcome: Outcome,
+    ) {
+        if self
+            .in_flight
+            .get(&lsn)
+            .is_none_or(|it| it.consumer != id.number)
+        {
+            return;
+        }
+        let Some(it) = self.in_flight.remove(&lsn) else {
+            return;
+        };
+        if let Some(consumer) = self.consumers.get_mut(&id.number) {
+            consumer.unsettled -= 1;
+            if consumer.ready && !consumer.in_turn {
+                consumer.in_turn = true;
+                self.turn.push_back(id.number);
+            }
+        }
+        match outcome {
+            Outcome::Accepted => {
+                context.counters.accepted += 1;
+                self.settle(context, it.position);
+            }
+            Outcome::Rejected => {
+                context.counters.rejected += 1;
+                self.settle(context, it.position);
+            }
+            Outcome::Released => self.come_back(context, lsn, &it, false),
+            Outcome::Modified { failed, not_here } => {
+                if not_here {
+                    self.barred.entry(lsn).or_default().push(id.number);
+                }
+                self.come_back(context, lsn, &it, failed);
+            }
+        }
+    }
+
+    /// A message leaves the queue for good.
+    fn settle(&mut self, context: &mut Context, position: Position) {
+        self.barred.remove(&position.lsn);
+        if self.counts.remove(&position.lsn).is_some_and(|it| it > 1) {
+            // Before the settlement: a record without its message would never be found again.
+            context.effects.push_back(Effect::Count {
+                queue: self.id,
+                lsn: position.lsn,
+                count: 0,
+            });
+        }
+        context.effects.push_back(Effect::Settle {
+            queue: self.id,
+            position,
+        });
+    }
+
+    fn come_back(&mut self, context: &mut Context, lsn: u64, it: &InFlight, failed: bool) {
+        context.counters.returned += 1;
+        let count = it.count.saturating_add(u32::from(failed));
+        if count > 0 {
+            self.counts.insert(lsn, count);
+        }
+        if failed && count > 1 {
+            // A count of 1 follows from the reservation.
+            context.effects.push_back(Effect::Count {
+                queue: self.id,
+                lsn,
+                count,
+            });
+        }
+        let position = it.position;
+        self.change_window(context, |window, limits| {
+            window.give_back(position, limits.returned);
+        });
+    }
+
+    fn unpark(&mut self, context: &mut Context) {
+        for position in std::mem::take(&mut self.parked).into_values() {
+            self.change_window(context, |window, limits| {
+                window.give_back(position, limits.returned);
+            });
+        }
+    }
+
+    /// Keeps the sum over all windows right.
+    fn change_window(&mut self, context: &mut Context, change: impl FnOnce(&mut Window, &Limits)) {
+        let before = self.window.bytes();
+        change(&mut self.window, &context.limits);
+        context.window_bytes = context.window_bytes + self.window.bytes() - before;
+    }
+
+    // ---- reservation ----
+
+    pub(super) fn reservation_due(&mut self, next_lsn: u64) -> Option<u64> {
+        if self.consumers.is_empty() {
+            return None;
+        }
+        self.reservation.due(next_lsn, 1)
+    }
+
+    pub(super) fn reserved(&mut self, up_to: u64) {
+        self.reservation.recorded(up_to);
+    }
+
+    // ---- delivering ----
+
+    /// The next message and its consumer; when there is none, asks for what is missing.
+    pub(super) fn next_delivery(
+        &mut self,
+        context: &mut Context,
+        wall_ms: u64,
+    ) -> Option<Delivery> {
+        let delivery = self.next_match(context, wall_ms);
+        self.ask_for_more(context);
+        if delivery.is_none() && self.draining > 0 {
+            self.answer_drains(context);
+        }
+        delivery
+    }
+
+    fn next_match(&mut self, context: &mut Context, wall_ms: u64) -> Option<Delivery> {
+        let mut index = 0;
+        while index < self.window.deliverable() {
+            let message = self.window.get(index)?;
+            let position = message.position;
+            if message.expires_at_ms != 0 && message.expires_at_ms <= wall_ms {
+                self.change_window(context, |window, _| {
+                    window.remove(index);
+                });
+                context.counters.expired += 1;
+                self.settle(context, position);
+                continue;
+            }
+            let Some(number) = self.take_turn(position.lsn, context.limits.unsettled_per_consumer)
+            else {
+                if self.turn.is_empty() {
+                    return None;
+                }
+                if self.is_wanted(position.lsn) {
+                    index += 1;
+                } else {
+                    self.park(context, index);
+                }
+                continue;
+            };
+            if !self.reservation.covers(position.lsn) {
+                self.turn.push_front(number);
+                self.reserve(context, position.lsn);
+                return None;
+            }
+            return self.deliver(context, index, number);
+        }
+        None
+    }
+
+    /// Takes the consumer out of the order of turns that gets the message. Those that take none lose their turn.
+    fn take_turn(&mut self, lsn: u64, unsettled_max: usize) -> Option<u64> {
+        let barred = self.barred.get(&lsn);
+        let mut index = 0;
+        while let Some(number) = self.turn.get(index) {
+            let takes = self.consumers.get_mut(number).is_some_and(|it| {
+                it.in_turn = it.takes(unsettled_max);
+                it.in_turn
+            });
+            if !takes {
+                self.turn.remove(index);
+            } else if barred.is_some_and(|it| it.contains(number)) {
+                index += 1;
+            } else {
+                return self.turn.remove(index);
+            }
+        }
+        None
+    }
+
+    /// Whether some attached consumer would take the message.
+    fn is_wanted(&self, lsn: u64) -> bool {
+        self.barred
+            .get(&lsn)
+            .is_none_or(|barred| self.consumers.keys().any(|number| !barred.contains(number)))
+    }
+
+    fn park(&mut self, context: &mut Context, index: usize) {
+        let mut removed = None;
+        self.change_window(context, |window, _| removed = window.remove(index));
+        if let Some(message) = removed {
+            self.parked.insert(message.position.lsn, message.position);
+        }
+    }
+
+    fn reserve(&mut self, context: &mut Context, lsn: u64) {
+        let last = self.window.last_lsn().unwrap_or(lsn).max(lsn);
+        let per_message = self.window.numbers_per_message();
+        if let Some(up_to) = self.reservation.due(last, per_message) {
+            context.effects.push_back(Effect::Reserve {
+                queue: self.id,
+                up_to,
+            });
+        }
+    }
+
+    fn deliver(&mut self, context: &mut Context, index: usize, number: u64) -> Option<Delivery> {
+        let mut removed = None;
+        self.change_window(context, |window, _| removed = window.remove(index));
+        let message = removed?;
+        let lsn = message.position.lsn;
+        let delivery_count = self.delivery_count(&message);
+        let consumer = self.consumers.get_mut(&number)?;
+        let settled = consumer.settles_at_send();
+        consumer.unsettled += 1;
+        self.turn.push_back(number);
+        self.in_flight.insert(
+            lsn,
+            InFlight {
+                consumer: number,
+                count: delivery_count,
+                position: message.position,
+            },
+        );
+        Some(Delivery {
+            consumer: ConsumerId {
+                queue: self.id,
+                number,
+            },
+            message,
+            delivery_count,
+            settled,
+        })
+    }
+
+    fn delivery_count(&self, message: &Message) -> u32 {
+        let lsn = message.position.lsn;
+        let marked = message.maybe_delivered || lsn <= self.maybe_delivered_up_to;
+        let counted = self.counts.get(&lsn).copied().unwrap_or(0);
+        counted.max(u32::from(marked))
+    }
+
+    fn ask_for_more(&mut self, context: &mut Context) {
+        if self.purging || self.turn.is_empty() {
+            return;
+        }
+        let room = context.has_room();
+        if let Some(from) = self.window.next_read(&context.limits, room) {
+            self.request(context, from);
+        }
+    }
+
+    fn request(&self, context: &mut Context, from: ReadFrom) {
+        context.effects.push_back(Effect::Read(ReadRequest {
+            reader: Reader::Queue(self.id),
+            from,
+            messages: context.limits.read_messages,
+            bytes: context.limits.read_bytes,
+        }));
+    }
+
+    /// Tells draining consumers that they have got all there is for them.
+    fn answer_drains(&mut self, context: &mut Context) {
+        if !self.window.is_complete() {
+            return;
+        }
+        let unsettled_max = context.limits.unsettled_per_consumer;
+        for (&number, consumer) in &mut self.consumers {
+            let barred = &self.barred;
+            let has_something = consumer.unsettled < unsettled_max
+                && self.window.waiting().any(|message| {
+                    let barred = barred.get(&message.position.lsn);
+                    barred.is_none_or(|numbers| !numbers.contains(&number))
+                });
+            if !consumer.draining || has_something {
+                continue;
+            }
+            consumer.draining = false;
+            self.draining -= 1;
+            context.effects.push_back(Effect::Drained {
+                consumer: ConsumerId {
+                    queue: self.id,
+                    number,
+                },
+            });
+        }
+    }
+
+    // ---- deletion ----
+
+    /// Starts to settle all messages.
+    pub(super) fn purge(&mut self, context: &mut Context) {
+        self.purging = true;
+        self.in_flight.clear();
+        self.parked.clear();
+        for (lsn, count) in std::mem::take(&mut self.counts) {
+            if count > 1 {
+                context.effects.push_back(Effect::Count {
+                    queue: self.id,
+                    lsn,
+                    count: 0,
+                });
+            }
+        }
+        self.change_window(context, |window, _| window.restart());
+        self.purge_on(context);
+    }
+
+    fn purge_on(&mut self, context: &mut Context) {
+        if let Some(from) = self.window.next_read(&context.limits, true) {
+            self.request(context, from);
+        }
+    }
+
+    fn purge_loaded(&mut self, context: &mut Context, loaded: Loaded) {
+        let (messages, is_last) = self.window.take_all(loaded);
+        for message in messages {
+            self.settle(context, message.position);
+        }
+        if is_last {
+            context
+                .effects
+                .push_back(Effect::QueueEmptied { queue: self.id });
+        } else {
+            self.purge_on(context);
+        }
+    }
+}

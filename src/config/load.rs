@@ -1,0 +1,472 @@
+//! From text to a checked [`Config`]: layers, table, rules between parameters.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::file::{self, Entry};
+use super::table::{Kind, PARAMETERS, Parameter, Support, parameter};
+use super::url::{ListenUrl, MonitorUrl, PeerUrl};
+use super::value::{self, Value, show_seconds};
+use super::{Config, Fault, Faults, FenceDeadline, Origin, json};
+
+/// The main file, read by the caller.
+#[derive(Clone, Debug)]
+pub struct MainFile {
+    /// Its name, for messages and for relative names in it; `.json` means the JSON form.
+    pub path: PathBuf,
+    /// What it says.
+    pub text: String,
+}
+
+/// All that a configuration is made of.
+#[derive(Clone, Debug, Default)]
+pub struct Given {
+    /// `--config`.
+    pub file: Option<MainFile>,
+    /// `--data`: the `store` parameter.
+    pub data: Option<PathBuf>,
+    /// `--listen`, each time.
+    pub listen: Vec<String>,
+    /// `--set NAME=VALUE`, each time.
+    pub set: Vec<String>,
+    /// `--secondary`.
+    pub is_secondary: bool,
+}
+
+/// Checks everything and returns all faults at once.
+///
+/// # Errors
+/// Any value that cannot be used, any unknown name, any contradiction between parameters.
+pub fn load(given: &Given) -> Result<Config, Faults> {
+    let mut loader = Loader::default();
+    loader.read_file(given);
+    loader.read_options(given);
+    let config = loader.build();
+    loader.check(&config);
+    if loader.faults.is_empty() {
+        return Ok(Config {
+            warnings: loader.warnings,
+            ..config
+        });
+    }
+    Err(Faults {
+        faults: loader.faults,
+        warnings: loader.warnings,
+    })
+}
+
+#[derive(Default)]
+struct Loader {
+    values: BTreeMap<&'static str, Vec<(Origin, Value)>>,
+    faults: Vec<Fault>,
+    warnings: Vec<Fault>,
+}
+
+impl Loader {
+    // Layers
+
+    fn read_file(&mut self, given: &Given) {
+        let Some(file) = &given.file else {
+            if given.is_secondary {
+                self.fault_secondary(Origin::Option("--secondary"));
+            }
+            return;
+        };
+        let is_json = file
+            .path
+            .extension()
+            .is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        let (faults, warnings) = (&mut self.faults, &mut self.warnings);
+        let entries = if is_json {
+            json::parse(&file.path, &file.text, given.is_secondary, faults, warnings)
+        } else {
+            file::parse(&file.path, &file.text, faults)
+        };
+        if given.is_secondary && !is_json {
+            self.fault_secondary(Origin::File {
+                path: file.path.clone(),
+                line: 0,
+            });
+        }
+        self.take_layer(entries);
+    }
+
+    fn fault_secondary(&mut self, origin: Origin) {
+        let text = "only a JSON file describes two servers; with a plain file each server of the \
+                    pair has a file of its own, and `--secondary` is left out";
+        self.fault(origin, "--secondary", text.to_owned());
+    }
+
+    fn read_options(&mut self, given: &Given) {
+        let entry = |option, name: &str, value: String| Entry {
+            origin: Origin::Option(option),
+            name: name.to_owned(),
+            value,
+        };
+        let data = given
+            .data
+            .iter()
+            .map(|path| path.to_string_lossy().into_owned());
+        let mut layer: Vec<Entry> = data.map(|path| entry("--data", "store", path)).collect();
+        layer.extend(
+            given
+                .listen
+                .iter()
+                .map(|url| entry("--listen", "listen", url.clone())),
+        );
+        self.take_layer(layer);
+
+        let mut layer = Vec::new();
+        for text in &given.set {
+            match file::parse_assignment(text) {
+                Ok((name, value)) => layer.push(entry("--set", &name, value)),
+                Err(fault) => self.fault(Origin::Option("--set"), "", format!("`{text}`: {fault}")),
+            }
+        }
+        self.take_layer(layer);
+    }
+
+    /// Values of this layer replace those of the layers before it.
+    fn take_layer(&mut self, entries: Vec<Entry>) {
+        let mut layer: BTreeMap<&'static str, Vec<(Origin, Value)>> = BTreeMap::new();
+        for entry in entries {
+            let Some(row) = parameter(&entry.name) else {
+                let text = unknown(&entry.name);
+                self.fault(entry.origin, &entry.name, text);
+                continue;
+            };
+            if let Support::None(advice) = row.support {
+                self.warn_foreign(&entry, row, advice);
+                continue;
+            }
+            let values = layer.entry(row.name).or_default();
+            if entry.value.is_empty() {
+                // EMS: an empty value means "not set".
+                values.clear();
+                continue;
+            }
+            if !row.is_list && !values.is_empty() {
+                values.clear();
+                let text = "given more than once; the last value counts".to_owned();
+                self.warnings.push(Fault {
+                    origin: entry.origin.clone(),
+                    parameter: row.name.to_owned(),
+                    text,
+                });
+            }
+            for part in split(row, &entry.value) {
+                match value::parse(row.kind, part) {
+                    Ok(value) => values.push((entry.origin.clone(), value)),
+                    Err(text) => self.faults.push(Fault {
+                        origin: entry.origin.clone(),
+                        parameter: row.name.to_owned(),
+                        text,
+                    }),
+                }
+            }
+        }
+        self.values.extend(layer);
+    }
+
+    fn warn_foreign(&mut self, entry: &Entry, row: &Parameter, advice: &str) {
+        if !entry.value.is_empty() {
+            let text = format!("this EMS parameter has no effect in this version: {advice}");
+            let parameter = row.name.to_owned();
+            self.warnings.push(Fault {
+                origin: entry.origin.clone(),
+                parameter,
+                text,
+            });
+        }
+    }
+
+    // Typed access
+
+    /// The values of a parameter: given ones, or the default.
+    fn all(&self, name: &'static str) -> Vec<Value> {
+        if let Some(values) = self.values.get(name) {
+            if !values.is_empty() || parameter(name).is_some_and(is_clearable) {
+                return values.iter().map(|(_, value)| value.clone()).collect();
+            }
+        }
+        let row = parameter(name).filter(|row| !row.default.is_empty());
+        let default = row.and_then(|row| value::parse(row.kind, row.default).ok());
+        default.into_iter().collect()
+    }
+
+    fn number(&self, name: &'static str) -> Option<u64> {
+        self.all(name).into_iter().find_map(|value| match value {
+            Value::Number(number) => Some(number),
+            _ => None,
+        })
+    }
+
+    fn flag(&self, name: &'static str) -> bool {
+        self.all(name).contains(&Value::Flag(true))
+    }
+
+    fn text(&self, name: &'static str) -> Option<String> {
+        self.all(name).into_iter().find_map(|value| match value {
+            Value::Text(text) => Some(text),
+            _ => None,
+        })
+    }
+
+    /// A path; a relative one of a file is relative to that file.
+    fn path(&self, name: &'static str) -> Option<PathBuf> {
+        let path = PathBuf::from(self.text(name)?);
+        let base = match self.origin(name) {
+            Origin::File { path, .. } => path.parent().map(Path::to_owned),
+            Origin::Default | Origin::Option(_) => None,
+        };
+        Some(base.map_or_else(|| path.clone(), |base| base.join(&path)))
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        let first = self.values.get(name).and_then(|values| values.first());
+        first.map_or(Origin::Default, |(origin, _)| origin.clone())
+    }
+
+    fn build(&self) -> Config {
+        let listens = self
+            .all("listen")
+            .into_iter()
+            .filter_map(|value| match value {
+                Value::Listen(url) => Some(url),
+                _ => None,
+            });
+        let peers = self
+            .all("ft_active")
+            .into_iter()
+            .filter_map(|value| match value {
+                Value::Peer(url) => Some(url),
+                _ => None,
+            });
+        let monitor: Option<MonitorUrl> =
+            self.all("monitor_listen")
+                .into_iter()
+                .find_map(|value| match value {
+                    Value::Monitor(url) => Some(url),
+                    _ => None,
+                });
+        let number = |name| self.number(name).unwrap_or(0);
+        let nonzero = |name| self.number(name).filter(|number| *number > 0);
+        Config {
+            server: self.text("server").unwrap_or_default(),
+            listens: listens.collect(),
+            monitor_listen: monitor,
+            store: self.path("store").unwrap_or_default(),
+            peers: peers.collect(),
+            heartbeat_ms: number("ft_heartbeat"),
+            activation_ms: number("ft_activation"),
+            reconnect_timeout_ms: number("ft_reconnect_timeout"),
+            logfile: self.path("logfile"),
+            max_connections: nonzero("max_connections"),
+            max_message_bytes: number("max_message_bytes"),
+            auto_create_queues: self.flag("auto_create_queues"),
+            idle_timeout_ms: nonzero("idle_timeout_ms"),
+            store_segment_bytes: number("store_segment_bytes"),
+            store_checkpoint_bytes: number("store_checkpoint_bytes"),
+            store_lock_poll_ms: number("store_lock_poll_ms"),
+            store_fence_deadline: match self.number("store_fence_deadline_ms") {
+                None => FenceDeadline::Automatic,
+                Some(0) => FenceDeadline::Off,
+                Some(after_ms) => FenceDeadline::After(after_ms),
+            },
+            store_allow_unverified_locking: self.flag("store_allow_unverified_locking"),
+            warnings: Vec::new(),
+        }
+    }
+
+    // Rules between parameters
+
+    fn check(&mut self, config: &Config) {
+        self.check_heartbeats(config);
+        self.check_listens(&config.listens);
+        self.check_peers(config);
+        if self.flag("authorization") {
+            let text = "this version cannot check users and would let everybody in; write \
+                        `authorization = disabled` and keep the listeners on a private network";
+            self.fault(
+                self.origin("authorization"),
+                "authorization",
+                text.to_owned(),
+            );
+        }
+        self.check_sizes(config);
+        let name_ok = |letter: char| !letter.is_control() && letter != '"';
+        if config.server.chars().count() > 255 || !config.server.chars().all(name_ok) {
+            let text = "a name has at most 255 characters and no control characters or quotes";
+            self.fault(self.origin("server"), "server", text.to_owned());
+        }
+    }
+
+    fn check_sizes(&mut self, config: &Config) {
+        let most = config.store_segment_bytes / 2;
+        if config.max_message_bytes <= most {
+            return;
+        }
+        let is_given = self.values.contains_key("max_message_bytes");
+        let name = if is_given {
+            "max_message_bytes"
+        } else {
+            "store_segment_bytes"
+        };
+        let text = format!(
+            "max_message_bytes ({}) may be at most half of store_segment_bytes ({}); write \
+             max_message_bytes = {} or less, or a larger store_segment_bytes",
+            value::show_bytes(config.max_message_bytes),
+            value::show_bytes(config.store_segment_bytes),
+            value::show_bytes(most).trim_end_matches(" bytes"),
+        );
+        self.fault(self.origin(name), name, text);
+    }
+
+    fn check_heartbeats(&mut self, config: &Config) {
+        let least_ms = config.heartbeat_ms.saturating_mul(2);
+        if config.activation_ms >= least_ms {
+            return;
+        }
+        let is_given = self
+            .values
+            .get("ft_activation")
+            .is_some_and(|values| !values.is_empty());
+        let name = if is_given {
+            "ft_activation"
+        } else {
+            "ft_heartbeat"
+        };
+        let text = format!(
+            "ft_activation ({}) must be at least twice ft_heartbeat ({}); write ft_activation = \
+             {} or more",
+            show_seconds(config.activation_ms),
+            show_seconds(config.heartbeat_ms),
+            show_seconds(least_ms).trim_end_matches(" s"),
+        );
+        self.fault(self.origin(name), name, text);
+    }
+
+    fn check_listens(&mut self, listens: &[ListenUrl]) {
+        for (index, listen) in listens.iter().enumerate() {
+            let origin = self.origin_at("listen", index);
+            if listen.is_tls {
+                let text = format!("{listen}: TLS is not yet supported; write tcp://host:port");
+                self.fault(origin.clone(), "listen", text);
+            }
+            let is_twice = |other: &&ListenUrl| {
+                let same_host =
+                    other.host == listen.host || other.host.is_none() || listen.host.is_none();
+                listen.port != 0 && other.port == listen.port && same_host
+            };
+            if let Some(other) = listens.iter().take(index).find(is_twice) {
+                let text = format!("{listen} and {other} are the same place; remove one");
+                self.fault(origin.clone(), "listen", text);
+            }
+            if !listen.is_loopback() {
+                let text = format!(
+                    "{listen} is open to the network and authorization is disabled: everybody who \
+                     can connect can read and write every message; listen on 127.0.0.1, or \
+                     protect the network"
+                );
+                let parameter = "listen".to_owned();
+                self.warnings.push(Fault {
+                    origin,
+                    parameter,
+                    text,
+                });
+            }
+        }
+    }
+
+    fn check_peers(&mut self, config: &Config) {
+        for (index, peer) in config.peers.iter().enumerate() {
+            let origin = self.origin_at("ft_active", index);
+            if peer.is_tls {
+                let text = format!("{peer}: TLS is not yet supported; write tcp://host:port");
+                self.fault(origin.clone(), "ft_active", text);
+            }
+            if let Some(listen) = config.listens.iter().find(|listen| peer.names(listen)) {
+                let text = format!(
+                    "{peer} is this server itself (listen = {listen}); write the URL of the other \
+                     server of the pair"
+                );
+                self.fault(origin.clone(), "ft_active", text);
+            }
+            if config
+                .peers
+                .iter()
+                .take(index)
+                .any(|other: &PeerUrl| other == peer)
+            {
+                self.fault(
+                    origin,
+                    "ft_active",
+                    format!("{peer} is named twice; remove one"),
+                );
+            }
+        }
+    }
+
+    fn origin_at(&self, name: &str, index: usize) -> Origin {
+        let value = self.values.get(name).and_then(|values| values.get(index));
+        value.map_or(Origin::Default, |(origin, _)| origin.clone())
+    }
+
+    fn fault(&mut self, origin: Origin, parameter: &str, text: String) {
+        self.faults.push(Fault {
+            origin,
+            parameter: parameter.to_owned(),
+            text,
+        });
+    }
+}
+
+/// Parameters for which "not set" is a value of its own.
+fn is_clearable(row: &Parameter) -> bool {
+    row.name == "monitor_listen"
+}
+
+/// The parts of a value: URLs may stand in one line with commas between them.
+fn split<'a>(row: &Parameter, value: &'a str) -> Vec<&'a str> {
+    if row.is_list && matches!(row.kind, Kind::Listen | Kind::Peer) {
+        return value
+            .split(',')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .collect();
+    }
+    vec![value]
+}
+
+fn unknown(name: &str) -> String {
+    let wanted = name.to_ascii_lowercase().replace('-', "_");
+    let nearest = PARAMETERS
+        .iter()
+        .map(|row| (distance(&wanted, row.name), row.name))
+        .min();
+    match nearest {
+        Some((steps, nearest)) if steps <= (wanted.len() / 3).max(2) => {
+            format!("unknown parameter; did you mean `{nearest}`?")
+        }
+        _ => "unknown parameter; `steadfast serve --help` lists all of them".to_owned(),
+    }
+}
+
+/// Levenshtein distance.
+fn distance(left: &str, right: &str) -> usize {
+    let right: Vec<char> = right.chars().collect();
+    let mut previous: Vec<usize> = (0..=right.len()).collect();
+    for (row, letter) in left.chars().enumerate() {
+        let mut current = vec![row + 1];
+        for (column, other) in right.iter().enumerate() {
+            let replaced = previous[column] + usize::from(letter != *other);
+            current.push(
+                replaced
+                    .min(previous[column + 1] + 1)
+                    .min(current[column] + 1),
+            );
+        }
+        previous = current;
+    }
+    previous.last().copied().unwrap_or(0)
+}

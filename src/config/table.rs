@@ -1,0 +1,427 @@
+//! The table of parameters. Parsing, checks, help and documentation come from it.
+
+/// What a parameter takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Any text.
+    Text,
+    /// Text that is never shown.
+    Secret,
+    /// enabled, true, yes, on or their opposites.
+    Flag,
+    /// A whole number.
+    Count {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// A size: bytes, or with KB, MB or GB.
+    Bytes {
+        /// Smallest value in bytes.
+        min: u64,
+        /// Largest value in bytes.
+        max: u64,
+    },
+    /// Seconds, with up to three decimals.
+    Seconds {
+        /// Smallest value in milliseconds.
+        min_ms: u64,
+        /// Largest value in milliseconds.
+        max_ms: u64,
+    },
+    /// Whole milliseconds.
+    Milliseconds {
+        /// Smallest value.
+        min: u64,
+        /// Largest value.
+        max: u64,
+    },
+    /// A file or directory; relative to the file that names it.
+    File,
+    /// URL to listen on.
+    Listen,
+    /// URL of another server.
+    Peer,
+    /// URL of the monitor.
+    Monitor,
+    /// A list of these words with commas between them.
+    Words(&'static [&'static str]),
+}
+
+impl Kind {
+    /// Type and unit in words, for help texts.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Secret => "secret text",
+            Self::Flag => "enabled or disabled",
+            Self::Count { .. } => "number",
+            Self::Bytes { .. } => "size (bytes, KB, MB, GB)",
+            Self::Seconds { .. } => "seconds",
+            Self::Milliseconds { .. } => "milliseconds",
+            Self::File => "path",
+            Self::Listen | Self::Peer | Self::Monitor => "URL",
+            Self::Words(_) => "list of words",
+        }
+    }
+}
+
+/// What this version does with a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Support {
+    /// It has its effect.
+    Full,
+    /// EMS has it, this version does not: a warning that ends with this advice.
+    None(&'static str),
+}
+
+/// One row.
+#[derive(Clone, Copy, Debug)]
+pub struct Parameter {
+    /// The name in files and in `--set`.
+    pub name: &'static str,
+    /// What it takes.
+    pub kind: Kind,
+    /// The default as it would be written; empty for none.
+    pub default: &'static str,
+    /// Whether it may be given several times, or several values with commas between them.
+    pub is_list: bool,
+    /// Whether a running server can take a new value.
+    pub is_reloadable: bool,
+    /// What this version does with it.
+    pub support: Support,
+    /// What it is for.
+    pub help: &'static str,
+}
+
+/// The row of a name.
+#[must_use]
+pub fn parameter(name: &str) -> Option<&'static Parameter> {
+    PARAMETERS.iter().find(|row| row.name == name)
+}
+
+const KB: u64 = 1 << 10;
+const MB: u64 = 1 << 20;
+const GB: u64 = 1 << 30;
+const DAY_MS: u64 = 86_400_000;
+
+const fn row(
+    name: &'static str,
+    kind: Kind,
+    default: &'static str,
+    help: &'static str,
+) -> Parameter {
+    Parameter {
+        name,
+        kind,
+        default,
+        is_list: false,
+        is_reloadable: false,
+        support: Support::Full,
+        help,
+    }
+}
+
+const fn list(row: Parameter) -> Parameter {
+    Parameter {
+        is_list: true,
+        ..row
+    }
+}
+
+/// A parameter of EMS without effect here.
+const fn foreign(name: &'static str, advice: &'static str) -> Parameter {
+    Parameter {
+        is_list: true,
+        support: Support::None(advice),
+        ..row(
+            name,
+            Kind::Text,
+            "",
+            "an EMS parameter without effect in this version",
+        )
+    }
+}
+
+const ABORT_WORDS: &[&str] = &[
+    "SSL",
+    "TRANSPORTS",
+    "CONFIG_FILES",
+    "CONFIG_ERRORS",
+    "DB_FILES",
+];
+
+const FILES: &str = "its file is not read; queues are created on use";
+const RIGHTS: &str = "its file is not read; users and rights are not checked";
+const STORES: &str = "everything is in one store, the `store` directory, and every confirmed \
+                      durable message is synced";
+const TLS: &str = "TLS is not yet supported";
+const LOGS: &str = "all events are logged";
+const MEMORY: &str = "messages wait on disk, memory is bounded by itself";
+const HEARTBEATS: &str = "AMQP connections use `idle_timeout_ms`";
+const ROUTES: &str = "servers do not forward messages to each other";
+const OTHER: &str = "remove it";
+
+/// Every parameter: ours and EMS's, those of EMS without effect at the end.
+pub const PARAMETERS: &[Parameter] = &[
+    row(
+        "server",
+        Kind::Text,
+        "EMS-SERVER",
+        "Name of the server; the same on both servers of a pair.",
+    ),
+    list(row(
+        "listen",
+        Kind::Listen,
+        "tcp://127.0.0.1:5672",
+        "Where clients and peers connect: tcp://host:port or amqp://host:port; a port alone \
+         means all interfaces. May be given several times.",
+    )),
+    row(
+        "store",
+        Kind::File,
+        "steadfast-data",
+        "Directory of the store; shared by both servers of a pair.",
+    ),
+    list(row(
+        "ft_active",
+        Kind::Peer,
+        "",
+        "URL of the other server of the pair. Empty: a standalone server. Several URLs, with \
+         commas between them, for several standbys.",
+    )),
+    row(
+        "ft_heartbeat",
+        Kind::Seconds {
+            min_ms: 10,
+            max_ms: DAY_MS,
+        },
+        "3",
+        "Time between heartbeats to a peer; also the longest time that reaching it may take.",
+    ),
+    row(
+        "ft_activation",
+        Kind::Seconds {
+            min_ms: 20,
+            max_ms: DAY_MS,
+        },
+        "10",
+        "A peer that is silent for so long is lost; at least twice ft_heartbeat.",
+    ),
+    row(
+        "ft_reconnect_timeout",
+        Kind::Seconds {
+            min_ms: 0,
+            max_ms: 365 * DAY_MS,
+        },
+        "60",
+        "How long a new active server keeps the state of clients that do not reconnect, counted \
+         from the end of recovery.",
+    ),
+    row(
+        "authorization",
+        Kind::Flag,
+        "disabled",
+        "Whether users and their rights are checked. This version can only run without.",
+    ),
+    row(
+        "password",
+        Kind::Secret,
+        "",
+        "Password with which the server logs in to its peer when authorization is enabled.",
+    ),
+    row(
+        "monitor_listen",
+        Kind::Monitor,
+        "http://127.0.0.1:8161",
+        "Where /isLive, /isReady, /state and /metrics answer. Empty: switched off.",
+    ),
+    row(
+        "max_connections",
+        Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        "0",
+        "Most client connections at a time; 0: as many as the process may open files.",
+    ),
+    row(
+        "max_message_bytes",
+        Kind::Bytes { min: KB, max: GB },
+        "16MB",
+        "Largest message that is accepted; told to clients when they attach.",
+    ),
+    row(
+        "auto_create_queues",
+        Kind::Flag,
+        "enabled",
+        "Whether a queue is created when a client first uses its name.",
+    ),
+    row(
+        "idle_timeout_ms",
+        Kind::Milliseconds {
+            min: 0,
+            max: DAY_MS,
+        },
+        "60000",
+        "A client connection silent for so long is closed; 0: never.",
+    ),
+    row(
+        "store_segment_bytes",
+        Kind::Bytes {
+            min: MB,
+            max: 4 * GB,
+        },
+        "256MB",
+        "Size at which a log segment is sealed and the next one begun.",
+    ),
+    row(
+        "store_checkpoint_bytes",
+        Kind::Bytes {
+            min: 64 * KB,
+            max: GB,
+        },
+        "8MB",
+        "Log written between two checkpoints: what a recovery reads at most.",
+    ),
+    row(
+        "store_lock_poll_ms",
+        Kind::Milliseconds {
+            min: 1,
+            max: 60_000,
+        },
+        "100",
+        "How often a standby tries for the store's lock, a quarter more or less.",
+    ),
+    row(
+        "store_fence_deadline_ms",
+        Kind::Milliseconds {
+            min: 0,
+            max: DAY_MS,
+        },
+        "",
+        "Confirms and deliveries are suspended when the last durable write is older. Empty: off \
+         on a local file system, derived from the lease on NFS; 0: off.",
+    ),
+    row(
+        "store_allow_unverified_locking",
+        Kind::Flag,
+        "disabled",
+        "Use a file system whose locks are not known to work between hosts.",
+    ),
+    row(
+        "logfile",
+        Kind::File,
+        "",
+        "File that log events are appended to. Empty: standard error.",
+    ),
+    row(
+        "startup_abort_list",
+        Kind::Words(ABORT_WORDS),
+        "",
+        "Faults that stop the start, as in EMS. Faults always stop the start here, whatever the \
+         list says.",
+    ),
+    foreign("users", RIGHTS),
+    foreign("groups", RIGHTS),
+    foreign("acl_list", RIGHTS),
+    foreign("user_auth", RIGHTS),
+    foreign("queues", FILES),
+    foreign("topics", FILES),
+    foreign("durables", FILES),
+    foreign("bridges", FILES),
+    foreign("factories", FILES),
+    foreign("channels", FILES),
+    foreign("transports", FILES),
+    foreign("tibrvcm", FILES),
+    foreign("routes", ROUTES),
+    foreign("routing", ROUTES),
+    foreign("stores", STORES),
+    foreign("always_exit_on_disk_error", STORES),
+    foreign("store_crc", STORES),
+    foreign("log_trace", LOGS),
+    foreign("console_trace", LOGS),
+    foreign("client_trace", LOGS),
+    foreign(
+        "logfile_max_size",
+        "rotate the file with logrotate's copytruncate",
+    ),
+    foreign(
+        "logfile_max_count",
+        "rotate the file with logrotate's copytruncate",
+    ),
+    foreign("max_msg_memory", MEMORY),
+    foreign("msg_swapping", MEMORY),
+    foreign("destination_backlog_swapout", MEMORY),
+    foreign("reserve_memory", MEMORY),
+    foreign("large_destination_memory", MEMORY),
+    foreign("large_destination_count", MEMORY),
+    foreign("max_stat_memory", MEMORY),
+    foreign("max_client_msg_size", "use `max_message_bytes`"),
+    foreign("max_msg_print_size", OTHER),
+    foreign("server_heartbeat_client", HEARTBEATS),
+    foreign("client_timeout_server_connection", HEARTBEATS),
+    foreign("client_heartbeat_server", HEARTBEATS),
+    foreign("server_timeout_client_connection", HEARTBEATS),
+    foreign("server_heartbeat_server", "use `ft_heartbeat`"),
+    foreign("server_timeout_server_connection", "use `ft_activation`"),
+    foreign("handshake_timeout", HEARTBEATS),
+    foreign("flow_control", "AMQP links have credit"),
+    foreign(
+        "flow_control_only_with_active_consumer",
+        "AMQP links have credit",
+    ),
+    foreign(
+        "npsend_check_mode",
+        "AMQP senders choose settlement themselves",
+    ),
+    foreign("multicast", OTHER),
+    foreign("disconnect_non_acking_consumers", OTHER),
+    foreign("compliant_queue_ack", OTHER),
+    foreign("network_thread_count", OTHER),
+    foreign("clock_sync_interval", OTHER),
+    foreign("statistics", "/metrics is always on"),
+    foreign("detailed_statistics", "/metrics is always on"),
+    foreign("statistics_cleanup_interval", "/metrics is always on"),
+    foreign("rate_interval", "/metrics is always on"),
+    foreign("server_rate_interval", "/metrics is always on"),
+    foreign("track_message_ids", OTHER),
+    foreign("track_correlation_ids", OTHER),
+    foreign("health_check_listen", "use `monitor_listen`"),
+    foreign("secondary_health_check_listen", "use `monitor_listen`"),
+    foreign(
+        "secondary_monitor_listen",
+        "each server has its own `monitor_listen`",
+    ),
+    foreign("module_path", OTHER),
+    foreign("ssl_dh_size", TLS),
+    foreign("ssl_server_ciphers", TLS),
+    foreign("ssl_require_client_cert", TLS),
+    foreign("ssl_require_route_cert_only", TLS),
+    foreign("ssl_use_cert_username", TLS),
+    foreign("ssl_cert_user_specname", TLS),
+    foreign("ssl_server_identity", TLS),
+    foreign("ssl_server_key", TLS),
+    foreign("ssl_password", TLS),
+    foreign("ssl_server_issuer", TLS),
+    foreign("ssl_server_trusted", TLS),
+    foreign("ssl_crl_path", TLS),
+    foreign("ssl_crl_update_interval", TLS),
+    foreign("ft_ssl_identity", TLS),
+    foreign("ft_ssl_issuer", TLS),
+    foreign("ft_ssl_private_key", TLS),
+    foreign("ft_ssl_password", TLS),
+    foreign("ft_ssl_trusted", TLS),
+    foreign("ft_ssl_ciphers", TLS),
+    foreign("ft_ssl_verify_host", TLS),
+    foreign("ft_ssl_verify_hostname", TLS),
+    foreign("ft_ssl_expected_hostname", TLS),
+    foreign("ft_ssl_rand_egd", TLS),
+    foreign("ft_oauth2_server_url", RIGHTS),
+    foreign("ft_oauth2_client_id", RIGHTS),
+    foreign("ft_oauth2_client_secret", RIGHTS),
+    foreign("ft_oauth2_disable_verify_hostname", RIGHTS),
+    foreign("ft_oauth2_expected_hostname", RIGHTS),
+];

@@ -1,0 +1,199 @@
+//! The Prometheus text. Names begin with `steadfast_` and end with their unit.
+
+use std::fmt;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::ConstCounter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use super::status::Status;
+
+const ROLES: [&str; 7] = [
+    "starting",
+    "standby",
+    "activating",
+    "recovering",
+    "active",
+    "fenced",
+    "stopping",
+];
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RoleLabel {
+    role: &'static str,
+}
+
+/// Writes all metrics of a snapshot.
+pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
+    let mut registry = Registry::with_prefix("steadfast");
+    register_server(&mut registry, status);
+    register_clients(&mut registry, status);
+    register_store(&mut registry, status);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn register_server(registry: &mut Registry, status: &Status) {
+    let info = vec![
+        ("server", status.server.clone()),
+        ("version", status.version.to_owned()),
+    ];
+    registry.register("server", "Name and version of the server", Info::new(info));
+    let roles = Family::<RoleLabel, Gauge>::default();
+    for role in ROLES {
+        roles
+            .get_or_create(&RoleLabel { role })
+            .set(i64::from(status.role == role));
+    }
+    registry.register("role", "1 for the role that the server has", roles);
+    gauge(
+        registry,
+        "epoch",
+        "Epoch of the store that the server owns or last owned",
+        status.epoch,
+    );
+    gauge(
+        registry,
+        "peers",
+        "Peers in sight",
+        count(status.peers.len()),
+    );
+    seconds(
+        registry,
+        "uptime",
+        "Time since the process started",
+        status.uptime_ms as f64,
+    );
+    if let Some(lock_to_ready_ms) = status.recovery.lock_to_ready_ms {
+        let help = "From lock to ready in the last recovery";
+        seconds(registry, "recovery", help, lock_to_ready_ms);
+    }
+    let reconnect = &status.reconnect;
+    gauge(
+        registry,
+        "reconnect_expected",
+        "Clients expected after takeover",
+        reconnect.expected,
+    );
+    gauge(
+        registry,
+        "reconnect_returned",
+        "Expected clients that returned",
+        reconnect.returned,
+    );
+    gauge(
+        registry,
+        "reconnect_expired",
+        "Expected clients that did not",
+        reconnect.expired,
+    );
+}
+
+fn register_clients(registry: &mut Registry, status: &Status) {
+    let clients = &status.clients;
+    gauge(
+        registry,
+        "connections",
+        "Client connections that are open",
+        clients.connections,
+    );
+    gauge(registry, "links", "Links that are attached", clients.links);
+    gauge(registry, "queues", "Queues that exist", clients.queues);
+    counter(
+        registry,
+        "inbound_messages",
+        "Messages accepted from clients",
+        clients.messages_in,
+    );
+    counter(
+        registry,
+        "outbound_messages",
+        "Deliveries to clients",
+        clients.messages_out,
+    );
+    let help = "Deliveries marked as possibly seen before";
+    counter(registry, "redelivered_messages", help, clients.redelivered);
+}
+
+fn register_store(registry: &mut Registry, status: &Status) {
+    let Some(store) = &status.store else {
+        return;
+    };
+    gauge(
+        registry,
+        "pending_messages",
+        "Message references not settled",
+        store.messages,
+    );
+    bytes(
+        registry,
+        "pending_message_size",
+        "Size of those",
+        store.message_bytes,
+    );
+    gauge(
+        registry,
+        "store_segments",
+        "Files of the log",
+        store.segments,
+    );
+    bytes(
+        registry,
+        "store_size",
+        "Size of the store on disk",
+        store.bytes,
+    );
+    bytes(
+        registry,
+        "store_tail",
+        "Log that a recovery would read now",
+        store.tail_bytes,
+    );
+    counter(
+        registry,
+        "store_syncs",
+        "Batches written and synced",
+        store.batches,
+    );
+    let written = ConstCounter::new(store.batch_bytes);
+    registry.register_with_unit("store_written", "Written in batches", Unit::Bytes, written);
+    gauge(
+        registry,
+        "quarantined_messages",
+        "Damaged messages set aside",
+        store.quarantined,
+    );
+    let accepts = u64::from(store.accepts_messages);
+    gauge(
+        registry,
+        "store_accepts_messages",
+        "0 while the disk is nearly full",
+        accepts,
+    );
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstGauge::new(value));
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register(name, help, ConstCounter::new(value));
+}
+
+fn bytes(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    registry.register_with_unit(name, help, Unit::Bytes, ConstGauge::new(value));
+}
+
+fn seconds(registry: &mut Registry, name: &str, help: &str, value_ms: f64) {
+    let value = ConstGauge::new(value_ms / 1_000.0);
+    registry.register_with_unit(name, help, Unit::Seconds, value);
+}
+
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,146 @@
+//! What `/state` says: a promise to scripts, so fields are added, never renamed.
+
+use serde::Serialize;
+
+/// A snapshot of the server.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Status {
+    /// The server's name.
+    pub server: String,
+    /// Version of the program.
+    pub version: &'static str,
+    /// The process id.
+    pub process_id: u32,
+    /// Identity of this process among its peers.
+    pub instance: String,
+    /// `starting`, `standby`, `activating`, `recovering`, `active`, `fenced` or `stopping`.
+    pub role: &'static str,
+    /// The epoch that this server owns or last owned; 0 if none.
+    pub epoch: u64,
+    /// Milliseconds since the process started.
+    pub uptime_ms: u64,
+    /// Milliseconds since the role last changed.
+    pub role_ms: u64,
+    /// The real addresses of the listeners, as URLs.
+    pub listens: Vec<String>,
+    /// The peer in sight; `null` if none.
+    pub peer: Option<Peer>,
+    /// All peers in sight.
+    pub peers: Vec<Peer>,
+    /// The recovery that made this server active, or the one under way.
+    pub recovery: Recovery,
+    /// Clients expected after a takeover.
+    pub reconnect: Reconnect,
+    /// The store; `null` unless this server owns it.
+    pub store: Option<Store>,
+    /// Clients and their traffic since the process started.
+    pub clients: Clients,
+}
+
+impl Status {
+    /// Whether clients are served.
+    #[must_use]
+    pub fn is_active(&self) -> bool {
+        self.role == "active"
+    }
+}
+
+/// A peer in sight.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Peer {
+    /// How messages name it.
+    pub name: String,
+    /// Its role.
+    pub role: &'static str,
+    /// The epoch that it says it owns or owned.
+    pub epoch: u64,
+    /// Identity of its process.
+    pub instance: String,
+    /// Where it listens.
+    pub listens: Vec<String>,
+}
+
+/// A recovery.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Recovery {
+    /// From the moment the lock was obtained until clients are served; `null` until then.
+    pub lock_to_ready_ms: Option<f64>,
+    /// Bytes of log read behind the checkpoint.
+    pub tail_bytes: u64,
+    /// Messages waiting when the store was open.
+    pub messages: u64,
+    /// Bytes of messages waiting when the store was open.
+    pub bytes: u64,
+    /// Whether the checkpoint was rebuilt from the log.
+    pub rebuilt: bool,
+    /// How far a recovery under way has come; `null` when none is.
+    pub progress: Option<Progress>,
+}
+
+/// How far a recovery has come.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Progress {
+    /// What is being done.
+    pub phase: String,
+    /// Units done.
+    pub done: u64,
+    /// Units in all; 0 if not known.
+    pub total: u64,
+}
+
+/// Clients expected after a takeover.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Reconnect {
+    /// Clients whose state was recovered.
+    pub expected: u64,
+    /// Those that returned.
+    pub returned: u64,
+    /// Those whose state was removed.
+    pub expired: u64,
+    /// Time left until the state of the others is removed; `null` when none is expected.
+    pub deadline_ms: Option<u64>,
+}
+
+/// The store of an active server.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Store {
+    /// The owned epoch.
+    pub epoch: u64,
+    /// Files of the log.
+    pub segments: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+    /// Message references that are not settled.
+    pub messages: u64,
+    /// Bytes of those.
+    pub message_bytes: u64,
+    /// Log bytes that a recovery would have to read now.
+    pub tail_bytes: u64,
+    /// Number of the last durable record.
+    pub durable_lsn: u64,
+    /// Batches written since the store was opened: one sync each.
+    pub batches: u64,
+    /// Bytes of those.
+    pub batch_bytes: u64,
+    /// Damaged messages that were set aside.
+    pub quarantined: u64,
+    /// Whether publishes are accepted: not when the disk is nearly full.
+    pub accepts_messages: bool,
+}
+
+/// Clients and their traffic.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Clients {
+    /// Connections that are open.
+    pub connections: u64,
+    /// Links that are attached.
+    pub links: u64,
+    /// Queues that exist.
+    pub queues: u64,
+    /// Messages accepted from clients.
+    pub messages_in: u64,
+    /// Deliveries to clients.
+    pub messages_out: u64,
+    /// Deliveries that were marked as possibly seen before.
+    pub redelivered: u64,
+}

@@ -1,0 +1,110 @@
+//! One client connection as the node sees it.
+
+use std::collections::BTreeMap;
+
+use crate::broker::{ConsumerId, QueueId};
+use crate::proto::{Connection, LinkId, Outcome, SessionId};
+
+/// Names a client connection; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId {
+    pub(crate) index: u32,
+    pub(crate) serial: u32,
+}
+
+impl ConnectionId {
+    /// One number for it.
+    pub(crate) fn number(self) -> u64 {
+        u64::from(self.serial) << 32 | u64::from(self.index)
+    }
+}
+
+/// A link of a client.
+#[derive(Debug)]
+pub(crate) enum Link {
+    Publisher(Publisher),
+    Consumer(Consumer),
+}
+
+/// A link on which the client publishes.
+#[derive(Debug)]
+pub(crate) struct Publisher {
+    /// Where messages go; `None`: each message says it (the anonymous relay).
+    pub(crate) queue: Option<QueueId>,
+    /// Temporary queue that lives as long as the link.
+    pub(crate) owned_queue: Option<QueueId>,
+    /// It waits for credit until publishing is possible again.
+    pub(crate) is_starved: bool,
+}
+
+/// A link on which the client consumes or browses.
+#[derive(Debug)]
+pub(crate) struct Consumer {
+    pub(crate) id: ConsumerId,
+    pub(crate) session: SessionId,
+    /// Temporary queue that lives as long as the link.
+    pub(crate) owned_queue: Option<QueueId>,
+    /// Deliveries are sent settled.
+    pub(crate) is_presettled: bool,
+    /// The client waits for the answer to its drain.
+    pub(crate) is_draining: bool,
+    /// The broker was told that it takes messages.
+    pub(crate) is_ready: bool,
+    /// What it means when the client settles without saying what it did.
+    pub(crate) default_outcome: Option<Outcome>,
+}
+
+/// A client connection.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) serial: u32,
+    pub(crate) connection: Connection,
+    pub(crate) container: Option<String>,
+    /// It wants to be the only connection of its container.
+    pub(crate) is_sole: bool,
+    /// The client opened the connection and we did.
+    pub(crate) is_open: bool,
+    /// `Closed` was seen: all links are gone.
+    pub(crate) is_over: bool,
+    pub(crate) user: Option<String>,
+    pub(crate) links: BTreeMap<LinkId, Link>,
+    pub(crate) publishers: usize,
+    /// It stands in the list of connections with output.
+    pub(crate) is_dirty: bool,
+    /// Consumers wait until output has been written.
+    pub(crate) waits_for_output: bool,
+    pub(crate) last_heard_ms: u64,
+}
+
+impl Peer {
+    pub(crate) fn new(serial: u32, connection: Connection, now_ms: u64) -> Self {
+        Self {
+            serial,
+            connection,
+            container: None,
+            is_sole: false,
+            is_open: false,
+            is_over: false,
+            user: None,
+            links: BTreeMap::new(),
+            publishers: 0,
+            is_dirty: false,
+            waits_for_output: false,
+            last_heard_ms: now_ms,
+        }
+    }
+
+    pub(crate) fn consumer_mut(&mut self, link: LinkId) -> Option<&mut Consumer> {
+        match self.links.get_mut(&link) {
+            Some(Link::Consumer(consumer)) => Some(consumer),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn publisher_mut(&mut self, link: LinkId) -> Option<&mut Publisher> {
+        match self.links.get_mut(&link) {
+            Some(Link::Publisher(publisher)) => Some(publisher),
+            _ => None,
+        }
+    }
+}

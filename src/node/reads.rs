@@ -1,0 +1,109 @@
+//! Reads of stored messages.
+
+use steadfast_storage::{Cursor, ReadDone, ReadJob, ReadLimit};
+
+use crate::broker::{ConsumerId, Event, Loaded, ReadFrom, ReadRequest, Reader};
+
+use super::translate::{self, store_queue};
+use super::{Node, Now};
+
+/// A read for the read lane.
+#[derive(Debug)]
+pub struct ReadTask {
+    request: ReadRequest,
+    job: ReadJob,
+}
+
+/// A finished read.
+#[derive(Debug)]
+pub struct ReadTaskDone {
+    request: ReadRequest,
+    done: ReadDone,
+}
+
+impl ReadTask {
+    /// Reads. Blocks as long as the disk takes; never panics.
+    #[must_use]
+    pub fn run(self) -> ReadTaskDone {
+        ReadTaskDone {
+            request: self.request,
+            done: self.job.run(),
+        }
+    }
+}
+
+impl Node {
+    /// The next read for the read lane. Call until `None`.
+    pub fn poll_read(&mut self) -> Option<ReadTask> {
+        self.reads.pop_front()
+    }
+
+    /// Takes a finished read.
+    pub fn read_done(&mut self, now: Now, task: ReadTaskDone) {
+        self.check_fence(now);
+        let ReadTaskDone { request, done } = task;
+        if let Some(error) = done.error {
+            tracing::warn!(queue = request.reader.queue().0, %error, "a read is tried again");
+            self.failed_reads.push(request);
+            return;
+        }
+        let queue = store_queue(request.reader.queue());
+        let mut unreadable = Vec::new();
+        for place in done.quarantined {
+            tracing::error!(
+                event = "message_quarantined",
+                queue = queue.0,
+                segment = place.segment,
+                offset = u64::from(place.offset) * 8,
+                "a stored message is damaged and set aside"
+            );
+            // An error means that the log is lost or sealed; the successor finds the damage again.
+            let _lost_or_sealed = self.store.quarantine(queue, place);
+            unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
+        }
+        if !matches!(request.from, ReadFrom::Places(_)) {
+            self.cursors.insert(request.reader, done.next);
+        }
+        let mut messages = done.messages;
+        // Some may have been settled while the read was under way.
+        messages.retain(|it| self.store.is_live(it.place));
+        self.broker.handle(Event::Loaded(Loaded {
+            reader: request.reader,
+            messages: messages.into_iter().map(translate::message).collect(),
+            end: done.end,
+            unreadable,
+        }));
+        self.work(now);
+    }
+
+    pub(super) fn start_read(&mut self, request: ReadRequest) {
+        let queue = store_queue(request.reader.queue());
+        let limit = ReadLimit {
+            messages: request.messages,
+            bytes: request.bytes,
+        };
+        let from = match &request.from {
+            ReadFrom::Start => Cursor::START,
+            ReadFrom::Next => self
+                .cursors
+                .get(&request.reader)
+                .copied()
+                .unwrap_or(Cursor::START),
+            ReadFrom::After(position) => Cursor::after(translate::place(*position)),
+            ReadFrom::At(position) => Cursor::at(translate::place(*position)),
+            ReadFrom::Places(positions) => {
+                let places: Vec<_> = positions.iter().copied().map(translate::place).collect();
+                let job = self.store.read_places(queue, &places);
+                self.reads.push_back(ReadTask { request, job });
+                return;
+            }
+        };
+        let job = self.store.read_queue(queue, from, limit);
+        self.reads.push_back(ReadTask { request, job });
+    }
+
+    /// A consumer is gone; if it was a browser, so is its cursor.
+    pub(super) fn forget_browser(&mut self, consumer: ConsumerId) {
+        self.cursors.remove(&Reader::Browser(consumer));
+    }
+}

@@ -1,0 +1,60 @@
+//! The broker from the rows of the store. Costs per queue, not per message.
+
+use std::collections::BTreeMap;
+
+use crate::broker::{Event, QueueId, QueueKind, QueueOrigin};
+
+use super::records::{
+    COUNTER_NEXT_QUEUE, KIND_COUNT, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, QueueRow,
+    parse_count_key, parse_long, parse_queue_key, parse_word,
+};
+use super::{Node, Now};
+
+impl Node {
+    pub(super) fn recover(&mut self, now: Now) {
+        let last_lsn = self.store.last_lsn().0;
+        let mut counts: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
+        for (key, value) in self.store.rows(KIND_COUNT) {
+            if let (Some((queue, lsn)), Some(count)) = (parse_count_key(key), parse_word(value)) {
+                counts.entry(queue).or_default().push((lsn, count));
+            }
+        }
+        let mut reserved: BTreeMap<u32, u64> = BTreeMap::new();
+        for (key, value) in self.store.rows(KIND_RESERVATION) {
+            if let (Some(queue), Some(up_to)) = (parse_queue_key(key), parse_long(value)) {
+                reserved.insert(queue, up_to);
+            }
+        }
+        let next = self.store.row(KIND_COUNTER, COUNTER_NEXT_QUEUE);
+        let next = next.and_then(parse_long).unwrap_or(1);
+        self.next_queue = u32::try_from(next).unwrap_or(u32::MAX).max(1);
+        let mut has_orphans = false;
+        for (key, value) in self.store.rows(KIND_QUEUE) {
+            let (Some(number), Some(row)) = (parse_queue_key(key), QueueRow::decode(value)) else {
+                tracing::error!(?key, "a queue of the store cannot be read by this version");
+                continue;
+            };
+            has_orphans |= row.is_temporary;
+            self.next_queue = self.next_queue.max(number.saturating_add(1));
+            let reserved_up_to = reserved.get(&number).copied().unwrap_or(0);
+            self.broker.handle(Event::QueueAdded {
+                queue: QueueId(number),
+                name: row.name,
+                kind: if row.is_temporary {
+                    QueueKind::Temporary { owner: None }
+                } else {
+                    QueueKind::Permanent
+                },
+                origin: QueueOrigin::Recovered {
+                    // What is appended from now on has not been delivered by anybody.
+                    maybe_delivered_up_to: reserved_up_to.min(last_lsn),
+                    reserved_up_to,
+                    counts: counts.remove(&number).unwrap_or_default(),
+                },
+            });
+        }
+        if has_orphans {
+            self.orphans_until_ms = Some(now.monotonic_ms + self.settings.reconnect_timeout_ms);
+        }
+    }
+}
