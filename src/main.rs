@@ -1,3 +1,7 @@
 //! The `steadfast` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(steadfast::cli::run(std::env::args_os()).code())
+}

@@ -266,7 +266,7 @@ impl Loader {
             auto_create_queues: self.flag("auto_create_queues"),
             idle_timeout_ms: nonzero("idle_timeout_ms"),
             store_segment_bytes: number("store_segment_bytes"),
-            store_checkpoint_bytes: number("store_checkpoint_bytes"),
+            store_checkpoint_bytes: self.number("store_checkpoint_bytes"),
             store_lock_poll_ms: number("store_lock_poll_ms"),
             store_fence_deadline: match self.number("store_fence_deadline_ms") {
                 None => FenceDeadline::Automatic,

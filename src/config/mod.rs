@@ -51,8 +51,8 @@ pub struct Config {
     pub idle_timeout_ms: Option<u64>,
     /// `store_segment_bytes`.
     pub store_segment_bytes: u64,
-    /// `store_checkpoint_bytes`.
-    pub store_checkpoint_bytes: u64,
+    /// `store_checkpoint_bytes`; `None` leaves the choice to the store.
+    pub store_checkpoint_bytes: Option<u64>,
     /// `store_lock_poll_ms`.
     pub store_lock_poll_ms: u64,
     /// `store_fence_deadline_ms`.

@@ -274,7 +274,7 @@ pub const PARAMETERS: &[Parameter] = &[
             min: MB,
             max: 4 * GB,
         },
-        "256MB",
+        "128MB",
         "Size at which a log segment is sealed and the next one begun.",
     ),
     row(
@@ -283,8 +283,9 @@ pub const PARAMETERS: &[Parameter] = &[
             min: 64 * KB,
             max: GB,
         },
-        "8MB",
-        "Log written between two checkpoints: what a recovery reads at most.",
+        "",
+        "Log written between two checkpoints: what a recovery reads at most. Empty: 8MB on a \
+         local file system, 4MB on NFS.",
     ),
     row(
         "store_lock_poll_ms",

@@ -134,7 +134,7 @@ fn register_store(registry: &mut Registry, status: &Status) {
         registry,
         "pending_message_size",
         "Size of those",
-        store.message_bytes,
+        store.bytes,
     );
     gauge(
         registry,
@@ -144,15 +144,21 @@ fn register_store(registry: &mut Registry, status: &Status) {
     );
     bytes(
         registry,
-        "store_size",
-        "Size of the store on disk",
-        store.bytes,
-    );
-    bytes(
-        registry,
         "store_tail",
         "Log that a recovery would read now",
         store.tail_bytes,
+    );
+    bytes(
+        registry,
+        "store_free",
+        "Free space of the store's disk",
+        store.free_bytes,
+    );
+    counter(
+        registry,
+        "store_records",
+        "Durable records of the log",
+        store.durable_lsn,
     );
     counter(
         registry,
@@ -162,19 +168,27 @@ fn register_store(registry: &mut Registry, status: &Status) {
     );
     let written = ConstCounter::new(store.batch_bytes);
     registry.register_with_unit("store_written", "Written in batches", Unit::Bytes, written);
+    counter(
+        registry,
+        "store_checkpoints",
+        "Checkpoints taken",
+        store.checkpoints,
+    );
+    let failures = store.checkpoint_failures;
+    counter(
+        registry,
+        "store_checkpoint_failures",
+        "Checkpoints that failed",
+        failures,
+    );
     gauge(
         registry,
         "quarantined_messages",
         "Damaged messages set aside",
         store.quarantined,
     );
-    let accepts = u64::from(store.accepts_messages);
-    gauge(
-        registry,
-        "store_accepts_messages",
-        "0 while the disk is nearly full",
-        accepts,
-    );
+    let help = "1 while publishes are refused because the disk is nearly full";
+    gauge(registry, "store_full", help, u64::from(store.full));
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

@@ -108,24 +108,34 @@ pub struct Store {
     pub epoch: u64,
     /// Files of the log.
     pub segments: u64,
-    /// Bytes on disk.
-    pub bytes: u64,
     /// Message references that are not settled.
     pub messages: u64,
     /// Bytes of those.
-    pub message_bytes: u64,
+    pub bytes: u64,
     /// Log bytes that a recovery would have to read now.
     pub tail_bytes: u64,
+    /// A checkpoint is taken after so many log bytes.
+    pub checkpoint_bytes: u64,
+    /// Number of the last record.
+    pub last_lsn: u64,
     /// Number of the last durable record.
     pub durable_lsn: u64,
     /// Batches written since the store was opened: one sync each.
     pub batches: u64,
-    /// Bytes of those.
+    /// Bytes of those, padding included.
     pub batch_bytes: u64,
-    /// Damaged messages that were set aside.
+    /// Bytes of messages in those.
+    pub message_bytes: u64,
+    /// Checkpoints taken since the store was opened.
+    pub checkpoints: u64,
+    /// Checkpoints that failed.
+    pub checkpoint_failures: u64,
+    /// Damaged messages set aside over the life of the store.
     pub quarantined: u64,
-    /// Whether publishes are accepted: not when the disk is nearly full.
-    pub accepts_messages: bool,
+    /// Whether publishes are refused because the disk is nearly full.
+    pub full: bool,
+    /// Free space of the disk.
+    pub free_bytes: u64,
 }
 
 /// Clients and their traffic.

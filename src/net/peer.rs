@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
 
 use crate::config::PeerUrl;
@@ -65,6 +65,8 @@ pub(crate) enum PeerEvent {
         peer: Option<usize>,
         news: PeerNews,
         listens: Vec<String>,
+        /// Notified, it closes the link.
+        hang_up: Arc<Notify>,
     },
     /// A peer spoke.
     Heard {
@@ -202,22 +204,25 @@ impl Links {
     async fn talk(&self, stream: Stream, peer: Option<usize>, name: String, hello: Hello) {
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
         let (news, listens) = split(hello, &name);
+        let hang_up = Arc::new(Notify::new());
+        let handle = Arc::clone(&hang_up);
         self.tell(PeerEvent::Connected {
             link,
             peer,
             news,
             listens,
+            hang_up: handle,
         })
         .await;
         let Stream {
-            reader,
+            mut reader,
             mut writer,
             mut buffer,
         } = stream;
-        let mut reader = reader;
         let result = tokio::select! {
             result = self.listen(link, &name, &mut reader, &mut buffer) => result,
             result = self.speak(&mut writer) => result,
+            () = hang_up.notified() => return,
         };
         let reason = match result {
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {

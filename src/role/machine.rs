@@ -36,6 +36,8 @@ pub struct Role {
     /// Whether this server stood by at least once; then trouble with the lock no longer ends it.
     stood_by: bool,
     failure_logged: bool,
+    /// Why the last attempt to reach a peer failed.
+    connect_failure: Option<String>,
     poll_at_ms: Option<u64>,
     grace_until_ms: u64,
     start_until_ms: u64,
@@ -56,6 +58,7 @@ impl Role {
             lock: Lock::Idle,
             stood_by: false,
             failure_logged: false,
+            connect_failure: None,
             poll_at_ms: None,
             grace_until_ms: 0,
             start_until_ms: now_ms.saturating_add(settings.heartbeat_ms),
@@ -114,8 +117,9 @@ impl Role {
             Input::Connected { link, peer, news } => self.connected(now_ms, link, peer, news),
             Input::Heard { link, news } => self.heard(now_ms, link, news),
             Input::LinkLost { link, reason } => self.link_lost(now_ms, link, &reason),
-            Input::ConnectFailed { peer, reason: _ } => {
+            Input::ConnectFailed { peer, reason } => {
                 self.peers.connect_failed(peer, self.reconnect_at(now_ms));
+                self.connect_failure = Some(reason);
             }
             Input::Lock(result) => self.lock_answered(now_ms, result),
             Input::Recovery(result) => self.recovered(now_ms, result),
@@ -213,7 +217,11 @@ impl Role {
         } else if self.peers.owner().is_some() {
             self.stand_by_for_owner(now_ms);
         } else if self.peers.all_answered() || now_ms >= self.start_until_ms {
-            self.activate(now_ms, "no peer is active".to_owned());
+            let why = self.connect_failure.take().map(|why| format!(" ({why})"));
+            self.activate(
+                now_ms,
+                format!("no peer is active{}", why.unwrap_or_default()),
+            );
         }
     }
 

@@ -1,0 +1,318 @@
+//! What may be typed. Parsing, `--help` and the examples in it come from these types.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::config::{PARAMETERS, Support};
+use crate::net::log::LogFormat;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  failed while running
+  2  wrong usage or configuration
+  3  store damaged, nothing changed
+  4  the store belongs to another live server, or its file system is not safe for sharing
+  5  fenced: ownership of the store was lost, or a write of the store failed (a restart is safe)";
+
+const EXAMPLES: &str = "\
+Examples:
+  steadfast demo                 the product in one minute
+  steadfast serve                a standalone server on 127.0.0.1:5672
+  steadfast serve --help         how to run a fault-tolerant pair";
+
+/// A fault-tolerant AMQP 1.0 message broker.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "steadfast", version, after_help = format!("{EXAMPLES}\n\n{EXIT_CODES}"))]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run a server, alone or as one of a fault-tolerant pair.
+    Serve(ServeArgs),
+    /// See a pair of servers survive a kill -9, in one minute and with nothing else installed.
+    Demo(DemoArgs),
+    /// Check a configuration file without starting a server.
+    CheckConfig(CheckConfigArgs),
+    /// Look into a store; read-only and safe beside a running server.
+    #[command(subcommand)]
+    Store(StoreCommand),
+    /// Measure recovery, or any AMQP 1.0 broker's throughput and latency.
+    #[command(subcommand)]
+    Bench(BenchCommand),
+}
+
+const SERVE_EXAMPLES: &str = "\
+Examples:
+  steadfast serve
+      a standalone server: data in ./steadfast-data, tcp://127.0.0.1:5672,
+      monitor on http://127.0.0.1:8161
+  steadfast serve --data /shared/s --listen tcp://127.0.0.1:5672 \\
+      --set ft_active=tcp://127.0.0.1:5673
+  steadfast serve --data /shared/s --listen tcp://127.0.0.1:5673 \\
+      --set ft_active=tcp://127.0.0.1:5672 --set monitor_listen=http://127.0.0.1:8162
+      a fault-tolerant pair on one host: kill either, the other serves
+  steadfast serve --config /etc/steadfast/a.conf --log-format json";
+
+/// Options of `serve`.
+#[derive(Clone, Debug, Default, Args)]
+#[command(
+    after_help = format!("{SERVE_EXAMPLES}\n\n`--help` lists the parameters of the configuration."),
+    after_long_help = format!("{SERVE_EXAMPLES}\n\n{}", parameters_help())
+)]
+pub struct ServeArgs {
+    /// Main configuration file: `name = value` lines, or JSON if its name ends in .json.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Directory of the store (the parameter `store`); shared by both servers of a pair.
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// Where clients and peers connect, such as tcp://127.0.0.1:5672; may be repeated.
+    #[arg(long, value_name = "URL")]
+    pub listen: Vec<String>,
+    /// Any parameter of the configuration; wins over the file; may be repeated.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+    /// Be the second of the two servers that a JSON file describes.
+    #[arg(long)]
+    pub secondary: bool,
+    /// Form of the log lines.
+    #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
+    pub log_format: LogFormatArg,
+}
+
+/// Values of `--log-format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum LogFormatArg {
+    /// One line an event, for people.
+    #[default]
+    Text,
+    /// One JSON object an event.
+    Json,
+}
+
+impl From<LogFormatArg> for LogFormat {
+    fn from(argument: LogFormatArg) -> Self {
+        match argument {
+            LogFormatArg::Text => Self::Text,
+            LogFormatArg::Json => Self::Json,
+        }
+    }
+}
+
+/// Options of `demo`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast demo
+  steadfast demo --json | jq .lost
+
+Exit code 0 only if nothing that was confirmed was lost.")]
+pub struct DemoArgs {
+    /// Print one JSON document instead of a story.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `check-config`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  steadfast check-config /etc/steadfast/a.conf
+  steadfast check-config a.conf --peer b.conf     also what must match between the two")]
+pub struct CheckConfigArgs {
+    /// The main configuration file.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The other server's file.
+    #[arg(long, value_name = "FILE")]
+    pub peer: Option<PathBuf>,
+}
+
+/// Commands of `store`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum StoreCommand {
+    /// Show segments, batches and records in order.
+    #[command(
+        after_help = "Examples:\n  steadfast store inspect ./steadfast-data\n  \
+                            steadfast store inspect --json /shared/s | jq ."
+    )]
+    Inspect(StoreArgs),
+    /// Check every byte; reports all faults that it finds.
+    #[command(
+        after_help = "Examples:\n  steadfast store verify ./steadfast-data\n  \
+                            steadfast store verify /shared/s && echo whole"
+    )]
+    Verify(StoreArgs),
+    /// Show sizes and counts.
+    #[command(after_help = "Examples:\n  steadfast store stats ./steadfast-data\n  \
+                            steadfast store stats --json /shared/s")]
+    Stats(StoreArgs),
+}
+
+/// Options of the `store` commands.
+#[derive(Clone, Debug, Args)]
+pub struct StoreArgs {
+    /// Directory of the store.
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Commands of `bench`.
+#[derive(Clone, Debug, Subcommand)]
+pub enum BenchCommand {
+    /// Fill a store through a real server, kill it, and time the recovery of the next one.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench recovery --messages 1000000 --size 1024\n  \
+        steadfast bench recovery --messages 10000000 --dir /mnt/disk --json")]
+    Recovery(RecoveryArgs),
+    /// Messages per second through senders and receivers.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench throughput --senders 16 --receivers 16 --size 1024\n  \
+        steadfast bench throughput --server amqp://broker:5672 --seconds 30 --json")]
+    Throughput(ThroughputArgs),
+    /// Time from sending a message to its confirm, one in flight.
+    #[command(after_help = "Examples:\n  steadfast bench latency --size 1024\n  \
+        steadfast bench latency --server amqp://broker:5672 --json")]
+    Latency(LatencyArgs),
+    /// Send messages and leave them in their queues.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench fill --messages 1000000 --queues 100\n  \
+        steadfast bench fill --server amqp://broker:5672 --messages 1000 --size 64")]
+    Fill(FillArgs),
+}
+
+/// Options of `bench recovery`.
+#[derive(Clone, Debug, Args)]
+pub struct RecoveryArgs {
+    /// Directory for the store; a temporary one if not given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Messages to fill the store with.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// Size of a message's body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
+    pub size: usize,
+    /// Queues that the messages are spread over.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub queues: usize,
+    /// Share of the messages that are received and settled before the kill, at random.
+    #[arg(long, value_name = "P", default_value_t = 30, value_parser = clap::value_parser!(u8).range(0..=100))]
+    pub acked_percent: u8,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options that every client benchmark has.
+#[derive(Clone, Debug, Args)]
+pub struct ClientArgs {
+    /// The broker to measure; a server of our own in a temporary directory if not given.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// Directory for the own server's store and the raw file that the disk is measured with.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Size of a message's body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
+    pub size: usize,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `bench throughput`.
+#[derive(Clone, Debug, Args)]
+pub struct ThroughputArgs {
+    /// Broker, directory, size, output.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Connections that send.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub senders: usize,
+    /// Connections that receive.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub receivers: usize,
+    /// Queues that the connections are spread over.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub queues: usize,
+    /// Duration of the measurement.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// Stop after so many messages instead.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+}
+
+/// Options of `bench latency`.
+#[derive(Clone, Debug, Args)]
+pub struct LatencyArgs {
+    /// Broker, directory, size, output.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Duration of the measurement.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// Stop after so many messages instead.
+    #[arg(long, value_name = "N")]
+    pub messages: Option<u64>,
+}
+
+/// Options of `bench fill`.
+#[derive(Clone, Debug, Args)]
+pub struct FillArgs {
+    /// Broker, directory, size, output.
+    #[command(flatten)]
+    pub client: ClientArgs,
+    /// Messages to send.
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub messages: u64,
+    /// Queues that the messages are spread over.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub queues: usize,
+    /// Connections that send.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub senders: usize,
+}
+
+/// The parameters that have an effect, for the long help of `serve`.
+fn parameters_help() -> String {
+    let mut text = "Parameters (in the configuration file, or --set NAME=VALUE):".to_owned();
+    for row in PARAMETERS.iter().filter(|row| row.support == Support::Full) {
+        let default = if row.default.is_empty() {
+            "none"
+        } else {
+            row.default
+        };
+        let kind = row.kind.describe();
+        text.push_str(&format!("\n  {} ({kind}; default {default})", row.name));
+        text.push_str(&wrapped(row.help));
+    }
+    text
+}
+
+/// A paragraph of lines of at most 80 columns, indented.
+fn wrapped(text: &str) -> String {
+    let mut paragraph = String::new();
+    let mut column = usize::MAX;
+    for word in text.split_whitespace() {
+        if column.saturating_add(word.len() + 1) > 80 {
+            paragraph.push_str("\n     ");
+            column = 5;
+        }
+        paragraph.push(' ');
+        paragraph.push_str(word);
+        column += word.len() + 1;
+    }
+    paragraph
+}

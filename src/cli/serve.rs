@@ -1,0 +1,81 @@
+//! `steadfast serve`.
+
+use std::fs;
+use std::path::Path;
+
+use super::args::ServeArgs;
+use super::complain;
+use crate::config::{Config, Given, MainFile, load};
+use crate::net::{log, server};
+use crate::role::Exit;
+
+/// Checks everything, then runs the server until it ends.
+pub(super) fn run(arguments: &ServeArgs) -> Exit {
+    let config = match configure(arguments) {
+        Ok(config) => config,
+        Err(text) => {
+            complain(&text);
+            return Exit::Usage;
+        }
+    };
+    if let Err(error) = log::init(arguments.log_format.into(), config.logfile.as_deref()) {
+        let path = config
+            .logfile
+            .as_deref()
+            .unwrap_or_else(|| Path::new("standard error"));
+        complain(&format!(
+            "logfile: {} cannot be opened: {error}",
+            path.display()
+        ));
+        return Exit::Usage;
+    }
+    for warning in &config.warnings {
+        tracing::warn!(
+            event = "config_warning",
+            parameter = warning.parameter,
+            origin = %warning.origin,
+            "{warning}"
+        );
+    }
+    let has_logfile = config.logfile.is_some();
+    let (exit, reason) = server::run(config);
+    if exit != Exit::Done {
+        tracing::error!(event = "ended", exit_code = exit.code(), "{reason}");
+        if has_logfile {
+            // Whoever started the server looks at its terminal first.
+            complain(&reason);
+        }
+    }
+    exit
+}
+
+/// The configuration that the options describe.
+pub(super) fn configure(arguments: &ServeArgs) -> Result<Config, String> {
+    let file = arguments.config.as_deref().map(read).transpose()?;
+    let given = Given {
+        file,
+        data: arguments.data.clone(),
+        listen: arguments.listen.clone(),
+        set: arguments.set.clone(),
+        is_secondary: arguments.secondary,
+    };
+    load(&given).map_err(|faults| faults.to_string())
+}
+
+/// Reads a configuration file.
+pub(super) fn read(path: &Path) -> Result<MainFile, String> {
+    let bytes = fs::read(path)
+        .map_err(|error| format!("configuration file {}: {error}", path.display()))?;
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let before = error
+            .as_bytes()
+            .get(..error.utf8_error().valid_up_to())
+            .unwrap_or_default();
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        format!("{}:{line}: not UTF-8 text", path.display())
+    })?;
+    Ok(MainFile {
+        path: path.to_owned(),
+        text,
+    })
+}

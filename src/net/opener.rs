@@ -1,0 +1,213 @@
+//! The thread that tries for the store's lock and recovers.
+//!
+//! Both may block for as long as a file system does, so they stay away from the engine thread. The
+//! thread is never waited for: a process that ends while it hangs just ends.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::thread::Builder;
+use std::time::Instant;
+
+use steadfast_storage::disk::{Disk, FileSystem, RealDisk};
+use steadfast_storage::{
+    Acquire, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, try_acquire,
+};
+use tokio::sync::mpsc;
+
+use super::server::News;
+use crate::config::{Config, FenceDeadline};
+use crate::role::{Failure, FailureKind, LockResult, RecoveryResult};
+
+/// What the thread is asked for.
+enum Order {
+    TryLock,
+    Recover,
+}
+
+/// An open store.
+pub(crate) struct Opened {
+    pub(crate) store: Box<Store>,
+    pub(crate) report: RecoveryReport,
+    /// When the lock was obtained.
+    pub(crate) locked_at: Instant,
+}
+
+/// The engine thread's end.
+pub(crate) struct Opener {
+    orders: std_mpsc::Sender<Order>,
+    progress: Arc<Mutex<Option<Progress>>>,
+}
+
+impl Opener {
+    /// Starts the thread. `holder` is what other servers are told about the lock's owner.
+    ///
+    /// # Errors
+    /// When there is no thread to be had.
+    pub(crate) fn spawn(
+        config: &Config,
+        holder: String,
+        news: mpsc::Sender<News>,
+    ) -> io::Result<Self> {
+        let (orders, receiver) = std_mpsc::channel();
+        let progress = Arc::new(Mutex::new(None));
+        let mut worker = Worker {
+            directory: config.store.clone(),
+            options: options(config),
+            holder,
+            disk: None,
+            ownership: None,
+            progress: Arc::clone(&progress),
+        };
+        Builder::new().name("opener".to_owned()).spawn(move || {
+            while let Ok(order) = receiver.recv() {
+                let answer = match order {
+                    Order::TryLock => News::Lock(worker.try_lock()),
+                    Order::Recover => worker.recover(),
+                };
+                if news.blocking_send(answer).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Self { orders, progress })
+    }
+
+    pub(crate) fn try_lock(&self) {
+        // The thread ends only with the process.
+        let _ = self.orders.send(Order::TryLock);
+    }
+
+    pub(crate) fn recover(&self) {
+        let _ = self.orders.send(Order::Recover);
+    }
+
+    /// How far a recovery under way has come.
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn options(config: &Config) -> StoreOptions {
+    let mut identity = [0; 24];
+    fastrand::fill(&mut identity);
+    StoreOptions {
+        segment_bytes: config.store_segment_bytes,
+        checkpoint_bytes: config.store_checkpoint_bytes,
+        fence_deadline_ms: match config.store_fence_deadline {
+            FenceDeadline::Automatic => None,
+            FenceDeadline::Off => Some(0),
+            FenceDeadline::After(after_ms) => Some(after_ms),
+        },
+        allow_unverified_locking: config.store_allow_unverified_locking,
+        new_identity: identity,
+        ..StoreOptions::default()
+    }
+}
+
+struct Worker {
+    directory: PathBuf,
+    options: StoreOptions,
+    holder: String,
+    disk: Option<Arc<dyn Disk>>,
+    ownership: Option<(Ownership, Instant)>,
+    progress: Arc<Mutex<Option<Progress>>>,
+}
+
+impl Worker {
+    fn try_lock(&mut self) -> LockResult {
+        let disk = match self.disk() {
+            Ok(disk) => disk,
+            Err(error) => {
+                let directory = self.directory.display();
+                let reason = format!("store: {directory} cannot be opened or created: {error}");
+                return LockResult::Failed(Failure {
+                    kind: FailureKind::Io,
+                    reason,
+                });
+            }
+        };
+        match try_acquire(disk, &self.holder) {
+            Ok(Acquire::Owned(ownership)) => {
+                self.ownership = Some((ownership, Instant::now()));
+                LockResult::Owned
+            }
+            Ok(Acquire::Busy(holder)) => LockResult::Busy {
+                reason: self.belongs_to(&holder),
+            },
+            Err(error) => {
+                // A mount that went away and came back needs a new look.
+                self.disk = None;
+                match self.failure(error) {
+                    Ok(failure) => LockResult::Failed(failure),
+                    Err(reason) => LockResult::Busy { reason },
+                }
+            }
+        }
+    }
+
+    fn recover(&mut self) -> News {
+        let Some((ownership, locked_at)) = self.ownership.take() else {
+            let reason = "the lock is not held".to_owned();
+            return News::Recovery(RecoveryResult::Busy { reason });
+        };
+        let progress = Arc::clone(&self.progress);
+        let mut report_progress = |step: Progress| {
+            *progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
+        };
+        let result = Store::open(ownership, self.options.clone(), &mut report_progress);
+        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        match result {
+            Ok((store, report)) => News::Opened(Opened {
+                store: Box::new(store),
+                report,
+                locked_at,
+            }),
+            Err(error) => News::Recovery(match self.failure(error) {
+                Ok(failure) => RecoveryResult::Failed(failure),
+                Err(reason) => RecoveryResult::Busy { reason },
+            }),
+        }
+    }
+
+    fn disk(&mut self) -> io::Result<Arc<dyn Disk>> {
+        if let Some(disk) = &self.disk {
+            return Ok(Arc::clone(disk));
+        }
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk::open(&self.directory, true)?);
+        if let FileSystem::Local {
+            name,
+            volatile: true,
+        } = disk.file_system()
+        {
+            tracing::warn!(
+                event = "store_volatile",
+                file_system = name,
+                store = %self.directory.display(),
+                "the store is in memory: nothing in it survives a loss of power"
+            );
+        }
+        self.disk = Some(Arc::clone(&disk));
+        Ok(disk)
+    }
+
+    fn belongs_to(&self, holder: &str) -> String {
+        let directory = self.directory.display();
+        format!("store: {directory} belongs to another live server ({holder})")
+    }
+
+    /// Why the store cannot be used; `Err` when it is merely somebody else's.
+    fn failure(&self, error: OpenError) -> Result<Failure, String> {
+        let directory = self.directory.display();
+        let kind = match &error {
+            OpenError::Busy(holder) => return Err(self.belongs_to(holder)),
+            OpenError::Damaged(_) => FailureKind::Damaged,
+            OpenError::UnsafeFileSystem(_) => FailureKind::UnsafeFileSystem,
+            _ => FailureKind::Io,
+        };
+        Ok(Failure {
+            kind,
+            reason: format!("store: {directory}: {error}"),
+        })
+    }
+}

@@ -1,0 +1,525 @@
+//! A server from start to end: listeners, role, peers, store, engine, monitor, signals.
+//!
+//! The calling thread becomes the engine thread. Everything that happens arrives in one channel as
+//! [`News`], goes into the role, and the role's actions are performed in order; nothing here
+//! decides anything.
+
+use std::collections::BTreeMap;
+use std::net::{TcpListener as StdListener, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::{Duration, Instant};
+
+use tokio::sync::{Notify, mpsc, watch};
+use tokio::task::{LocalSet, spawn_local};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
+
+use super::engine::{Engine, EngineSettings};
+use super::listen::{Listeners, connections_max};
+use super::log;
+use super::opener::{Opened, Opener};
+use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
+use super::signals::StopSignals;
+use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
+use crate::config::Config;
+use crate::monitor::{self, Board};
+use crate::node::{NodeSettings, ServerAddress};
+use crate::role::{
+    Action, EngineMode, Event, Exit, Input, LinkId, LockResult, RecoveryResult, Role, Settings,
+    State,
+};
+
+/// How often the monitor gets a new snapshot.
+const SNAPSHOT: Duration = Duration::from_millis(100);
+/// News that may wait; senders wait when there are more.
+const NEWS_MAX: usize = 256;
+/// The same refusal is logged again after so long.
+const REFUSAL_REPEAT: Duration = Duration::from_secs(600);
+/// Different refusals are at least so far apart in the log.
+const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Something that happened outside the engine thread's own loop.
+pub(crate) enum News {
+    /// A link came, spoke or went.
+    Peer(PeerEvent),
+    /// Answer of the opener.
+    Lock(LockResult),
+    /// The store is open.
+    Opened(Opened),
+    /// The store is not open.
+    Recovery(RecoveryResult),
+    /// The store failed for good.
+    StoreFailed(String),
+    /// The engine has stopped.
+    Stopped,
+}
+
+/// Runs a server on this thread until it ends. Returns how, and the message for the operator.
+#[must_use]
+pub fn run(config: Config) -> (Exit, String) {
+    let started = Instant::now();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => return (Exit::Failed, format!("no runtime: {error}")),
+    };
+    let local = LocalSet::new();
+    let end = local.block_on(&runtime, async {
+        match Server::start(config, started).await {
+            Ok(server) => server.drive().await,
+            Err(end) => end,
+        }
+    });
+    // Tasks that still run, and host names that are still looked up, end with the process.
+    runtime.shutdown_background();
+    end
+}
+
+struct Server {
+    config: Config,
+    role: Role,
+    state_since: Instant,
+    engine: Engine,
+    opener: Opener,
+    opened: Option<Opened>,
+    recovery: RecoveryView,
+    links: Links,
+    local: watch::Sender<Hello>,
+    hang_ups: BTreeMap<LinkId, Arc<Notify>>,
+    peers: PeerViews,
+    refusal: Option<(Instant, String)>,
+    news: mpsc::Receiver<News>,
+    news_sender: mpsc::Sender<News>,
+    signals: StopSignals,
+    identity: Identity,
+    board: Board,
+    monitor_url: Option<String>,
+}
+
+impl Server {
+    async fn start(config: Config, started: Instant) -> Result<Self, (Exit, String)> {
+        let failed = |text: String| (Exit::Failed, text);
+        let connections = connections_max(config.max_connections);
+        let signals = StopSignals::listen().map_err(|error| failed(format!("signals: {error}")))?;
+        let listeners = Listeners::bind(&config).await.map_err(failed)?;
+        let monitor = bind_monitor(&config).map_err(failed)?;
+        let monitor_url = monitor.as_ref().map(|(url, _)| url.clone());
+
+        let (news_sender, news) = mpsc::channel(NEWS_MAX);
+        let instance = format!("{:032x}", fastrand::u128(..));
+        let (local, local_receiver) = watch::channel(Hello {
+            server: config.server.clone(),
+            role: State::Starting.as_str().to_owned(),
+            epoch: 0,
+            instance: instance.clone(),
+            listens: listeners.urls.clone(),
+        });
+        let links = Links {
+            local: local_receiver,
+            events: forward_peers(news_sender.clone()),
+            heartbeat: Duration::from_millis(config.heartbeat_ms),
+            next_link: Arc::new(AtomicU64::new(1)),
+        };
+        let opener = Opener::spawn(
+            &config,
+            holder(&config, &listeners.urls),
+            news_sender.clone(),
+        );
+        let opener = opener.map_err(|error| failed(format!("no thread: {error}")))?;
+        let engine = Engine::new(engine_settings(&config, &listeners.places));
+        let identity = Identity {
+            server: config.server.clone(),
+            instance,
+            listens: listeners.urls.clone(),
+            started,
+        };
+        listeners.accept(&engine, &links, connections);
+        let board = Board::new(monitor::Status::default());
+        let server = Self {
+            role: Role::new(role_settings(&config), elapsed_ms(started)),
+            config,
+            state_since: Instant::now(),
+            engine,
+            opener,
+            opened: None,
+            recovery: RecoveryView::default(),
+            links,
+            local,
+            hang_ups: BTreeMap::new(),
+            peers: PeerViews::default(),
+            refusal: None,
+            news,
+            news_sender,
+            signals,
+            identity,
+            board,
+            monitor_url,
+        };
+        server.post();
+        server.watch_store();
+        if let Some((url, listener)) = monitor {
+            monitor::spawn(listener, server.board.clone())
+                .map_err(|error| failed(format!("monitor_listen: {url}: {error}")))?;
+        }
+        Ok(server)
+    }
+
+    async fn drive(mut self) -> (Exit, String) {
+        let mut snapshots = interval(SNAPSHOT);
+        snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            while let Some(action) = self.role.poll_action() {
+                if let Some(end) = self.perform(action) {
+                    self.post();
+                    return end;
+                }
+            }
+            self.post();
+            let input = loop {
+                let deadline = self.role.poll_timeout().map(|at_ms| self.instant(at_ms));
+                tokio::select! {
+                    Some(news) = self.news.recv() => match self.take(news) {
+                        Ok(input) => break input,
+                        Err(end) => return end,
+                    },
+                    signal = self.signals.next() => {
+                        if self.role.state() == State::Stopping {
+                            let text = format!("{signal} again: stopped at once");
+                            return (Exit::Failed, text);
+                        }
+                        break Input::Stop { reason: signal.to_owned() };
+                    }
+                    () = wait_until(deadline) => break Input::Tick,
+                    _ = snapshots.tick() => self.post(),
+                }
+            };
+            let state = self.role.state();
+            self.role.handle(elapsed_ms(self.identity.started), input);
+            if self.role.state() != state {
+                self.state_since = Instant::now();
+            }
+        }
+    }
+
+    // What happened
+
+    /// The input that news is; `Err` ends the process.
+    fn take(&mut self, news: News) -> Result<Input, (Exit, String)> {
+        Ok(match news {
+            News::Peer(event) => return self.take_peer(event),
+            News::Lock(result) => Input::Lock(result),
+            News::Recovery(result) => Input::Recovery(result),
+            News::Opened(opened) => {
+                let epoch = opened.report.epoch;
+                self.opened = Some(opened);
+                Input::Recovery(RecoveryResult::Ready { epoch })
+            }
+            News::StoreFailed(reason) => Input::StoreFailed { reason },
+            News::Stopped => Input::Stopped,
+        })
+    }
+
+    fn take_peer(&mut self, event: PeerEvent) -> Result<Input, (Exit, String)> {
+        Ok(match event {
+            PeerEvent::Connected {
+                link,
+                peer,
+                news,
+                listens,
+                hang_up,
+            } => {
+                self.hang_ups.insert(link, hang_up);
+                self.peers.set(link, news.clone(), listens);
+                Input::Connected { link, peer, news }
+            }
+            PeerEvent::Heard {
+                link,
+                news,
+                listens,
+            } => {
+                // A last word of a link that was hung up is no news.
+                if !self.hang_ups.contains_key(&link) {
+                    return Ok(Input::Tick);
+                }
+                self.peers.set(link, news.clone(), listens);
+                Input::Heard { link, news }
+            }
+            PeerEvent::Lost { link, reason } => {
+                self.hang_ups.remove(&link);
+                self.peers.remove(link);
+                Input::LinkLost { link, reason }
+            }
+            PeerEvent::ConnectFailed { peer, failure } => self.take_failure(peer, failure)?,
+            PeerEvent::CallRefused { reason } => {
+                self.log_refusal(reason);
+                Input::Tick
+            }
+        })
+    }
+
+    fn take_failure(
+        &mut self,
+        peer: usize,
+        failure: ConnectFailure,
+    ) -> Result<Input, (Exit, String)> {
+        let url = self
+            .config
+            .peers
+            .get(peer)
+            .map(ToString::to_string)
+            .unwrap_or_default();
+        let reason = match failure {
+            ConnectFailure::Unreachable(reason) => format!("{url}: {reason}"),
+            ConnectFailure::Refused(reason) => {
+                self.log_refusal(format!("ft_active: {url}: {reason}"));
+                format!("{url}: {reason}")
+            }
+            ConnectFailure::Itself => {
+                let text = format!(
+                    "ft_active: {url} is this server itself; write the URL of the other server of \
+                     the pair"
+                );
+                if self.role.state() == State::Starting {
+                    return Err((Exit::Usage, text));
+                }
+                self.log_refusal(text.clone());
+                text
+            }
+        };
+        Ok(Input::ConnectFailed { peer, reason })
+    }
+
+    /// Peers try again every second, and strangers as often as they like: not each try is logged.
+    fn log_refusal(&mut self, reason: String) {
+        if let Some((at, last)) = &self.refusal {
+            let pause = if *last == reason {
+                REFUSAL_REPEAT
+            } else {
+                REFUSAL_PAUSE
+            };
+            if at.elapsed() < pause {
+                return;
+            }
+        }
+        tracing::warn!(event = "peer_refused", reason, "no link to this peer");
+        self.refusal = Some((Instant::now(), reason));
+    }
+
+    // What to do
+
+    fn perform(&mut self, action: Action) -> Option<(Exit, String)> {
+        match action {
+            Action::Connect { peer } => {
+                if let Some(url) = self.config.peers.get(peer) {
+                    spawn_local(self.links.clone().call(peer, url.clone()));
+                }
+            }
+            Action::Drop(link) => {
+                self.peers.remove(link);
+                if let Some(hang_up) = self.hang_ups.remove(&link) {
+                    hang_up.notify_one();
+                }
+            }
+            Action::TryLock => self.opener.try_lock(),
+            Action::Recover => self.opener.recover(),
+            Action::Engine(mode) => self.set_engine(mode),
+            Action::Beat { state, epoch } => self.local.send_modify(|hello| {
+                state.as_str().clone_into(&mut hello.role);
+                hello.epoch = epoch;
+            }),
+            Action::Log(event) => self.log(&event),
+            Action::VerifyOwnership => self.engine.verify_ownership(),
+            Action::StopEngine => {
+                let (engine, news) = (self.engine.clone(), self.news_sender.clone());
+                spawn_local(async move {
+                    engine.stop().await;
+                    // Nobody listens only while the process ends.
+                    let _ = news.send(News::Stopped).await;
+                });
+            }
+            Action::Exit { exit, reason } => return Some((exit, reason)),
+        }
+        None
+    }
+
+    fn set_engine(&mut self, mode: EngineMode) {
+        match mode {
+            EngineMode::Refuse => self.engine.refuse(),
+            EngineMode::Hold => self.engine.hold(),
+            EngineMode::Serve => {
+                let Some(opened) = self.opened.take() else {
+                    return;
+                };
+                self.engine.serve(*opened.store);
+                let lock_to_ready = opened.locked_at.elapsed();
+                self.recovery.lock_to_ready_ms = Some(lock_to_ready.as_secs_f64() * 1_000.0);
+                self.recovery.report = Some(opened.report);
+            }
+        }
+    }
+
+    fn log(&self, event: &Event) {
+        match event {
+            Event::Starting => tracing::info!(
+                event = "starting",
+                server = self.identity.server,
+                listens = self.identity.listens.join(","),
+                monitor = self.monitor_url.as_deref().unwrap_or("off"),
+                store = %self.config.store.display(),
+                version = env!("CARGO_PKG_VERSION"),
+                process_id = std::process::id(),
+                "steadfast starts"
+            ),
+            Event::Active { epoch } => {
+                let report = self.recovery.report.as_ref();
+                tracing::info!(
+                    event = "active",
+                    server = self.identity.server,
+                    listens = self.identity.listens.join(","),
+                    epoch,
+                    lock_to_ready_ms = self.recovery.lock_to_ready_ms.unwrap_or(0.0),
+                    messages = report.map_or(0, |report| report.messages),
+                    tail_bytes = report.map_or(0, |report| report.tail_bytes),
+                    "serving clients"
+                );
+            }
+            other => log::role_event(other),
+        }
+    }
+
+    /// Tells the role when the store fails.
+    fn watch_store(&self) {
+        let (engine, news) = (self.engine.clone(), self.news_sender.clone());
+        spawn_local(async move {
+            let error = engine.failed().await;
+            // Nobody listens only while the process ends.
+            let _ = news.send(News::StoreFailed(error.to_string())).await;
+        });
+    }
+
+    fn post(&self) {
+        self.board.post(status(&Sources {
+            identity: &self.identity,
+            state: self.role.state(),
+            state_since: self.state_since,
+            epoch: self.role.epoch(),
+            peers: &self.peers,
+            recovery: &self.recovery,
+            progress: self.opener.progress(),
+            engine: &self.engine.status(),
+        }));
+    }
+
+    fn instant(&self, at_ms: u64) -> tokio::time::Instant {
+        let at = self
+            .identity
+            .started
+            .checked_add(Duration::from_millis(at_ms));
+        at.unwrap_or_else(Instant::now).into()
+    }
+}
+
+async fn wait_until(deadline: Option<tokio::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Peer events join the one channel of news.
+fn forward_peers(news: mpsc::Sender<News>) -> mpsc::Sender<PeerEvent> {
+    let (sender, mut receiver) = mpsc::channel(NEWS_MAX);
+    spawn_local(async move {
+        while let Some(event) = receiver.recv().await {
+            if news.send(News::Peer(event)).await.is_err() {
+                return;
+            }
+        }
+    });
+    sender
+}
+
+fn bind_monitor(config: &Config) -> Result<Option<(String, StdListener)>, String> {
+    let Some(url) = &config.monitor_listen else {
+        return Ok(None);
+    };
+    let fault = |error: std::io::Error| {
+        format!(
+            "monitor_listen: {url}: {error}; stop what uses it, or choose another port: --set \
+             monitor_listen=http://127.0.0.1:PORT"
+        )
+    };
+    let host = url.host.as_deref().unwrap_or("0.0.0.0");
+    let addresses: Vec<_> = (host, url.port).to_socket_addrs().map_err(fault)?.collect();
+    let listener = StdListener::bind(addresses.as_slice()).map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    Ok(Some((format!("http://{address}"), listener)))
+}
+
+/// What other servers read about the owner of the lock.
+fn holder(config: &Config, urls: &[String]) -> String {
+    let host = host_name().unwrap_or_else(|| "unknown host".to_owned());
+    format!(
+        "{} on {host}, process {}, {}",
+        config.server,
+        std::process::id(),
+        urls.join(",")
+    )
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+fn role_settings(config: &Config) -> Settings {
+    Settings {
+        peers: config.peers.len(),
+        heartbeat_ms: config.heartbeat_ms,
+        activation_ms: config.activation_ms,
+        lock_poll_ms: config.store_lock_poll_ms,
+        seed: fastrand::u64(..),
+    }
+}
+
+/// Clients of a pair learn the addresses of all its servers; a server alone names none.
+fn engine_settings(config: &Config, places: &[(Option<String>, u16)]) -> EngineSettings {
+    let own = places.iter().filter_map(|(host, port)| {
+        let host = host.clone().or_else(host_name)?;
+        Some(ServerAddress {
+            host,
+            port: *port,
+            tls: false,
+        })
+    });
+    let peers = config.peers.iter().map(|peer| ServerAddress {
+        host: peer.host.clone(),
+        port: peer.port,
+        tls: peer.is_tls,
+    });
+    let failover = if config.peers.is_empty() {
+        Vec::new()
+    } else {
+        own.chain(peers).collect()
+    };
+    EngineSettings {
+        node: NodeSettings {
+            server: config.server.clone(),
+            max_message_bytes: config.max_message_bytes,
+            auto_create_queues: config.auto_create_queues,
+            idle_timeout_ms: config
+                .idle_timeout_ms
+                .map_or(0, |idle_ms| u32::try_from(idle_ms).unwrap_or(u32::MAX)),
+            failover,
+            reconnect_timeout_ms: config.reconnect_timeout_ms,
+            ..NodeSettings::default()
+        },
+        ..EngineSettings::default()
+    }
+}

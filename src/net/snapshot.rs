@@ -1,0 +1,161 @@
+//! What the monitor shows, gathered from the role, the peers, the engine and the last recovery.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use steadfast_storage::{Progress, RecoveryReport};
+
+use super::engine::EngineStatus;
+use crate::monitor::{self, Clients, Peer, Recovery, Status, Store};
+use crate::role::{LinkId, PeerNews, State};
+
+/// What does not change while the process runs.
+pub(crate) struct Identity {
+    pub(crate) server: String,
+    pub(crate) instance: String,
+    pub(crate) listens: Vec<String>,
+    pub(crate) started: Instant,
+}
+
+/// Peers by link, as last heard.
+#[derive(Default)]
+pub(crate) struct PeerViews {
+    links: BTreeMap<LinkId, (PeerNews, Vec<String>)>,
+}
+
+impl PeerViews {
+    pub(crate) fn set(&mut self, link: LinkId, news: PeerNews, listens: Vec<String>) {
+        self.links.insert(link, (news, listens));
+    }
+
+    pub(crate) fn remove(&mut self, link: LinkId) {
+        self.links.remove(&link);
+    }
+
+    /// One entry a peer, the one that owns the store first.
+    fn list(&self) -> Vec<Peer> {
+        let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();
+        for (news, listens) in self.links.values() {
+            let peer = Peer {
+                name: news.name.clone(),
+                role: news.state.as_str(),
+                epoch: news.epoch,
+                instance: news.instance.clone(),
+                listens: listens.clone(),
+            };
+            peers.insert(&news.instance, peer);
+        }
+        let mut list: Vec<Peer> = peers.into_values().collect();
+        let owns = |peer: &Peer| State::from_word(peer.role).is_some_and(State::owns_store);
+        list.sort_by_key(|peer| !owns(peer));
+        list
+    }
+}
+
+/// What happened to the store in this process.
+#[derive(Default)]
+pub(crate) struct RecoveryView {
+    pub(crate) report: Option<RecoveryReport>,
+    pub(crate) lock_to_ready_ms: Option<f64>,
+}
+
+/// Everything that [`status`] puts together.
+pub(crate) struct Sources<'a> {
+    pub(crate) identity: &'a Identity,
+    pub(crate) state: State,
+    pub(crate) state_since: Instant,
+    pub(crate) epoch: u64,
+    pub(crate) peers: &'a PeerViews,
+    pub(crate) recovery: &'a RecoveryView,
+    pub(crate) progress: Option<Progress>,
+    pub(crate) engine: &'a EngineStatus,
+}
+
+/// The document of `/state`.
+pub(crate) fn status(sources: &Sources<'_>) -> Status {
+    let identity = sources.identity;
+    let peers = sources.peers.list();
+    Status {
+        server: identity.server.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+        process_id: std::process::id(),
+        instance: identity.instance.clone(),
+        role: sources.state.as_str(),
+        epoch: sources.epoch,
+        uptime_ms: elapsed_ms(identity.started),
+        role_ms: elapsed_ms(sources.state_since),
+        listens: identity.listens.clone(),
+        peer: peers.first().cloned(),
+        peers,
+        recovery: recovery(sources.recovery, sources.progress),
+        reconnect: monitor::Reconnect::default(),
+        store: store(sources.engine),
+        clients: clients(sources.engine),
+    }
+}
+
+fn recovery(view: &RecoveryView, progress: Option<Progress>) -> Recovery {
+    let mut recovery = Recovery {
+        lock_to_ready_ms: view.lock_to_ready_ms,
+        progress: progress.map(progress_view),
+        ..Recovery::default()
+    };
+    if let Some(report) = &view.report {
+        recovery.tail_bytes = report.tail_bytes;
+        recovery.messages = report.messages;
+        recovery.bytes = report.bytes;
+        recovery.rebuilt = report.rebuilt.is_some();
+    }
+    recovery
+}
+
+fn progress_view(progress: Progress) -> monitor::Progress {
+    let (phase, done, total) = match progress {
+        Progress::Locking => ("locking", 0, 0),
+        Progress::Checkpoint => ("checkpoint", 0, 0),
+        Progress::Tail { bytes, of } => ("tail", bytes, of),
+        Progress::Sealing => ("sealing", 0, 0),
+    };
+    monitor::Progress {
+        phase: phase.to_owned(),
+        done,
+        total,
+    }
+}
+
+fn store(engine: &EngineStatus) -> Option<Store> {
+    let store = engine.store.as_ref()?;
+    Some(Store {
+        epoch: store.epoch,
+        segments: store.segments,
+        messages: store.messages,
+        bytes: store.bytes,
+        tail_bytes: store.tail_bytes,
+        checkpoint_bytes: store.checkpoint_bytes,
+        last_lsn: store.last_lsn,
+        durable_lsn: store.durable_lsn,
+        batches: store.batches,
+        batch_bytes: store.batch_bytes,
+        message_bytes: store.message_bytes,
+        checkpoints: store.checkpoints,
+        checkpoint_failures: store.checkpoint_failures,
+        quarantined: store.quarantined,
+        full: store.full,
+        free_bytes: store.free_bytes,
+    })
+}
+
+fn clients(engine: &EngineStatus) -> Clients {
+    Clients {
+        connections: engine.connections,
+        links: engine.links,
+        queues: engine.queues,
+        messages_in: engine.messages_in,
+        messages_out: engine.messages_out,
+        redelivered: engine.redelivered,
+    }
+}
+
+fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
