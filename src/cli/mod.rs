@@ -5,8 +5,12 @@
 )]
 
 pub mod args;
+mod bench;
 mod check_config;
+mod demo;
+mod own_server;
 mod serve;
+mod tool;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -26,9 +30,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
-        Command::Demo(_) => missing("demo"),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Store(_) => missing("store"),
-        Command::Bench(_) => missing("bench"),
+        Command::Bench(command) => bench::run(&command),
     }
 }
 
