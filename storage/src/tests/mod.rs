@@ -2,6 +2,7 @@
 
 mod crash;
 mod life;
+mod looking;
 mod takeover;
 
 use std::collections::BTreeMap;

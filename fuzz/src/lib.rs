@@ -1,0 +1,92 @@
+//! Everything that invents input. Each target takes bytes that nobody vouches for; a target that
+//! panics, hangs or breaks its promise has found a fault. Any failure is repeated from its seed.
+
+mod damage;
+mod store;
+mod wire;
+
+/// One target.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it feeds and what must hold.
+    pub about: &'static str,
+    /// Makes one input from a source of randomness: often a valid one, then damaged.
+    pub sample: fn(&mut fastrand::Rng) -> Vec<u8>,
+    /// Feeds one input; panics when the promise is broken.
+    pub feed: fn(&[u8]),
+    /// How many inputs the brief run of the gate feeds.
+    pub brief: u32,
+}
+
+/// All targets. `canary` fails on purpose, so that a run that cannot fail is noticed.
+#[must_use]
+pub fn targets() -> Vec<Target> {
+    let mut targets = store::targets();
+    targets.extend(wire::targets());
+    targets.push(Target {
+        name: "canary",
+        about: "fails on the byte 0x2a: shows that failures are seen",
+        sample: |random| vec![random.u8(..)],
+        feed: |bytes| assert!(!bytes.contains(&0x2a), "the canary sings"),
+        brief: 10_000,
+    });
+    targets
+}
+
+/// Feeds `count` inputs made from `seed`; gives the number of the input that broke the promise.
+///
+/// # Errors
+/// The seed of the failing input and the panic's message.
+pub fn run(target: &Target, seed: u64, count: u32) -> Result<(), (u64, String)> {
+    for number in 0..u64::from(count) {
+        let one = seed.wrapping_add(number);
+        let input = (target.sample)(&mut fastrand::Rng::with_seed(one));
+        let outcome = std::panic::catch_unwind(|| (target.feed)(&input));
+        if let Err(panic) = outcome {
+            let text = panic
+                .downcast_ref::<String>()
+                .cloned()
+                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            return Err((
+                one,
+                text.unwrap_or_else(|| "a panic without a message".to_owned()),
+            ));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canary_is_heard() {
+        let targets = targets();
+        let canary = targets
+            .iter()
+            .find(|target| target.name == "canary")
+            .unwrap();
+        assert!(run(canary, 1, canary.brief).is_err());
+    }
+
+    #[test]
+    fn a_few_inputs_of_every_target_keep_their_promise() {
+        for target in targets().iter().filter(|target| target.name != "canary") {
+            let count = (target.brief / 50).max(5);
+            if let Err((seed, text)) = run(target, 7, count) {
+                panic!("{} with seed {seed}: {text}", target.name);
+            }
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = targets().iter().map(|target| target.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), targets().len());
+    }
+}
