@@ -149,11 +149,9 @@ async fn kill_with_tail(server: &mut OwnServer, size: usize) -> Result<StoreStat
         publish(server.url(), &queue, count as u64, size).await?;
         let before = store;
         store = server.fresh_store().await?;
-        if store.tail_bytes > before.tail_bytes {
-            // A checkpoint in between makes this too small, which the next attempts correct.
-            let grown = (store.tail_bytes - before.tail_bytes) as f64 / count;
-            per_message = grown.max(message.len() as f64);
-        }
+        // What the log makes of a message; the first attempt only guesses it.
+        let written = store.batch_bytes.saturating_sub(before.batch_bytes) as f64;
+        per_message = (written / count).max(message.len() as f64);
     }
     Err(ToolError::Other(format!(
         "after {TAIL_ATTEMPTS} attempts the tail of the log was never {:.0} % of the checkpoint interval: \
