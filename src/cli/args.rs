@@ -149,7 +149,7 @@ pub enum StoreCommand {
         after_help = "Examples:\n  steadfast store inspect ./steadfast-data\n  \
                             steadfast store inspect --json /shared/s | jq ."
     )]
-    Inspect(StoreArgs),
+    Inspect(InspectArgs),
     /// Check every byte; reports all faults that it finds.
     #[command(
         after_help = "Examples:\n  steadfast store verify ./steadfast-data\n  \
@@ -160,6 +160,23 @@ pub enum StoreCommand {
     #[command(after_help = "Examples:\n  steadfast store stats ./steadfast-data\n  \
                             steadfast store stats --json /shared/s")]
     Stats(StoreArgs),
+}
+
+/// Options of `store inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// Directory, output.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Only this segment.
+    #[arg(long, value_name = "N")]
+    pub segment: Option<u64>,
+    /// Only batches that end behind this offset of a segment.
+    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    pub from: u64,
+    /// Batches shown of each segment at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub batches: usize,
 }
 
 /// Options of the `store` commands.

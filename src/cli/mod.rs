@@ -10,6 +10,7 @@ mod check_config;
 mod demo;
 mod own_server;
 mod serve;
+mod store;
 mod tool;
 
 use std::ffi::OsString;
@@ -31,7 +32,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Store(_) => missing("store"),
+        Command::Store(command) => store::run(&command),
         Command::Bench(command) => bench::run(&command),
     }
 }
@@ -44,11 +45,6 @@ fn usage(error: &clap::Error) -> Exit {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
         _ => Exit::Usage,
     }
-}
-
-fn missing(command: &str) -> Exit {
-    complain(&format!("`{command}` is not part of this build"));
-    Exit::Failed
 }
 
 /// Writes a message for the operator to standard error.

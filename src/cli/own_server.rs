@@ -49,7 +49,10 @@ pub(crate) struct Logged {
 impl Logged {
     /// The event's name.
     pub(crate) fn name(&self) -> &str {
-        self.event.get("event").and_then(Value::as_str).unwrap_or("")
+        self.event
+            .get("event")
+            .and_then(Value::as_str)
+            .unwrap_or("")
     }
 
     /// A number of the event.

@@ -1,7 +1,8 @@
 //! `steadfast serve`.
 
-use std::fs;
+use std::backtrace::Backtrace;
 use std::path::Path;
+use std::{fs, panic, process};
 
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
@@ -44,6 +45,7 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
             "{warning}"
         );
     }
+    end_on_panic();
     let has_logfile = config.logfile.is_some();
     let (exit, reason) = server::run(config);
     if exit != Exit::Done {
@@ -54,6 +56,15 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         }
     }
     exit
+}
+
+/// A bug in any thread ends the process: its standby takes over, and nothing goes on half alive.
+fn end_on_panic() {
+    panic::set_hook(Box::new(|info| {
+        let backtrace = Backtrace::force_capture();
+        tracing::error!(event = "panicked", "{info}; {backtrace}");
+        process::exit(i32::from(Exit::Failed.code()));
+    }));
 }
 
 /// The configuration that the options describe.

@@ -249,7 +249,10 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     row(
         "max_message_bytes",
-        Kind::Bytes { min: KB, max: GB },
+        Kind::Bytes {
+            min: KB,
+            max: 128 * MB,
+        },
         "16MB",
         "Largest message that is accepted; told to clients when they attach.",
     ),

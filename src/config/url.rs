@@ -54,7 +54,11 @@ impl ListenUrl {
 }
 
 impl PeerUrl {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    /// Reads `tcp://host:port` and its like.
+    ///
+    /// # Errors
+    /// What is wrong and what to write instead.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let example = "write for example tcp://host2:5672";
         let (is_tls, rest) = split_scheme(text, example)?;
         let default_port = if is_tls { TLS_PORT } else { PLAIN_PORT };

@@ -269,7 +269,8 @@ impl Engine {
 
     /// Figures of all queues; empty unless active.
     pub fn queues(&self) -> Vec<QueueStatus> {
-        self.with_node(|node| node.queue_status()).unwrap_or_default()
+        self.with_node(|node| node.queue_status())
+            .unwrap_or_default()
     }
 
     // ---- for the pumps ----
@@ -525,7 +526,9 @@ async fn watch_time(engine: Engine) {
             });
         }
         engine.start_jobs();
-        let due = engine.with_node(|node| node.next_job_deadline_ms()).flatten();
+        let due = engine
+            .with_node(|node| node.next_job_deadline_ms())
+            .flatten();
         let until_ms = due.map_or(next_tick_ms, |due| due.min(next_tick_ms));
         shared.timer_ms.set(until_ms);
         engine.turn(now);

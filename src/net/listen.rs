@@ -77,6 +77,7 @@ impl Listeners {
             connections_max,
             unknown: Cell::new(0),
             callers: Cell::new(0),
+            is_full: Cell::new(false),
         });
         for socket in self.sockets {
             spawn_local(accept(Rc::clone(&door), socket));
@@ -134,6 +135,8 @@ struct Door {
     /// Connections that have not sent their first byte.
     unknown: Cell<u64>,
     callers: Cell<usize>,
+    /// Connections are being turned away.
+    is_full: Cell<bool>,
 }
 
 async fn accept(door: Rc<Door>, socket: TcpListener) {
@@ -156,8 +159,16 @@ async fn accept(door: Rc<Door>, socket: TcpListener) {
 
 fn admit(door: &Rc<Door>, stream: TcpStream, address: SocketAddr) {
     let connections = door.engine.connections().saturating_add(door.unknown.get());
-    if connections >= door.connections_max {
-        tracing::debug!(%address, "max_connections is reached");
+    let is_full = connections >= door.connections_max;
+    if is_full && !door.is_full.get() {
+        tracing::warn!(
+            event = "connections_full",
+            connections,
+            "max_connections (or the limit on open files) is reached; further clients are closed"
+        );
+    }
+    door.is_full.set(is_full);
+    if is_full {
         return;
     }
     let door = Rc::clone(door);

@@ -15,6 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
+use steadfast_storage::RecoveryReport;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -123,6 +124,36 @@ pub(crate) fn role_event(event: &role::Event) {
         Event::Stopping { reason } => {
             tracing::info!(event = "stopping", reason, "stopping in an orderly way");
         }
+    }
+}
+
+/// Writes what a recovery found that an operator should know.
+pub(crate) fn recovery_findings(report: &RecoveryReport) {
+    if let Some(torn) = &report.torn {
+        tracing::warn!(
+            event = "torn_tail",
+            file = torn.file,
+            offset = torn.offset,
+            bytes = torn.bytes,
+            "a write that was cut short is ignored; nothing in it was confirmed"
+        );
+    }
+    for damage in &report.damaged {
+        tracing::error!(
+            event = "log_damaged",
+            file = damage.file,
+            offset = damage.offset,
+            bytes = damage.bytes,
+            records = damage.records,
+            "a part of the log cannot be read; what follows it is served"
+        );
+    }
+    if let Some(reason) = &report.rebuilt {
+        tracing::info!(
+            event = "checkpoint_rebuilt",
+            reason,
+            "the checkpoint could not be used; the state was read from the log"
+        );
     }
 }
 

@@ -8,6 +8,8 @@
 pub mod client;
 mod clock;
 pub mod engine;
+#[cfg(test)]
+mod engine_tests;
 mod lanes;
 mod listen;
 pub mod log;

@@ -127,6 +127,9 @@ impl Worker {
                 });
             }
         };
+        if let Some(failure) = self.unsafe_sharing(disk.as_ref()) {
+            return LockResult::Failed(failure);
+        }
         match try_acquire(disk, &self.holder) {
             Ok(Acquire::Owned(ownership)) => {
                 self.ownership = Some((ownership, Instant::now()));
@@ -189,6 +192,24 @@ impl Worker {
         }
         self.disk = Some(Arc::clone(&disk));
         Ok(disk)
+    }
+
+    /// A standby must learn this when it starts, not when it is needed.
+    fn unsafe_sharing(&self, disk: &dyn Disk) -> Option<Failure> {
+        let why = match disk.file_system() {
+            FileSystem::Local { .. } | FileSystem::Nfs { .. } => return None,
+            _ if self.options.allow_unverified_locking => return None,
+            FileSystem::Unsafe(why) => why,
+            FileSystem::Unknown(name) => format!(
+                "it is not known whether the locks of its file system ({name}) work between \
+                 hosts; set store_allow_unverified_locking = yes if they do"
+            ),
+        };
+        let reason = format!("store: {}: {why}", self.directory.display());
+        Some(Failure {
+            kind: FailureKind::UnsafeFileSystem,
+            reason,
+        })
     }
 
     fn belongs_to(&self, holder: &str) -> String {

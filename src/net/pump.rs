@@ -23,6 +23,8 @@ use super::engine::{Engine, Mode};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 << 10;
+/// Input up to this size is copied out of the buffer that all sockets share.
+const COPIED_BYTES: usize = 16 << 10;
 /// How long a closed connection may take to take its last output.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
 /// How long a client may take to end its side after us; what it sends meanwhile is dropped. Closing with
@@ -224,7 +226,13 @@ async fn read_some(
         let mut room = (&mut *buffer).limit_to(READ_BYTES);
         let read = pin!(reader.read_buf(&mut room)).poll(context);
         if let Poll::Ready(Ok(1..)) = read {
-            *input = buffer.split();
+            // Parts of an unfinished message keep the buffer that they were read into: little input must
+            // not keep a large one.
+            *input = if buffer.len() <= COPIED_BYTES {
+                BytesMut::from(&buffer[..])
+            } else {
+                buffer.split()
+            };
         }
         read
     })

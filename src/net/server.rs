@@ -21,12 +21,12 @@ use super::opener::{Opened, Opener};
 use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
 use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
-use crate::config::Config;
+use crate::config::{Config, PeerUrl};
 use crate::monitor::{self, Board};
 use crate::node::{NodeSettings, ServerAddress};
 use crate::role::{
-    Action, EngineMode, Event, Exit, Input, LinkId, LockResult, RecoveryResult, Role, Settings,
-    State,
+    Action, EngineMode, Event, Exit, Input, LinkId, LockResult, PeerNews, RecoveryResult, Role,
+    Settings, State,
 };
 
 /// How often the monitor gets a new snapshot.
@@ -196,6 +196,8 @@ impl Server {
                 }
             };
             let state = self.role.state();
+            self.engine
+                .set_active(self.peers.owner().and_then(server_address));
             self.role.handle(elapsed_ms(self.identity.started), input);
             if self.role.state() != state {
                 self.state_since = Instant::now();
@@ -339,9 +341,20 @@ impl Server {
                     let _ = news.send(News::Stopped).await;
                 });
             }
-            Action::Exit { exit, reason } => return Some((exit, reason)),
+            Action::Exit { exit, reason } => return Some((exit, self.advise(exit, reason))),
         }
         None
+    }
+
+    /// Adds what to do about it where the reason alone does not say so.
+    fn advise(&self, exit: Exit, reason: String) -> String {
+        if exit == Exit::NotOwner && self.role.state() == State::Activating {
+            return format!(
+                "{reason}; stop that server, choose another --data, or stand by for it with --set \
+                 ft_active=URL"
+            );
+        }
+        reason
     }
 
     fn set_engine(&mut self, mode: EngineMode) {
@@ -353,8 +366,9 @@ impl Server {
                     return;
                 };
                 self.engine.serve(*opened.store);
-                let lock_to_ready = opened.locked_at.elapsed();
-                self.recovery.lock_to_ready_ms = Some(lock_to_ready.as_secs_f64() * 1_000.0);
+                let lock_to_ready_us = opened.locked_at.elapsed().as_micros();
+                self.recovery.lock_to_ready_ms = Some(lock_to_ready_us as f64 / 1_000.0);
+                log::recovery_findings(&opened.report);
                 self.recovery.report = Some(opened.report);
             }
         }
@@ -486,6 +500,16 @@ fn role_settings(config: &Config) -> Settings {
         lock_poll_ms: config.store_lock_poll_ms,
         seed: fastrand::u64(..),
     }
+}
+
+/// Where the peer that owns the store serves clients.
+fn server_address(peer: &PeerNews) -> Option<ServerAddress> {
+    let url = PeerUrl::parse(&peer.name).ok()?;
+    Some(ServerAddress {
+        host: url.host,
+        port: url.port,
+        tls: url.is_tls,
+    })
 }
 
 /// Clients of a pair learn the addresses of all its servers; a server alone names none.

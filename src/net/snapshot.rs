@@ -32,6 +32,12 @@ impl PeerViews {
         self.links.remove(&link);
     }
 
+    /// A peer that says it owns the store.
+    pub(crate) fn owner(&self) -> Option<&PeerNews> {
+        let mut news = self.links.values().map(|(news, _)| news);
+        news.find(|news| news.state.owns_store())
+    }
+
     /// One entry a peer, the one that owns the store first.
     fn list(&self) -> Vec<Peer> {
         let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();

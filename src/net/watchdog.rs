@@ -46,15 +46,17 @@ impl Watchdog {
     fn start_with(expire: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let theirs = Arc::clone(&shared);
-        let thread = Builder::new().name(String::from("watchdog")).spawn(move || {
-            while !theirs.is_dropped.load(Ordering::Acquire) {
-                let deadline_ms = theirs.deadline_ms.load(Ordering::Acquire);
-                if deadline_ms != UNARMED && clock::boot_ms() >= deadline_ms {
-                    return expire();
+        let thread = Builder::new()
+            .name(String::from("watchdog"))
+            .spawn(move || {
+                while !theirs.is_dropped.load(Ordering::Acquire) {
+                    let deadline_ms = theirs.deadline_ms.load(Ordering::Acquire);
+                    if deadline_ms != UNARMED && clock::boot_ms() >= deadline_ms {
+                        return expire();
+                    }
+                    park_timeout(LOOK_EVERY);
                 }
-                park_timeout(LOOK_EVERY);
-            }
-        })?;
+            })?;
         Ok(Self {
             shared,
             thread: Some(thread),
@@ -112,7 +114,8 @@ mod tests {
     #[test]
     fn it_strikes_at_the_deadline() {
         let (sender, receiver) = channel();
-        let dog = Watchdog::start_with(move || sender.send(()).expect("the test waits")).expect("thread");
+        let dog =
+            Watchdog::start_with(move || sender.send(()).expect("the test waits")).expect("thread");
         dog.arm(clock::boot_ms());
         receiver
             .recv_timeout(Duration::from_secs(10))

@@ -208,9 +208,8 @@ impl Node {
     /// disk does not keep up with its messages.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
         self.peer(id).is_none_or(|peer| {
-            !peer.connection.is_output_full()
-                && !(peer.publishers > 0
-                    && self.store.backlog_bytes() > self.settings.backlog_hard_bytes)
+            let disk_is_behind = self.store.backlog_bytes() > self.settings.backlog_hard_bytes;
+            !peer.connection.is_output_full() && (peer.publishers == 0 || !disk_is_behind)
         })
     }
 
@@ -279,6 +278,9 @@ impl Node {
                 peer.connection.handle_timeout(now.monotonic_ms);
                 self.take_events(now, id);
             }
+        }
+        for (_, peer) in &mut self.peers {
+            peer.release_memory();
         }
         for request in std::mem::take(&mut self.failed_reads) {
             self.start_read(request);

@@ -129,10 +129,10 @@ impl Session {
             return Err(SendError::WindowClosed);
         }
         let mut rest = Parts::new(parts);
-        if let Some(max_message_bytes) = max_message_bytes {
-            if rest.remaining as u64 > max_message_bytes {
-                return Err(SendError::TooLarge { max_message_bytes });
-            }
+        if let Some(max_message_bytes) = max_message_bytes
+            && rest.remaining as u64 > max_message_bytes
+        {
+            return Err(SendError::TooLarge { max_message_bytes });
         }
         let Some(LinkEnd::Sending(sending)) = self
             .links
@@ -204,16 +204,20 @@ impl Outgoing {
         start: &mut Option<TransferStart>,
         rest: &mut Parts<'_>,
     ) -> bool {
-        let room = shared.peer_max_frame_size - TRANSFER_OVERHEAD_MAX;
+        let size_max = shared.peer_max_frame_size;
         let out = shared.output.frames();
         while self.window > 0 {
             self.window -= 1;
             self.next_id = self.next_id.wrapping_add(1);
-            let len = rest.remaining.min(room);
-            let more = len < rest.remaining;
-            out.reserve(len + TRANSFER_OVERHEAD_MAX);
-            let frame = begin_transfer(out, channel, handle, start.take(), more);
-            rest.write(len, out);
+            out.reserve(rest.remaining.min(size_max) + TRANSFER_OVERHEAD_MAX);
+            let start = start.take();
+            let mut frame = begin_transfer(out, channel, handle, start, false);
+            let more = rest.remaining > size_max - (out.len() - frame);
+            if more {
+                out.truncate(frame);
+                frame = begin_transfer(out, channel, handle, start, true);
+            }
+            rest.write(rest.remaining.min(size_max - (out.len() - frame)), out);
             frame::finish(out, frame);
             if !more {
                 return true;

@@ -3,8 +3,12 @@
 //! One test binary. What belongs where:
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
+//! * `store`: the `store` commands on real stores.
+//! * `tidy`: rules of the source that the compiler does not know.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
 
 mod pair;
+mod store;
 mod support;
+mod tidy;
 mod usage;

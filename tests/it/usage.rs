@@ -1,9 +1,10 @@
 //! Wrong usage and wrong configuration: exit codes and messages.
 
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
 
-use super::support::{ANY_PORT, PROGRAM, serve};
+use super::support::{ANY_PORT, PATIENCE, PROGRAM, serve};
 
 fn run(arguments: &[&str]) -> (i32, String) {
     let Output { status, stderr, .. } = Command::new(PROGRAM)
@@ -99,4 +100,40 @@ fn a_store_that_cannot_be_opened_is_named_and_exits_with_code_1() {
         message.starts_with("store: ") && message.contains("file"),
         "{message}"
     );
+}
+
+#[test]
+fn more_clients_than_max_connections_are_closed_and_the_others_stay() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut server = serve(
+        directory.path(),
+        &[ANY_PORT[0], ANY_PORT[1], "--set", "max_connections=2"],
+    );
+    let active = server.wait("active");
+    let url = active["listens"].as_str().expect("the listener is named");
+    let address = url
+        .strip_prefix("tcp://")
+        .expect("it is a plain listener")
+        .to_owned();
+    let connect = || {
+        let mut stream = TcpStream::connect(&address).expect("it listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a time-out");
+        // A closed connection may refuse the bytes at once.
+        let _ = stream.write_all(b"AMQP\x03\x01\x00\x00");
+        stream
+    };
+    let answered = |stream: &mut TcpStream| {
+        let mut header = [0; 8];
+        stream.read_exact(&mut header).is_ok() && header.starts_with(b"AMQP")
+    };
+    let (mut first, mut second) = (connect(), connect());
+    assert!(answered(&mut first) && answered(&mut second));
+    assert!(!answered(&mut connect()), "the third is closed");
+    server.wait("connections_full");
+
+    drop(second);
+    server.wait_state("one connection", |state| {
+        state["clients"]["connections"] == 1
+    });
+    assert!(answered(&mut connect()), "there is room again");
 }

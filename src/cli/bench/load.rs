@@ -85,9 +85,7 @@ impl Load {
         self.confirmed.set(self.confirmed.get() + 1);
         if self.is_measured.get() {
             let microseconds = u64::try_from(sent_at.elapsed().as_micros()).unwrap_or(u64::MAX);
-            self.latency_us
-                .borrow_mut()
-                .saturating_record(microseconds);
+            self.latency_us.borrow_mut().saturating_record(microseconds);
         }
         if self.in_flight.get() == 0 {
             self.drained.notify_waiters();
@@ -118,7 +116,9 @@ pub(super) fn durable_message(body_bytes: usize) -> Rc<[u8]> {
 
 /// Names of the queues that a benchmark uses.
 pub(super) fn queue_names(count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("bench-{number:04}")).collect()
+    (1..=count)
+        .map(|number| format!("bench-{number:04}"))
+        .collect()
 }
 
 /// Connects a client of a benchmark.
@@ -292,10 +292,7 @@ pub(super) async fn receive(
 }
 
 /// Attaches a receiver with the credit that [`receive`] keeps up.
-pub(super) async fn attach_receiver(
-    client: &mut Client,
-    queue: &str,
-) -> Result<LinkId, ToolError> {
+pub(super) async fn attach_receiver(client: &mut Client, queue: &str) -> Result<LinkId, ToolError> {
     Ok(client.attach_receiver(queue, CREDIT).await?)
 }
 

@@ -156,7 +156,13 @@ async fn measure(
         }
     }
     let after = store(subject).await?;
-    Ok(report(arguments, load, &totals, before.as_ref(), after.as_ref()))
+    Ok(report(
+        arguments,
+        load,
+        &totals,
+        before.as_ref(),
+        after.as_ref(),
+    ))
 }
 
 fn make_raw(directory: &Path) -> Result<RawFile, ToolError> {

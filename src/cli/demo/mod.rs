@@ -266,7 +266,12 @@ fn report(messages: u64, ledger: &Ledger, takeover: &Takeover, started: Instant)
         lost: ledger.missing(),
         duplicated: ledger.duplicated(),
         kill_to_first_confirm_ms: milliseconds(first_confirm.unwrap_or_default()),
-        lock_to_ready_ms: rounded(takeover.active.number("lock_to_ready_ms").unwrap_or_default()),
+        lock_to_ready_ms: rounded(
+            takeover
+                .active
+                .number("lock_to_ready_ms")
+                .unwrap_or_default(),
+        ),
         tail_bytes: takeover.active.number("tail_bytes").unwrap_or_default() as u64,
         in_flight_at_kill: takeover.in_flight,
         sent_again: ledger.sent_again(),

@@ -176,8 +176,8 @@ impl Client {
     pub async fn detach(&mut self, link: LinkId) -> Result<(), ClientError> {
         self.connection.detach(link, None);
         let (url, limit) = (self.url.clone(), self.answer_timeout);
-        let answered =
-            self.answer(|event| matches!(event, Event::Detached { link: gone, .. } if *gone == link));
+        let answered = self
+            .answer(|event| matches!(event, Event::Detached { link: gone, .. } if *gone == link));
         within(&url, "a detach", limit, answered).await?;
         self.early.retain(|event| !is_about(event, link));
         Ok(())

@@ -137,7 +137,9 @@ async fn send_all(client: &mut Client, link: LinkId, count: u64) -> Result<(), C
     let (mut next, mut confirmed) = (0, 0);
     while confirmed < count {
         while next < count && client.can_send(link) {
-            client.send(link, next, b"message").expect("there is credit");
+            client
+                .send(link, next, b"message")
+                .expect("there is credit");
             next += 1;
         }
         if let Wake::Event(Event::Disposition { token, outcome, .. }) = client.next().await? {

@@ -191,7 +191,10 @@ mod tests {
             ("user", "p@:")
         );
         assert_eq!(url.to_string(), "amqp://[::1]:99");
-        assert_eq!(parse("amqp://u@h").credentials.map(|it| it.password), Some(String::new()));
+        assert_eq!(
+            parse("amqp://u@h").credentials.map(|it| it.password),
+            Some(String::new())
+        );
     }
 
     #[test]

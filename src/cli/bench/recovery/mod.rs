@@ -248,10 +248,7 @@ fn say_report(report: &Report) {
         ("store", bytes_text(report.store_bytes as f64)),
         ("cold caches", start(&report.cold)),
         ("warm caches", start(&report.warm)),
-        (
-            "full scan, cold",
-            format!("{:.1} ms", report.full_scan_ms),
-        ),
+        ("full scan, cold", format!("{:.1} ms", report.full_scan_ms)),
         (
             "reading the bytes, cold",
             format!("{:.1} ms", report.raw_read_ms),

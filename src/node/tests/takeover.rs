@@ -1,0 +1,137 @@
+//! What a successor finds.
+
+use super::*;
+
+#[test]
+fn confirmed_messages_are_there_and_settled_ones_are_not() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    for text in ["1", "2", "3", "4"] {
+        scene.publish(to, text);
+    }
+    scene.commit();
+    let from = scene.consumer("orders", 2);
+    scene.commit();
+    scene.check(from.0, "got 1, got 2");
+    scene.settle(from.0, "1", Outcome::Accepted);
+    scene.commit();
+
+    let mut scene = scene.take_over();
+    let from = scene.consumer("orders", 10);
+    scene.commit();
+    let log = scene.take_log(from.0);
+    // 2 was delivered and must be marked; the others may be.
+    assert_eq!(log[0], "got 2 x1");
+    assert_eq!(log.len(), 3, "{log:?}");
+    let to = scene.publisher("orders");
+    scene.publish(to, "5");
+    scene.commit();
+    scene.check(from.0, "got 5");
+}
+
+#[test]
+fn messages_of_a_queue_that_nobody_read_are_not_marked() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "1");
+    scene.commit();
+    scene.rest();
+    let mut scene = scene.take_over();
+    let from = scene.consumer("orders", 10);
+    scene.commit();
+    scene.check(from.0, "got 1");
+}
+
+#[test]
+fn the_mark_is_durable_before_the_delivery() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "1");
+    scene.commit();
+    let from = scene.consumer("orders", 10);
+    scene.check(from.0, "");
+    scene.commit();
+    scene.check(from.0, "got 1");
+}
+
+#[test]
+fn delivery_counts_above_one_survive() {
+    let failed = Outcome::Modified {
+        delivery_failed: true,
+        undeliverable_here: false,
+    };
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "1");
+    let from = scene.consumer("orders", 10);
+    scene.commit();
+    for _ in 0..3 {
+        scene.settle(from.0, "1", failed.clone());
+    }
+    scene.commit();
+    scene.check(from.0, "got 1, got 1 x1, got 1 x2, got 1 x3");
+    let mut scene = scene.take_over();
+    let from = scene.consumer("orders", 10);
+    scene.commit();
+    scene.check(from.0, "got 1 x3");
+}
+
+#[test]
+fn a_temporary_queue_waits_for_its_owner() {
+    let mut scene = Scene::new();
+    let client = scene.connect();
+    let dynamic = || Target {
+        dynamic: true,
+        ..Target::default()
+    };
+    let link = scene.attach_sender(client, dynamic(), "qpid-jms:temp-queue-creator:ID:1:1");
+    let address = scene.clients[client].addresses[&link].clone();
+    let to = scene.publisher(&address);
+    scene.publish(to, "reply");
+    scene.commit();
+    scene.rest();
+
+    let mut scene = scene.take_over();
+    let client = scene.connect();
+    let it = &mut scene.clients[client];
+    let request = AttachRequest {
+        name: format!("qpid-jms:temp-queue-creator:{address}"),
+        target: Some(dynamic().into()),
+        source: Some(Source::default()),
+        ..AttachRequest::default()
+    };
+    let link = it.connection.attach_sender(it.session, request);
+    scene.exchange();
+    let link = link.expect("attached");
+    assert_eq!(scene.clients[client].addresses[&link], address);
+    scene.receiver(client, Source::at(&*address), 10);
+    scene.commit();
+    scene.check(client, "got reply");
+    scene.pass(21_000);
+    assert_eq!(scene.node.status().queues, 1);
+}
+
+#[test]
+fn a_temporary_queue_without_owner_is_given_up_after_a_while() {
+    let mut scene = Scene::new();
+    let client = scene.connect();
+    let dynamic = Source {
+        dynamic: true,
+        ..Source::default()
+    };
+    let link = scene.receiver(client, dynamic, 0);
+    let address = scene.clients[client].addresses[&link].clone();
+    let to = scene.publisher(&address);
+    scene.publish(to, "reply");
+    scene.commit();
+    let mut scene = scene.take_over();
+    assert_eq!(scene.node.status().queues, 1);
+    scene.pass(21_000);
+    scene.commit();
+    assert_eq!(scene.node.status().queues, 0);
+    assert_eq!(scene.node.store.status().messages, 0);
+    let mut scene = scene.take_over();
+    assert_eq!(scene.node.status().queues, 0);
+    let (_, link) = scene.publisher("new");
+    assert!(scene.clients[0].addresses.contains_key(&link));
+}
