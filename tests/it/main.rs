@@ -6,6 +6,10 @@
 //! * `store`: the `store` commands on real stores.
 //! * `tidy`: rules of the source that the compiler does not know.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests stand outside the program: they start processes, read files and wait"
+)]
 
 mod pair;
 mod store;
