@@ -465,7 +465,12 @@ impl Work {
         let Some(output) = self.node.output(id) else {
             return;
         };
-        if socket.write(now, output) {
+        let is_written = socket.write(now, output);
+        if output.is_empty() && self.node.is_finished(id) {
+            // It was the last that the connection had to say.
+            socket.wake();
+        }
+        if is_written {
             self.node.handle_written(now, id);
         }
     }
