@@ -241,7 +241,7 @@ impl Store {
         self.writer.close(&self.maintenance.plan);
     }
 
-    fn prepare_checkpoint(&mut self) {
+    pub(crate) fn prepare_checkpoint(&mut self) {
         let place = self.writer.open.place();
         let durable = self.state.position.segment;
         if durable == place.segment

@@ -542,6 +542,10 @@ impl Store {
             self.now_ms.saturating_sub(self.durable_at_ms) >= deadline.min(3000) / 3
         });
         let index_due = self.index_is_due();
+        if index_due && self.writer.has_closed() {
+            // Under overload a batch always waits; the checkpoint must not wait for ever.
+            self.prepare_checkpoint();
+        }
         if !self.writer.has_closed() {
             if self.writer.open_is_empty() && !watermark && !stale && !index_due {
                 return None;
