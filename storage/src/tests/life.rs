@@ -319,20 +319,27 @@ fn known_places_are_read_again_unless_settled() {
 #[test]
 fn checkpoints_are_taken_under_overload_too() {
     let world = SimWorld::new();
-    let mut server =
-        try_open(&world, StoreOptions { batch_bytes: 8192, ..options() }).unwrap();
+    let mut server = try_open(
+        &world,
+        StoreOptions {
+            batch_bytes: 8192,
+            ..options()
+        },
+    )
+    .unwrap();
     let text = "o".repeat(3000);
     let mut number = 0;
     for _ in 0..300 {
-        // More than one batch for each one that is written.
-        for _ in 0..4 {
+        // More than one batch always waits, as far as a bounded backlog allows.
+        while server.store.backlog_bytes() < 40_000 {
             server.publish(1, &format!("{number} {text}"));
             number += 1;
         }
-        if let Some(job) = server.step() {
+        // One job of each lane at a time, as on threads.
+        let jobs: Vec<_> = std::iter::from_fn(|| server.step()).collect();
+        for job in jobs {
             server.store.complete(job.run()).unwrap();
         }
-        assert!(server.store.backlog_bytes() > 0);
     }
     let status = server.store.status();
     assert!(status.checkpoints >= 2, "{status:?}");
