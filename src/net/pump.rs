@@ -27,8 +27,8 @@ const READ_BYTES: usize = 256 << 10;
 const COPIED_BYTES: usize = 16 << 10;
 /// How long a closed connection may take to take its last output.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// How long a client may take to end its side after us; what it sends meanwhile is dropped. Closing with
-/// unread input would make the system take back output that the client has not read.
+/// How long a client may take to end its side after us; what it sends meanwhile is dropped. Closing
+/// with unread input would make the system take back output that the client has not read.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a standby talks with a client.
 const STANDBY_TALK: Duration = Duration::from_secs(10);
@@ -73,11 +73,12 @@ impl Socket {
         if before == 0 || output.len() < before {
             self.last_progress_ms.set(now.monotonic_ms);
         }
-        if output.is_empty() && before > 0 {
-            // It may have been the last that the connection had to say.
-            self.wake();
-        }
         output.len() < before
+    }
+
+    /// Nothing is to be written for now, however ready the system is.
+    pub(super) fn rest(&self) {
+        self.is_full.set(false);
     }
 
     /// Lets the pump look at the connection.
@@ -211,8 +212,8 @@ fn take_input(engine: &Engine, id: ConnectionId, input: &mut BytesMut) {
     };
 }
 
-/// Reads behind what is left in `input`, through the buffer that all sockets share: idle connections hold
-/// no memory.
+/// Reads behind what is left in `input`, through the buffer that all sockets share: idle
+/// connections hold no memory.
 async fn read_some(
     engine: &Engine,
     reader: &mut OwnedReadHalf,
@@ -226,8 +227,8 @@ async fn read_some(
         let mut room = (&mut *buffer).limit_to(READ_BYTES);
         let read = pin!(reader.read_buf(&mut room)).poll(context);
         if let Poll::Ready(Ok(1..)) = read {
-            // Parts of an unfinished message keep the buffer that they were read into: little input must
-            // not keep a large one.
+            // Parts of an unfinished message keep the buffer that they were read into: little input
+            // must not keep a large one.
             *input = if buffer.len() <= COPIED_BYTES {
                 BytesMut::from(&buffer[..])
             } else {

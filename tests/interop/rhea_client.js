@@ -2,7 +2,7 @@
 // with the same options, events and commands. `tests/it/history.rs` says what the events mean.
 'use strict';
 
-const rhea = require(process.env.STEADFAST_RHEA || 'rhea');
+const rhea = require('rhea');
 
 const TICK_MS = 5;
 const HOLD_MS = 20;

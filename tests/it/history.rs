@@ -345,7 +345,9 @@ impl Checker<'_> {
             (Some(settled), _) => {
                 self.report.settled_came_again += 1;
                 let age = (event.time_ns - settled) / MILLISECOND_NS;
-                self.example(|| format!("{} was settled {age} ms before it came again", name(event)));
+                self.example(|| {
+                    format!("{} was settled {age} ms before it came again", name(event))
+                });
             }
             (None, Some(_)) => self.report.duplicates_unsettled += 1,
             (None, None) if self.was_lost(previous, event.time_ns) => {
@@ -411,7 +413,10 @@ impl Checker<'_> {
                 let lost = copies.iter().filter(lost).count() as u64;
                 if lost > 0 {
                     self.report.lost += lost;
-                    unheard.push(format!("{}-{seq} was confirmed and never came", sender.name));
+                    unheard.push(format!(
+                        "{}-{seq} was confirmed and never came",
+                        sender.name
+                    ));
                 }
                 let came = copies.iter().filter(|copy| copy.last.is_some()).count() as u64;
                 self.report.duplicates_unconfirmed += came.saturating_sub(1);
@@ -420,7 +425,9 @@ impl Checker<'_> {
         for line in unheard {
             self.example(|| line);
         }
-        self.report.outages = (0..self.outages.len()).map(|index| self.outage(index)).collect();
+        self.report.outages = (0..self.outages.len())
+            .map(|index| self.outage(index))
+            .collect();
         self.report
     }
 
@@ -434,7 +441,9 @@ impl Checker<'_> {
         let all = confirms.iter().copied().collect::<Option<Vec<_>>>();
         Outage {
             first_confirm_ns: first.map(|time| time - start),
-            all_confirm_ns: all.and_then(|all| all.into_iter().max()).map(|time| time - start),
+            all_confirm_ns: all
+                .and_then(|all| all.into_iter().max())
+                .map(|time| time - start),
         }
     }
 
@@ -456,7 +465,8 @@ impl Checker<'_> {
             name: name.to_owned(),
             ..Sender::default()
         });
-        self.sender_index.insert(name.to_owned(), self.senders.len() - 1);
+        self.sender_index
+            .insert(name.to_owned(), self.senders.len() - 1);
         self.senders.len() - 1
     }
 
@@ -465,7 +475,8 @@ impl Checker<'_> {
             return index;
         }
         self.clients.push(Client::default());
-        self.client_index.insert(name.to_owned(), self.clients.len() - 1);
+        self.client_index
+            .insert(name.to_owned(), self.clients.len() - 1);
         self.clients.len() - 1
     }
 
@@ -477,7 +488,13 @@ impl Checker<'_> {
 }
 
 fn name(event: &Event) -> String {
-    let Event { client, sender, seq, attempt, .. } = event;
+    let Event {
+        client,
+        sender,
+        seq,
+        attempt,
+        ..
+    } = event;
     format!("{client}: {sender}-{seq} (attempt {attempt})")
 }
 

@@ -11,10 +11,19 @@ struct Story {
 impl Story {
     /// Sender `s` and receivers `r`, `q`, each connected once.
     fn new() -> Self {
-        Self::default().connect(0, "s", 1).connect(0, "r", 1).connect(0, "q", 1)
+        Self::default()
+            .connect(0, "s", 1)
+            .connect(0, "r", 1)
+            .connect(0, "q", 1)
     }
 
-    fn add(mut self, time_ms: u64, kind: Kind, client: &str, change: impl FnOnce(&mut Event)) -> Self {
+    fn add(
+        mut self,
+        time_ms: u64,
+        kind: Kind,
+        client: &str,
+        change: impl FnOnce(&mut Event),
+    ) -> Self {
         let mut event = Event {
             time_ns: time_ms * 1_000_000,
             kind,
@@ -32,19 +41,27 @@ impl Story {
     }
 
     fn connect(self, time_ms: u64, client: &str, connection: u32) -> Self {
-        self.add(time_ms, Kind::Connect, client, |event| event.connection = connection)
+        self.add(time_ms, Kind::Connect, client, |event| {
+            event.connection = connection
+        })
     }
 
     fn lose(self, time_ms: u64, client: &str, connection: u32) -> Self {
-        self.add(time_ms, Kind::Disconnect, client, |event| event.connection = connection)
+        self.add(time_ms, Kind::Disconnect, client, |event| {
+            event.connection = connection
+        })
     }
 
     fn publish(self, time_ms: u64, seq: u64, attempt: u32) -> Self {
-        self.add(time_ms, Kind::Publish, "s", |event| (event.seq, event.attempt) = (seq, attempt))
+        self.add(time_ms, Kind::Publish, "s", |event| {
+            (event.seq, event.attempt) = (seq, attempt)
+        })
     }
 
     fn confirm(self, time_ms: u64, seq: u64, attempt: u32) -> Self {
-        self.add(time_ms, Kind::Confirm, "s", |event| (event.seq, event.attempt) = (seq, attempt))
+        self.add(time_ms, Kind::Confirm, "s", |event| {
+            (event.seq, event.attempt) = (seq, attempt)
+        })
     }
 
     /// Published and confirmed.
@@ -78,12 +95,20 @@ fn a_run_without_faults_has_no_violations() {
         .settle(32, "r", 0)
         .settle(33, "q", 1)
         .check(&[]);
-    assert_eq!((report.violations(), report.delivered, report.confirmed), (0, 2, 2), "{report}");
+    assert_eq!(
+        (report.violations(), report.delivered, report.confirmed),
+        (0, 2, 2),
+        "{report}"
+    );
 }
 
 #[test]
 fn a_confirmed_message_that_never_comes_is_lost() {
-    let report = Story::new().sent(0).sent(1).deliver(30, ("r", 1), 1, 0).check(&[]);
+    let report = Story::new()
+        .sent(0)
+        .sent(1)
+        .deliver(30, ("r", 1), 1, 0)
+        .check(&[]);
     assert_eq!((report.lost, report.violations()), (1, 1), "{report}");
 }
 
@@ -95,20 +120,30 @@ fn an_unconfirmed_message_that_never_comes_is_not_lost() {
 
 #[test]
 fn a_confirmed_copy_is_lost_even_if_another_copy_came() {
-    let story = Story::new().publish(10, 0, 1).publish(120, 0, 2).confirm(130, 0, 2);
+    let story = Story::new()
+        .publish(10, 0, 1)
+        .publish(120, 0, 2)
+        .confirm(130, 0, 2);
     let report = story.deliver(140, ("r", 1), 0, 0).check(&[100]);
     assert_eq!((report.lost, report.violations()), (1, 1), "{report}");
 }
 
 #[test]
 fn a_message_that_nobody_published_is_a_phantom() {
-    let report = Story::new().sent(0).deliver(30, ("r", 1), 0, 0).deliver(31, ("r", 1), 7, 0).check(&[]);
+    let report = Story::new()
+        .sent(0)
+        .deliver(30, ("r", 1), 0, 0)
+        .deliver(31, ("r", 1), 7, 0)
+        .check(&[]);
     assert_eq!((report.phantoms, report.violations()), (1, 1), "{report}");
 }
 
 #[test]
 fn a_message_cannot_come_before_it_is_published() {
-    let report = Story::new().deliver(5, ("r", 1), 0, 0).publish(10, 0, 1).check(&[]);
+    let report = Story::new()
+        .deliver(5, ("r", 1), 0, 0)
+        .publish(10, 0, 1)
+        .check(&[]);
     assert_eq!((report.phantoms, report.violations()), (1, 1), "{report}");
 }
 
@@ -127,22 +162,37 @@ fn settled_before_the_kill(settle_ms: u64) -> Report {
 #[test]
 fn what_was_settled_half_a_second_before_the_kill_must_not_come_again() {
     let report = settled_before_the_kill(1500);
-    assert_eq!((report.settled_came_again, report.violations()), (1, 1), "{report}");
+    assert_eq!(
+        (report.settled_came_again, report.violations()),
+        (1, 1),
+        "{report}"
+    );
 }
 
 #[test]
 fn what_was_settled_just_before_or_after_the_kill_may_come_again() {
     for settle_ms in [1501, 1999, 2000] {
         let report = settled_before_the_kill(settle_ms);
-        assert_eq!((report.duplicates_settling, report.violations()), (1, 0), "{report}");
+        assert_eq!(
+            (report.duplicates_settling, report.violations()),
+            (1, 0),
+            "{report}"
+        );
     }
 }
 
 #[test]
 fn what_was_settled_must_not_come_again_without_a_kill() {
-    let story = Story::new().sent(0).deliver(30, ("r", 1), 0, 0).settle(31, "r", 0);
+    let story = Story::new()
+        .sent(0)
+        .deliver(30, ("r", 1), 0, 0)
+        .settle(31, "r", 0);
     let report = story.deliver(40, ("q", 1), 0, 1).check(&[]);
-    assert_eq!((report.settled_came_again, report.violations()), (1, 1), "{report}");
+    assert_eq!(
+        (report.settled_came_again, report.violations()),
+        (1, 1),
+        "{report}"
+    );
 }
 
 #[test]
@@ -159,7 +209,11 @@ fn what_came_again_is_judged_by_its_last_settlement() {
         .deliver(5110, ("r", 3), 0, 1);
     let report = story.check(&[1000, 5000]);
     assert_eq!(
-        (report.duplicates_settling, report.settled_came_again, report.violations()),
+        (
+            report.duplicates_settling,
+            report.settled_came_again,
+            report.violations()
+        ),
         (1, 1, 1),
         "{report}"
     );
@@ -175,7 +229,11 @@ fn what_was_not_settled_comes_again_after_a_kill_and_must_be_marked() {
             .deliver(160, ("q", 2), 0, count)
             .check(&[100]);
         assert_eq!(report.duplicates_unsettled, 1, "{report}");
-        assert_eq!((report.unmarked, report.violations()), (unmarked, unmarked), "{report}");
+        assert_eq!(
+            (report.unmarked, report.violations()),
+            (unmarked, unmarked),
+            "{report}"
+        );
     }
 }
 
@@ -188,16 +246,31 @@ fn what_is_read_from_a_dead_servers_socket_may_come_again() {
         .deliver(160, ("q", 2), 0, 1)
         .lose(170, "r", 1)
         .check(&[100]);
-    assert_eq!((report.duplicates_unsettled, report.violations()), (1, 0), "{report}");
+    assert_eq!(
+        (report.duplicates_unsettled, report.violations()),
+        (1, 0),
+        "{report}"
+    );
 }
 
 #[test]
 fn nothing_comes_again_without_a_reason() {
     let story = || Story::new().sent(0).deliver(30, ("r", 1), 0, 0);
     let report = story().deliver(40, ("q", 1), 0, 1).check(&[]);
-    assert_eq!((report.unexplained, report.violations()), (1, 1), "{report}");
-    let report = story().lose(35, "r", 1).deliver(40, ("q", 1), 0, 1).check(&[]);
-    assert_eq!((report.duplicates_unsettled, report.violations()), (1, 0), "{report}");
+    assert_eq!(
+        (report.unexplained, report.violations()),
+        (1, 1),
+        "{report}"
+    );
+    let report = story()
+        .lose(35, "r", 1)
+        .deliver(40, ("q", 1), 0, 1)
+        .check(&[]);
+    assert_eq!(
+        (report.duplicates_unsettled, report.violations()),
+        (1, 0),
+        "{report}"
+    );
 }
 
 #[test]
@@ -208,7 +281,11 @@ fn a_connection_sees_first_deliveries_in_the_senders_order() {
         .deliver(30, ("r", 1), 1, 0)
         .deliver(31, ("r", 1), 0, 1)
         .check(&[]);
-    assert_eq!((report.out_of_order, report.violations()), (1, 1), "{report}");
+    assert_eq!(
+        (report.out_of_order, report.violations()),
+        (1, 1),
+        "{report}"
+    );
 }
 
 #[test]
@@ -225,7 +302,11 @@ fn unmarked_messages_come_in_order_over_several_connections() {
             .check(&[100])
     };
     let report = story(0);
-    assert_eq!((report.out_of_order, report.violations()), (1, 1), "{report}");
+    assert_eq!(
+        (report.out_of_order, report.violations()),
+        (1, 1),
+        "{report}"
+    );
     // Marked: it was on its way to the other receiver, which never read it.
     assert_eq!(story(1).violations(), 0);
 }
@@ -239,7 +320,11 @@ fn a_sole_receiver_sees_every_first_delivery_in_order() {
         .connect(150, "r", 2)
         .deliver(160, ("r", 2), 0, 1)
         .check(&[100]);
-    assert_eq!((report.out_of_order, report.violations()), (1, 1), "{report}");
+    assert_eq!(
+        (report.out_of_order, report.violations()),
+        (1, 1),
+        "{report}"
+    );
 }
 
 #[test]
@@ -256,9 +341,15 @@ fn messages_sent_again_are_copies_with_an_order_of_their_own() {
         .deliver(170, ("r", 1), 0, 0)
         .deliver(171, ("r", 1), 1, 0)
         .add(172, Kind::Deliver, "r", |event| event.attempt = 2)
-        .add(173, Kind::Deliver, "r", |event| (event.seq, event.attempt) = (1, 2))
+        .add(173, Kind::Deliver, "r", |event| {
+            (event.seq, event.attempt) = (1, 2)
+        })
         .check(&[100]);
-    assert_eq!((report.duplicates_unconfirmed, report.violations()), (2, 0), "{report}");
+    assert_eq!(
+        (report.duplicates_unconfirmed, report.violations()),
+        (2, 0),
+        "{report}"
+    );
 }
 
 #[test]
@@ -271,7 +362,11 @@ fn refusals_and_wrong_bodies_are_counted() {
         .add(41, Kind::Error, "r", |_| {})
         .add(42, Kind::Corrupt, "r", |_| {})
         .check(&[]);
-    assert_eq!((report.refused, report.corrupt, report.violations()), (2, 1, 3), "{report}");
+    assert_eq!(
+        (report.refused, report.corrupt, report.violations()),
+        (2, 1, 3),
+        "{report}"
+    );
     assert!(report.examples[0].contains("rejected"), "{report}");
 }
 
@@ -283,7 +378,11 @@ fn faults_of_a_client_program_are_counted() {
         .publish(40, 0, 2)
         .confirm(41, 5, 1)
         .check(&[]);
-    assert_eq!((report.client_faults, report.violations()), (2, 2), "{report}");
+    assert_eq!(
+        (report.client_faults, report.violations()),
+        (2, 2),
+        "{report}"
+    );
 }
 
 #[test]
@@ -315,5 +414,8 @@ fn the_lines_of_the_clients_are_understood() {
     ];
     let events = lines.map(|line| serde_json::from_str::<Event>(line).expect("a line of a client"));
     assert_eq!(events[1].kind, Kind::Settle);
-    assert_eq!((events[1].sender.as_str(), events[1].seq, events[1].attempt), ("s3", 6, 1));
+    assert_eq!(
+        (events[1].sender.as_str(), events[1].seq, events[1].attempt),
+        ("s3", 6, 1)
+    );
 }
