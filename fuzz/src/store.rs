@@ -157,7 +157,10 @@ fn recover(input: &[u8]) {
     work(&disk, &mut store, 60);
     // What was set aside is gone, and the counts come right.
     let again = Seen::read(&mut store);
-    assert_eq!(again.bodies, seen.bodies, "set aside and another message gone");
+    assert_eq!(
+        again.bodies, seen.bodies,
+        "set aside and another message gone"
+    );
     seen.set_aside += again.set_aside;
     work(&disk, &mut store, 60);
     counts_agree(&store, &seen);
@@ -289,7 +292,10 @@ fn compare(sample: &Sample, seen: &Seen, store: &Store, reported: bool) {
         (sample.messages as usize - rows, "rows are gone"),
     ];
     for (count, what) in changed {
-        assert!(count == 0 || reported, "{count} {what} and nothing was reported");
+        assert!(
+            count == 0 || reported,
+            "{count} {what} and nothing was reported"
+        );
     }
 }
 
@@ -313,7 +319,10 @@ fn survives(world: &SimWorld, disk: SimDisk, mut store: Store, seen: &Seen) {
     drop(store);
     let (_, mut store, _) = open(world).expect("the next owner opens the store");
     let again = Seen::read(&mut store);
-    assert_eq!(again.bodies, seen.bodies, "the next owner finds something else");
+    assert_eq!(
+        again.bodies, seen.bodies,
+        "the next owner finds something else"
+    );
     counts_agree(&store, &again);
     let new = store.queue_stats(QueueId(QUEUES + 1)).messages;
     assert_eq!(new, 1, "what the survivor took is gone");

@@ -332,7 +332,11 @@ impl Engine {
     /// The socket takes output again.
     pub(super) fn writable(&self, id: ConnectionId) {
         let now = clock::now();
-        self.with(|work| work.write(now, id));
+        // After a pause of the machine ownership is looked at before anything leaves.
+        self.with(|work| {
+            work.node.refresh(now);
+            work.write(now, id);
+        });
         self.turn(now);
     }
 

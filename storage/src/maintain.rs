@@ -22,6 +22,8 @@ use crate::writer::SegmentPlanner;
 const SLICE_BYTES: u64 = 1 << 20;
 /// Pause between slices while there is time, in ms.
 const SLICE_PAUSE_MS: u64 = 20;
+/// Segments at the start of an epoch that are prepared without pauses and before other work.
+const URGENT_SEGMENTS: u64 = 3;
 /// How soon a failed preparation is tried again, in ms.
 const RETRY_MS: u64 = 1000;
 /// Part of a snapshot in one record.
@@ -108,6 +110,9 @@ pub(crate) struct Maintenance {
     checkpoints: u64,
     checkpoint_failures: u64,
     snapshot_due: bool,
+    /// Size of the last snapshot, and the log written since.
+    snapshot_bytes: u64,
+    bytes_since_snapshot: u64,
     closing: Closing,
 }
 
@@ -165,6 +170,8 @@ impl Maintenance {
             checkpoints: 0,
             checkpoint_failures: 0,
             snapshot_due: false,
+            snapshot_bytes: 0,
+            bytes_since_snapshot: 0,
             closing: Closing::No,
         }
     }
@@ -189,6 +196,7 @@ impl Maintenance {
 
     pub(crate) fn batch_durable(&mut self, bytes: u64) {
         self.bytes_since_checkpoint += bytes;
+        self.bytes_since_snapshot += bytes;
     }
 
     pub(crate) fn describe(&self, status: &mut StoreStatus) {
@@ -342,7 +350,12 @@ impl Store {
             self.maintenance.to_seal.push_back(left);
             self.maintenance.snapshot_due = true;
         }
-        if std::mem::take(&mut self.maintenance.snapshot_due) && !self.maintenance.is_closing() {
+        let maintenance = &mut self.maintenance;
+        // A snapshot larger than a segment must not be the reason for the next one.
+        let is_worth = maintenance.bytes_since_snapshot >= 2 * maintenance.snapshot_bytes;
+        if maintenance.snapshot_due && is_worth && !maintenance.is_closing() {
+            maintenance.snapshot_due = false;
+            maintenance.bytes_since_snapshot = 0;
             self.append_snapshot();
         }
     }
@@ -351,6 +364,7 @@ impl Store {
     fn append_snapshot(&mut self) {
         let unit = u32::try_from(self.unit).unwrap_or(512);
         let bytes = encode_rows(&all_rows(&self.state, self.identity, unit));
+        self.maintenance.snapshot_bytes = bytes.len() as u64;
         let position = self.state.position;
         let parts = u32::try_from(bytes.chunks(SNAPSHOT_PART_BYTES).count()).unwrap_or(u32::MAX);
         for (part, rows) in (0..).zip(bytes.chunks(SNAPSHOT_PART_BYTES)) {
@@ -408,15 +422,35 @@ impl Store {
             Closing::No => self
                 .poll_space()
                 .or_else(|| self.poll_next_segment())
-                .or_else(|| self.poll_footer())
-                .or_else(|| self.poll_side_index())
-                .or_else(|| self.poll_set_aside())
-                .or_else(|| self.poll_remove())
-                .or_else(|| self.poll_reserve()),
+                // The log must never wait for the next segment behind other work.
+                .or_else(|| {
+                    if self.next_is_urgent() {
+                        None
+                    } else {
+                        self.poll_other()
+                    }
+                }),
             _ => self.poll_closing(),
         };
         self.maintenance.prepare_busy = job.is_some();
         job
+    }
+
+    /// The first segments of an epoch are small: the next one comes before everything else.
+    fn next_is_urgent(&self) -> bool {
+        let maintenance = &self.maintenance;
+        !matches!(maintenance.next, Next::Ready { .. })
+            && !maintenance.is_full()
+            && maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
+            && self.now_ms >= maintenance.retry_at_ms
+    }
+
+    fn poll_other(&mut self) -> Option<Job> {
+        self.poll_footer()
+            .or_else(|| self.poll_side_index())
+            .or_else(|| self.poll_set_aside())
+            .or_else(|| self.poll_remove())
+            .or_else(|| self.poll_reserve())
     }
 
     fn poll_space(&mut self) -> Option<Job> {
@@ -457,6 +491,7 @@ impl Store {
                 let capacity = maintenance.plan.capacity(*segment);
                 let used = self.writer.open.place();
                 let hurry = used.segment >= wanted
+                    || maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
                     || used.offset > maintenance.plan.capacity(used.segment) / 4;
                 if self.now_ms < maintenance.next_slice_ms && !hurry {
                     return None;

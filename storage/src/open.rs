@@ -73,7 +73,7 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     {
         let text = read_range(lock.as_ref(), 0, 256).unwrap_or_default();
         let text = String::from_utf8_lossy(&text)
-            .trim_end_matches(['\0', '\n'])
+            .trim_end_matches(['\0', '\n', ' '])
             .to_owned();
         return Ok(Acquire::Busy(if text.is_empty() {
             "unknown holder".to_owned()
@@ -93,9 +93,10 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     }
     let mut text = holder.as_bytes().to_vec();
     text.truncate(255);
-    text.resize(256, b'\n');
-    lock.write_at(0, &text)
-        .map_err(failed("writing the lock failed"))?;
+    text.resize(255, b' ');
+    text.push(b'\n');
+    // For people to read; a full disk must not keep a server from taking over.
+    let _ = lock.write_at(0, &text);
     Ok(Acquire::Owned(Ownership { disk, lock }))
 }
 
@@ -395,6 +396,7 @@ impl Opening {
             offset: FIRST_BATCH_OFFSET,
         };
         let next_lsn = state.position.next_lsn;
+        let base_segment = state.position.segment;
         let mut builder = BatchBuilder::new(place, next_lsn, 0, Vec::new());
         builder.record(RecordKind::Seal, &encode_seals(&seals));
         self.report.adopted_records = adoption.append_to(&mut builder);
@@ -447,6 +449,12 @@ impl Opening {
             crc,
         );
         let mut leftovers = survey.temporaries;
+        // Segments that an earlier owner forgot in its checkpoint and could not remove any more.
+        let forgotten = survey
+            .segments
+            .iter()
+            .filter(|number| **number < base_segment && !state.segments.contains_key(number));
+        leftovers.extend(forgotten.map(|number| segment_name(*number)));
         leftovers.extend(
             survey
                 .checkpoints

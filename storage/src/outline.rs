@@ -111,7 +111,11 @@ impl Outlines {
     fn look_at(&mut self, disk: &dyn Disk, numbers: Vec<u64>) -> Result<(), OpenError> {
         let mut seals = Vec::new();
         for number in numbers {
-            if self.segments.get(&number).map(|it| it.end) == Some(SegmentEnd::Unseen) {
+            // A SEAL may tell the end of a segment before anybody has looked at it.
+            let is_unseen = self.segments.get(&number).is_some_and(|it| {
+                it.header.is_none() && matches!(it.end, SegmentEnd::Unseen | SegmentEnd::Sealed(_))
+            });
+            if is_unseen {
                 let found = look_at(disk, number, self.identity)?;
                 self.add(&found, &mut seals)?;
             }
@@ -140,6 +144,12 @@ impl Outlines {
                 outline.end = SegmentEnd::Unused;
             }
             seals.extend(start.seals.unwrap_or_default());
+        }
+        if let Some(known) = self.segments.get(&found.number)
+            && matches!(known.end, SegmentEnd::Sealed(_))
+            && outline.header.is_some()
+        {
+            outline.end = known.end;
         }
         self.segments.insert(found.number, outline);
         Ok(())

@@ -127,7 +127,11 @@ async fn measure(
     subject: &Subject,
     load: &Rc<Load>,
 ) -> Result<Report, ToolError> {
-    let mut raw = subject.raw_directory.as_deref().map(RawFile::create).transpose()?;
+    let mut raw = subject
+        .raw_directory
+        .as_deref()
+        .map(RawFile::create)
+        .transpose()?;
     let before_warm_up = store(subject).await?;
     load.open();
     sleep(WARM_UP).await;
