@@ -242,11 +242,10 @@ fn waiting(outages: &[Outage]) -> String {
     let spread = |times: Vec<Option<u64>>| {
         let mut times: Vec<u64> = times.into_iter().flatten().collect();
         times.sort_unstable();
-        let milliseconds = |time: Option<&u64>| time.map_or(0, |time| time / 1_000_000);
-        let (median, worst) = (
-            milliseconds(times.get(times.len() / 2)),
-            milliseconds(times.last()),
-        );
+        let milliseconds = |index: usize| times.get(index).map_or(0, |time| time / 1_000_000);
+        let last = times.len().saturating_sub(1);
+        let median = milliseconds(last / 2).midpoint(milliseconds(times.len() / 2));
+        let worst = milliseconds(last);
         format!("median {median} ms, worst {worst} ms")
     };
     format!(
