@@ -85,6 +85,9 @@ pub struct ServeArgs {
     /// Form of the log lines.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
     pub log_format: LogFormatArg,
+    /// Have the kernel kill this server when the process that started it dies.
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
 }
 
 /// Values of `--log-format`.
@@ -115,6 +118,9 @@ Examples:
 
 Exit code 0 only if nothing that was confirmed was lost.")]
 pub struct DemoArgs {
+    /// Messages to send in all.
+    #[arg(long, value_name = "N", default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    pub messages: u64,
     /// Print one JSON document instead of a story.
     #[arg(long)]
     pub json: bool,
@@ -143,7 +149,7 @@ pub enum StoreCommand {
         after_help = "Examples:\n  steadfast store inspect ./steadfast-data\n  \
                             steadfast store inspect --json /shared/s | jq ."
     )]
-    Inspect(StoreArgs),
+    Inspect(InspectArgs),
     /// Check every byte; reports all faults that it finds.
     #[command(
         after_help = "Examples:\n  steadfast store verify ./steadfast-data\n  \
@@ -154,6 +160,23 @@ pub enum StoreCommand {
     #[command(after_help = "Examples:\n  steadfast store stats ./steadfast-data\n  \
                             steadfast store stats --json /shared/s")]
     Stats(StoreArgs),
+}
+
+/// Options of `store inspect`.
+#[derive(Clone, Debug, Args)]
+pub struct InspectArgs {
+    /// Directory, output.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Only this segment.
+    #[arg(long, value_name = "N")]
+    pub segment: Option<u64>,
+    /// Only batches that end behind this offset of a segment.
+    #[arg(long, value_name = "OFFSET", default_value_t = 0)]
+    pub from: u64,
+    /// Batches shown of each segment at most.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub batches: usize,
 }
 
 /// Options of the `store` commands.
@@ -246,6 +269,9 @@ pub struct ThroughputArgs {
     /// Queues that the connections are spread over.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub queues: usize,
+    /// Messages that each sender has in flight; 1: each waits for its confirm before the next.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub window: usize,
     /// Duration of the measurement.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub seconds: u64,
@@ -283,6 +309,9 @@ pub struct FillArgs {
     /// Connections that send.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub senders: usize,
+    /// Messages that each connection has in flight.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub window: usize,
 }
 
 /// The parameters that have an effect, for the long help of `serve`.

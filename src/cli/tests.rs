@@ -109,7 +109,7 @@ fn store_and_bench_take_what_the_surface_promises() {
     else {
         panic!("store inspect");
     };
-    assert!(arguments.json);
+    assert!(arguments.store.json && arguments.segment.is_none());
     let line = "bench recovery --dir d --messages 5 --size 6 --queues 7 --acked-percent 8 --json";
     let Ok(Command::Bench(BenchCommand::Recovery(arguments))) = parse(line) else {
         panic!("bench recovery");

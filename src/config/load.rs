@@ -184,13 +184,13 @@ impl Loader {
 
     /// The values of a parameter: given ones, or the default.
     fn all(&self, name: &'static str) -> Vec<Value> {
-        if let Some(values) = self.values.get(name) {
-            if !values.is_empty() || parameter(name).is_some_and(is_clearable) {
-                return values.iter().map(|(_, value)| value.clone()).collect();
-            }
+        let row = parameter(name);
+        let counts = |values: &&Vec<_>| !values.is_empty() || row.is_some_and(is_clearable);
+        if let Some(values) = self.values.get(name).filter(counts) {
+            return values.iter().map(|(_, value)| value.clone()).collect();
         }
-        let row = parameter(name).filter(|row| !row.default.is_empty());
-        let default = row.and_then(|row| value::parse(row.kind, row.default).ok());
+        let with_default = row.filter(|row| !row.default.is_empty());
+        let default = with_default.and_then(|row| value::parse(row.kind, row.default).ok());
         default.into_iter().collect()
     }
 

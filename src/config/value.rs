@@ -122,7 +122,7 @@ fn in_range(number: u64, min: u64, max: u64, show: impl Fn(u64) -> String) -> Re
 /// The largest unit that divides the number.
 pub(super) fn show_bytes(number: u64) -> String {
     for (shift, unit) in [(30, "GB"), (20, "MB"), (10, "KB")] {
-        if number >= 1 << shift && number % (1 << shift) == 0 {
+        if number >= 1 << shift && number.is_multiple_of(1 << shift) {
             return format!("{}{unit}", number >> shift);
         }
     }

@@ -1,9 +1,9 @@
 //! The engine thread: all connections, the node, and the hand-over of disk work to the lanes.
 //!
-//! Everything here runs on one thread, in the tasks of one `LocalSet`: a received message goes from the
-//! socket through the node into the store's open batch without a lock, a channel or another task. The
-//! *flusher* runs after all tasks that were ready and hands the open batch to the log lane when that is idle;
-//! otherwise the batch grows until the lane is done (group commit).
+//! Everything here runs on one thread, in the tasks of one `LocalSet`: a received message goes from
+//! the socket through the node into the store's open batch without a lock, a channel or another
+//! task. The *flusher* runs after all tasks that were ready and hands the open batch to the log
+//! lane when that is idle; otherwise the batch grows until the lane is done (group commit).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -127,11 +127,13 @@ struct Work {
     paused: Vec<ConnectionId>,
     lanes: Lanes,
     watchdog: Watchdog,
+    /// Ownership was in doubt at the last turn: sockets have output that waits.
+    was_lapsed: bool,
 }
 
 impl Engine {
-    /// An engine that refuses clients until it is told otherwise. To be used within a `LocalSet` of a
-    /// runtime that runs on the current thread.
+    /// An engine that refuses clients until it is told otherwise. To be used within a `LocalSet` of
+    /// a runtime that runs on the current thread.
     pub fn new(settings: EngineSettings) -> Self {
         Self(Rc::new(Shared {
             settings,
@@ -190,6 +192,7 @@ impl Engine {
             paused: Vec::new(),
             lanes,
             watchdog,
+            was_lapsed: false,
         }));
         spawn_local(flush_batches(self.clone()));
         spawn_local(take_results(self.clone(), finished));
@@ -204,8 +207,8 @@ impl Engine {
         self.0.flush.notify_one();
     }
 
-    /// Ends in order: deliveries stop and nothing is read any more, confirms that are under way leave,
-    /// connections are closed so that their clients try elsewhere, and the store is sealed.
+    /// Ends in order: deliveries stop and nothing is read any more, confirms that are under way
+    /// leave, connections are closed so that their clients try elsewhere, and the store is sealed.
     pub async fn stop(&self) {
         if *self.0.mode.borrow() == Mode::Fail {
             return;
@@ -228,8 +231,8 @@ impl Engine {
         self.0.work.replace(None);
     }
 
-    /// Waits until the log fails. All sockets are closed then, without further confirms; the process shall end
-    /// with exit code 5.
+    /// Waits until the log fails. All sockets are closed then, without further confirms; the
+    /// process shall end with exit code 5.
     pub async fn failed(&self) -> FatalError {
         let mut failed = self.0.failed.subscribe();
         loop {
@@ -358,19 +361,20 @@ impl Engine {
         self.with(|work| act(&mut work.node))
     }
 
-    /// Brings out what an event has caused: reads, output, a wake-up of the flusher. Once for each wake-up.
+    /// Brings out what an event has caused: reads, output, a wake-up of the flusher. Once for each
+    /// wake-up.
     fn turn(&self, now: Now) {
         let is_failed = *self.0.mode.borrow() == Mode::Fail;
         let fatal = self.with(|work| {
             if is_failed {
                 return None;
             }
+            work.watch_ownership(now, self.0.settings.watchdog_ms);
             while let Some(task) = work.node.poll_read() {
                 work.lanes.start_read(task);
             }
             work.write_dirty(now);
             work.resume();
-            work.watch_ownership(now, self.0.settings.watchdog_ms);
             if work.node.has_open_batch() {
                 self.0.flush.notify_one();
             }
@@ -448,15 +452,25 @@ impl Work {
         }
     }
 
-    /// Writes what a connection has to say, as far as its socket takes it.
+    /// Writes what a connection has to say, as far as its socket takes it; nothing while ownership
+    /// is in doubt.
     fn write(&mut self, now: Now, id: ConnectionId) {
         let Some(socket) = self.sockets.get(&id) else {
             return;
         };
+        if self.node.is_lapsed() {
+            socket.rest();
+            return;
+        }
         let Some(output) = self.node.output(id) else {
             return;
         };
-        if socket.write(now, output) {
+        let is_written = socket.write(now, output);
+        if output.is_empty() && self.node.is_finished(id) {
+            // It was the last that the connection had to say.
+            socket.wake();
+        }
+        if is_written {
             self.node.handle_written(now, id);
         }
     }
@@ -478,12 +492,22 @@ impl Work {
         });
     }
 
-    fn watch_ownership(&self, now: Now, watchdog_ms: u64) {
-        if self.node.is_lapsed() {
+    /// Looks whether the store is ours. While that is in doubt the watchdog waits for the end.
+    fn watch_ownership(&mut self, now: Now, watchdog_ms: u64) {
+        self.node.refresh(now);
+        let is_lapsed = self.node.is_lapsed();
+        if is_lapsed {
             self.watchdog.arm(now.boot_ms + watchdog_ms);
         } else {
             self.watchdog.disarm();
         }
+        if self.was_lapsed && !is_lapsed {
+            let waiting: Vec<ConnectionId> = self.sockets.keys().copied().collect();
+            for id in waiting {
+                self.write(now, id);
+            }
+        }
+        self.was_lapsed = is_lapsed;
     }
 
     /// Gives up clients that take nothing.
@@ -516,7 +540,7 @@ async fn take_results(engine: Engine, mut finished: UnboundedReceiver<LaneDone>)
 async fn watch_time(engine: Engine) {
     let shared = &engine.0;
     let mut next_tick_ms = 0;
-    while *shared.mode.borrow() != Mode::Fail {
+    while *shared.mode.borrow() != Mode::Fail && shared.work.borrow().is_some() {
         let now = clock::now();
         if now.boot_ms >= next_tick_ms {
             next_tick_ms = now.boot_ms + TICK_MS;

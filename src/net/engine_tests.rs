@@ -1,4 +1,5 @@
-//! The engine over real sockets: clients of our own protocol engine, stores on real and simulated disks.
+//! The engine over real sockets: clients of our own protocol engine, stores on real and simulated
+//! disks.
 
 use std::cell::Cell;
 use std::net::SocketAddr;
@@ -205,13 +206,11 @@ impl Client {
 
     /// How the server closed the connection.
     async fn closed(&mut self) -> Option<String> {
-        let condition = self
-            .wait(|event| match event {
-                Event::Closed { error } => Some(error.map(|it| it.condition.into_owned())),
-                _ => None,
-            })
-            .await?;
-        condition
+        self.wait(|event| match event {
+            Event::Closed { error } => Some(error.map(|it| it.condition.into_owned())),
+            _ => None,
+        })
+        .await?
     }
 }
 

@@ -149,7 +149,7 @@ pub(crate) fn recovery_findings(report: &RecoveryReport) {
         );
     }
     if let Some(reason) = &report.rebuilt {
-        tracing::warn!(
+        tracing::info!(
             event = "checkpoint_rebuilt",
             reason,
             "the checkpoint could not be used; the state was read from the log"

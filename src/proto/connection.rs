@@ -48,7 +48,7 @@ pub(crate) enum Phase {
 /// Its methods come in four families:
 ///
 /// 1. *What happened*: [`handle_bytes`](Self::handle_bytes), [`handle_eof`](Self::handle_eof),
-///    [`handle_timeout`](Self::handle_timeout).
+///    [`handle_timeout`](Self::handle_timeout), [`handle_reading_paused`](Self::handle_reading_paused).
 /// 2. *What to do next*, asked in this order after each of them: [`poll_event`](Self::poll_event) until `None`,
 ///    commands in answer to events, [`flush`](Self::flush), [`output`](Self::output) (write and advance),
 ///    [`poll_timeout`](Self::poll_timeout).
@@ -180,11 +180,19 @@ impl Connection {
                 )),
                 Due::KeepAlive => {
                     if self.phase == Phase::Open && self.shared.output.ready.is_empty() {
+                        self.shared.shrink();
                         frame::put_empty(&mut self.shared.output.ready);
                     }
                 }
             }
         }
+    }
+
+    /// The owner does not read from the peer at present, because of its own limits: until now the peer was not silent.
+    /// To be called from time to time while that lasts, or an idle time-out would punish a healthy peer.
+    pub fn handle_reading_paused(&mut self, now_ms: u64) {
+        self.timers.set_now(now_ms);
+        self.timers.on_received();
     }
 
     // ---- what to do next ----
@@ -343,10 +351,10 @@ impl Connection {
 
     /// Ends the connection because a control frame could not be encoded.
     pub(crate) fn fail_unless_written(&mut self, written: Result<(), EncodeError>) {
-        if let (Err(error), false) = (written, self.phase == Phase::Finished) {
-            if let Fault::Connection(error) = Fault::from(error) {
-                self.fail(error);
-            }
+        if let (Err(error), false) = (written, self.phase == Phase::Finished)
+            && let Fault::Connection(error) = Fault::from(error)
+        {
+            self.fail(error);
         }
     }
 

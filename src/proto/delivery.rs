@@ -33,7 +33,7 @@ pub enum Outcome {
         /// The transaction.
         txn_id: Bytes,
         /// The outcome that holds when the transaction commits.
-        outcome: Option<Box<Outcome>>,
+        outcome: Option<Box<Self>>,
     },
 }
 
@@ -239,11 +239,12 @@ pub(crate) struct Settlements {
 
 impl Settlements {
     pub(crate) fn push(&mut self, delivery_id: u32, outcome: Option<Outcome>) {
-        if let Some(run) = self.runs.last_mut() {
-            if run.last.wrapping_add(1) == delivery_id && run.outcome == outcome {
-                run.last = delivery_id;
-                return;
-            }
+        if let Some(run) = self.runs.last_mut()
+            && run.last.wrapping_add(1) == delivery_id
+            && run.outcome == outcome
+        {
+            run.last = delivery_id;
+            return;
         }
         self.runs.push(Run {
             first: delivery_id,

@@ -156,29 +156,62 @@ pub(crate) fn begin_transfer(
     start: Option<TransferStart>,
     more: bool,
 ) -> usize {
-    let frame = frame::begin(out, FrameKind::Amqp, channel);
-    let list = begin_list8(out, code::TRANSFER as u8);
-    put_uint(out, handle);
+    let mut head = TransferHead {
+        bytes: [0; TRANSFER_OVERHEAD_MAX],
+        len: 0,
+    };
+    let [channel_high, channel_low] = channel.to_be_bytes();
+    head.put([0, 0, 0, 0, 2, 0, channel_high, channel_low]);
+    head.put([0x00, 0x53, code::TRANSFER as u8, 0xc0, 0, 0]);
+    head.put_uint(handle);
     let mut count = 1;
     if let Some(start) = start {
-        put_uint(out, start.delivery_id);
-        out.put_u8(0xa0);
-        out.put_u8(4);
-        out.put_u32(start.delivery_id);
-        put_uint(out, start.message_format);
-        put_bool(out, start.settled);
+        head.put_uint(start.delivery_id);
+        head.put([0xa0, 4]);
+        head.put(start.delivery_id.to_be_bytes());
+        head.put_uint(start.message_format);
+        head.put([if start.settled { 0x41 } else { 0x42 }]);
         count = 5;
+    } else if more {
+        head.put([0x40; 4]);
     }
     if more {
-        while count < 5 {
-            out.put_u8(0x40);
-            count += 1;
-        }
-        put_bool(out, true);
+        head.put([0x41]);
         count = 6;
     }
-    finish_list8(out, list, count);
+    // Size and count of the list; its size includes the count.
+    head.bytes[12] = (head.len - 13) as u8;
+    head.bytes[13] = count;
+    let frame = out.len();
+    out.put_slice(head.bytes.get(..head.len).unwrap_or_default());
     frame
+}
+
+/// A transfer frame's beginning, put together before it is copied once: the busiest frame of all.
+struct TransferHead {
+    bytes: [u8; TRANSFER_OVERHEAD_MAX],
+    len: usize,
+}
+
+impl TransferHead {
+    fn put<const N: usize>(&mut self, bytes: [u8; N]) {
+        if let Some(room) = self.bytes.get_mut(self.len..self.len + N) {
+            room.copy_from_slice(&bytes);
+            self.len += N;
+        }
+    }
+
+    fn put_uint(&mut self, value: u32) {
+        let [_, _, _, low] = value.to_be_bytes();
+        match value {
+            0 => self.put([0x43]),
+            1..=0xff => self.put([0x52, low]),
+            _ => {
+                self.put([0x70]);
+                self.put(value.to_be_bytes());
+            }
+        }
+    }
 }
 
 /// Writes a disposition for the deliveries `first` to `last`.
@@ -312,17 +345,18 @@ fn txn_id(fields: &mut Fields<'_>) -> Result<Bytes, DecodeError> {
     Ok(Bytes::copy_from_slice(id))
 }
 
-/// Decodes an error composite. An info map that cannot be read is left out.
+/// Decodes an error composite. One disposition may name an error for very many deliveries, so its text is
+/// cut off and its info map left out above [`ERROR_BYTES_MAX`], and an info map that cannot be read as well.
 pub(crate) fn parse_error(bytes: &[u8]) -> Result<ErrorCondition, DecodeError> {
     let mut reader = Reader::new(bytes);
     if reader.descriptor()? != code::ERROR {
         return Err(DecodeError("an error was expected"));
     }
     let mut fields = reader.list()?;
-    let condition = fields
+    let condition = cut(fields
         .symbol()?
-        .ok_or(DecodeError("an error has no condition"))?;
-    let description = fields.string()?.map(String::from);
+        .ok_or(DecodeError("an error has no condition"))?);
+    let description = fields.string()?.map(|text| String::from(cut(text)));
     let info = fields.value()?.and_then(parse_info).unwrap_or_default();
     Ok(ErrorCondition {
         condition: String::from(condition).into(),
@@ -331,7 +365,18 @@ pub(crate) fn parse_error(bytes: &[u8]) -> Result<ErrorCondition, DecodeError> {
     })
 }
 
+/// Longest text and largest info map of an error inside a delivery state, bytes.
+const ERROR_BYTES_MAX: usize = 4096;
+
+fn cut(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(ERROR_BYTES_MAX))
+        .unwrap_or_default()
+}
+
 fn parse_info(bytes: &[u8]) -> Option<Vec<(Symbol, Value)>> {
+    if bytes.len() > ERROR_BYTES_MAX {
+        return None;
+    }
     check(bytes, INFO_VALUES_MAX).ok()?;
     let map: serde_amqp::primitives::OrderedMap<Symbol, Value> =
         serde_amqp::from_slice(bytes).ok()?;

@@ -6,7 +6,7 @@
 //! | layer | files |
 //! |---|---|
 //! | bytes | `wire` (values), `frame`, `fast` (transfer, disposition, flow by hand), `performative` (other frames through the library) |
-//! | connection | `connection` (life and limits), `handshake`, `sasl`, `dispatch` (bytes to sessions), `timers`, `commands` |
+//! | connection | `connection` (life and limits), `handshake`, `sasl`, `dispatch` (bytes to sessions), `timers`, `queue` (events), `commands` |
 //! | session | `session` (windows, dispositions), `session_link` (attach to detach), `session_transfer` (messages) |
 //! | link | `link` (credit, message in progress), `terminus`, `delivery` |
 //! | message | [`message`]: index of sections, new header, simple messages |
@@ -27,6 +27,7 @@ mod handshake;
 mod link;
 pub mod message;
 mod performative;
+mod queue;
 mod sasl;
 mod session;
 mod session_link;

@@ -11,6 +11,7 @@ use super::fast::{self, Disposition, Flow, LinkFlow, TransferStart, parse_state}
 use super::frame::FrameKind;
 use super::link::{Link, LinkEnd, LinkId, LinkState};
 use super::performative::{self, EncodeError, error_out};
+use super::queue::{Covered, Verdict};
 use super::shared::{SessionId, Shared};
 use super::{ErrorCondition, Event, condition};
 
@@ -252,7 +253,11 @@ impl Session {
         if outcome.is_none() && !disposition.settled {
             return Ok(());
         }
-        let settled = disposition.settled;
+        let verdict = Verdict {
+            outcome,
+            settled: disposition.settled,
+        };
+        let (mut first, mut others) = (None, Vec::new());
         let Self {
             outgoing, links, ..
         } = self;
@@ -260,7 +265,7 @@ impl Session {
             .unsettled
             .visit(disposition.first, disposition.last, |sent| {
                 let was_answered = sent.state == SentState::Answered;
-                sent.state = if settled {
+                sent.state = if verdict.settled {
                     SentState::Gone
                 } else {
                     SentState::Answered
@@ -268,17 +273,27 @@ impl Session {
                 let Some(link) = links.get(sent.handle as usize) else {
                     return;
                 };
-                if was_answered && !settled {
+                if was_answered && !verdict.settled {
                     return;
                 }
-                shared.events.push_back(Event::Disposition {
+                let covered = Covered {
                     link: link.id,
                     token: sent.token,
                     delivery_id: sent.delivery_id,
-                    outcome: outcome.clone(),
-                    settled,
-                });
+                };
+                // The usual disposition covers one delivery and allocates nothing.
+                if first.is_none() {
+                    first = Some(covered);
+                } else {
+                    others.push(covered);
+                }
             });
+        if let Some(first) = first {
+            shared.events.push_back(verdict.on(first));
+        }
+        if !others.is_empty() {
+            shared.events.push_dispositions(verdict, others);
+        }
         self.report_window(shared);
         Ok(())
     }
@@ -421,11 +436,11 @@ impl Session {
 
     /// Marks a flow of a link as due at the next flush.
     pub(crate) fn want_link_flow(&mut self, shared: &mut Shared, handle: u32) {
-        if let Some(link) = self.links.get_mut(handle as usize) {
-            if !link.is_flow_due {
-                link.is_flow_due = true;
-                self.flow_due.push(handle);
-            }
+        if let Some(link) = self.links.get_mut(handle as usize)
+            && !link.is_flow_due
+        {
+            link.is_flow_due = true;
+            self.flow_due.push(handle);
         }
         self.mark_dirty(shared);
     }

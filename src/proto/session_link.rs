@@ -81,6 +81,13 @@ impl Session {
         shared: &mut Shared,
         attach: AttachIn,
     ) -> Result<(), Fault> {
+        let asked = self.ask(shared, attach)?;
+        shared.events.push_back(Event::Attached(asked));
+        Ok(())
+    }
+
+    /// Makes the link that the peer asks for and returns what the owner is to know of it.
+    fn ask(&mut self, shared: &mut Shared, attach: AttachIn) -> Result<Box<Attach>, Fault> {
         self.check_new_handle(shared, attach.handle)?;
         let limit = |text: &str| {
             Fault::Session(ErrorCondition::new(
@@ -116,8 +123,7 @@ impl Session {
         link.state = LinkState::Asked(described.clone());
         self.map_handle(remote_handle, link.id.handle);
         self.links.insert(link);
-        shared.events.push_back(Event::Attached(described));
-        Ok(())
+        Ok(described)
     }
 
     /// The peer's attach answers ours.
@@ -289,14 +295,14 @@ impl Session {
             return self.refuse_attach(shared, id, &error);
         }
         link.state = LinkState::Open;
-        if let LinkEnd::Sending(sending) = &link.end {
-            if sending.credit > 0 || sending.drain {
-                shared.events.push_back(Event::Flow {
-                    link: id,
-                    credit: sending.credit,
-                    drain: sending.drain,
-                });
-            }
+        if let LinkEnd::Sending(sending) = &link.end
+            && (sending.credit > 0 || sending.drain)
+        {
+            shared.events.push_back(Event::Flow {
+                link: id,
+                credit: sending.credit,
+                drain: sending.drain,
+            });
         }
         Ok(())
     }
@@ -363,15 +369,15 @@ impl Session {
         error: ErrorCondition,
     ) -> Result<(), EncodeError> {
         self.detach(shared, id, Some(&error))?;
-        if let Some(link) = self.link_mut(id) {
-            if !link.is_end_reported {
-                link.is_end_reported = true;
-                shared.events.push_back(Event::Detached {
-                    link: id,
-                    closed: true,
-                    error: Some(error),
-                });
-            }
+        if let Some(link) = self.link_mut(id)
+            && !link.is_end_reported
+        {
+            link.is_end_reported = true;
+            shared.events.push_back(Event::Detached {
+                link: id,
+                closed: true,
+                error: Some(error),
+            });
         }
         Ok(())
     }
@@ -435,15 +441,12 @@ impl Session {
             desired_capabilities: Vec::new(),
             properties: Vec::new(),
         };
-        self.on_new_attach(shared, attach)?;
-        let Some(Event::Attached(attach)) = shared.events.pop_back() else {
-            return Ok(());
-        };
+        let asked = self.ask(shared, attach)?;
         let error = ErrorCondition::new(
             condition::NOT_IMPLEMENTED,
             "the attach has a source, target or field of a kind that this broker does not know",
         );
-        Ok(self.refuse_attach(shared, attach.link, &error)?)
+        Ok(self.refuse_attach(shared, asked.link, &error)?)
     }
 
     /// Forgets what was sent on a link and not settled.

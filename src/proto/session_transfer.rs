@@ -129,10 +129,10 @@ impl Session {
             return Err(SendError::WindowClosed);
         }
         let mut rest = Parts::new(parts);
-        if let Some(max_message_bytes) = max_message_bytes {
-            if rest.remaining as u64 > max_message_bytes {
-                return Err(SendError::TooLarge { max_message_bytes });
-            }
+        if let Some(max_message_bytes) = max_message_bytes
+            && rest.remaining as u64 > max_message_bytes
+        {
+            return Err(SendError::TooLarge { max_message_bytes });
         }
         let Some(LinkEnd::Sending(sending)) = self
             .links

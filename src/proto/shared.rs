@@ -1,11 +1,12 @@
 //! What all sessions and links of a connection share: settings, output, events, names, budgets.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
 use super::frame::MIN_MAX_FRAME_SIZE;
-use super::{Event, LinkId, PeerRole, Settings};
+use super::queue::EventQueue;
+use super::{LinkId, PeerRole, Settings};
 
 /// Output above which no more messages are to be sent until it was written, bytes.
 pub(crate) const OUTPUT_HIGH_WATER: usize = 1024 * 1024;
@@ -28,7 +29,7 @@ pub struct SessionId {
 pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) output: Output,
-    pub(crate) events: VecDeque<Event>,
+    pub(crate) events: EventQueue,
     /// Links by what identifies them within a connection: a sender and a receiver may share a name.
     pub(crate) names: BTreeMap<(PeerRole, String), LinkId>,
     /// Sessions with something to flush.
@@ -47,7 +48,7 @@ impl Shared {
         Self {
             settings,
             output: Output::default(),
-            events: VecDeque::new(),
+            events: EventQueue::default(),
             names: BTreeMap::new(),
             dirty: Vec::new(),
             link_count: 0,
@@ -61,6 +62,15 @@ impl Shared {
     pub(crate) fn next_generation(&mut self) -> u32 {
         self.generation = self.generation.wrapping_add(1);
         self.generation
+    }
+
+    /// Gives back what a burst of traffic left behind; for quiet times.
+    pub(crate) fn shrink(&mut self) {
+        if self.output.ready.is_empty() {
+            self.output.ready = BytesMut::new();
+        }
+        self.events.shrink();
+        self.dirty.shrink_to_fit();
     }
 
     /// Whether incomplete messages may grow by so many bytes.

@@ -3,6 +3,8 @@
 //! One test binary. What belongs where:
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
+//! * `store`: the `store` commands on real stores.
+//! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
 //! * `drill`: the active server is killed under the load of such clients.
@@ -11,6 +13,10 @@
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests stand outside the program: they start processes, read files and wait"
+)]
 
 mod drill;
 mod floods;
@@ -19,6 +25,7 @@ mod history;
 mod hostile;
 mod layers;
 mod pair;
+mod store;
 mod support;
 mod usage;
 mod wire;

@@ -4,6 +4,7 @@ mod consuming;
 mod limits;
 mod ownership;
 mod publishing;
+mod simulation;
 mod takeover;
 
 use std::collections::BTreeMap;
@@ -397,10 +398,9 @@ impl Client {
                 return;
             }
             ProtoEvent::Drained { .. } => String::from("drained"),
-            ProtoEvent::Detached { error, .. } => match error {
-                Some(error) => format!("detached {}", error.condition),
-                None => return,
-            },
+            ProtoEvent::Detached {
+                error: Some(error), ..
+            } => format!("detached {}", error.condition),
             ProtoEvent::Closed { error } => match error {
                 Some(error) => format!("closed {}", error.condition),
                 None => String::from("closed"),

@@ -256,6 +256,27 @@ fn a_client_may_pipeline_begin_and_attach_behind_its_open() {
 }
 
 #[test]
+fn input_beyond_what_is_held_stays_with_the_caller() {
+    let mut server = Connection::server(settings(), 0);
+    let mut input = BytesMut::new();
+    input.extend_from_slice(AMQP);
+    input.extend_from_slice(&frame(0, 0x10, vec![Value::String("eager".into())], b""));
+    for channel in 0..4_000 {
+        input.extend_from_slice(&frame(channel, 0x11, begin(100), b""));
+    }
+    let begins = frame(0, 0x11, begin(100), b"").len() * 4_000;
+    server.handle_bytes(0, &mut input);
+    assert_eq!(begins - input.len(), 64 * 1024);
+    server.handle_bytes(0, &mut input);
+    assert_eq!(begins - input.len(), 64 * 1024, "no more than that");
+    assert!(matches!(server.poll_event(), Some(Event::Opened(_))));
+    server.open();
+    server.handle_bytes(0, &mut input);
+    assert!(input.is_empty());
+    assert_eq!(std::iter::from_fn(|| server.poll_event()).count(), 4_000);
+}
+
+#[test]
 fn an_open_may_be_refused_with_a_reason() {
     let mut client = Connection::client(settings(), ClientSasl::None, 0);
     let mut server = Connection::server(settings(), 0);
@@ -368,7 +389,7 @@ fn frames_sent_while_closing_are_dropped() {
     assert_eq!(raw.codes(), [0x18]);
     raw.frame(1, 0x11, begin(1));
     raw.frame(9, 0x13, vec![]);
-    assert_eq!(raw.codes(), []);
+    assert!(raw.codes().is_empty());
     raw.frame(0, 0x18, vec![]);
     assert!(raw.server.is_finished());
     assert_eq!(raw.take_events(), [Event::Closed { error: None }]);
@@ -425,6 +446,23 @@ fn a_silent_peer_is_given_up() {
     assert!(!raw.server.is_finished());
     raw.server.handle_timeout(14_000);
     assert_eq!(raw.closed_with(), condition::RESOURCE_LIMIT_EXCEEDED);
+}
+
+#[test]
+fn a_peer_that_nobody_reads_from_is_not_silent() {
+    let mut raw = Raw::new(Settings {
+        idle_timeout_ms: Some(10_000),
+        ..settings()
+    });
+    raw.write(AMQP);
+    raw.frame(0, 0x10, vec![Value::String("raw".into())]);
+    for now_ms in (1_000..100_000).step_by(1_000) {
+        raw.server.handle_reading_paused(now_ms);
+        raw.server.handle_timeout(now_ms);
+    }
+    assert!(!raw.server.is_finished());
+    raw.server.handle_timeout(109_000);
+    assert!(raw.server.is_finished());
 }
 
 #[test]

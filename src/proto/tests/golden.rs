@@ -173,5 +173,9 @@ fn messages_and_transactional_states_of_qpid_jms_are_read() {
             Some(Outcome::Transactional { outcome: None, .. })
         ));
     }
-    assert_eq!((messages, transactional), (10, 2), "ten of them carry an address");
+    assert_eq!(
+        (messages, transactional),
+        (10, 2),
+        "ten of them carry an address"
+    );
 }

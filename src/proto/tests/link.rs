@@ -274,7 +274,7 @@ fn a_stale_id_does_not_touch_the_link_that_took_its_place() {
     raw.frames();
     raw.server.detach(old, None);
     raw.server.set_credit(old, 99);
-    assert_eq!(raw.codes(), []);
+    assert!(raw.codes().is_empty());
 }
 
 #[test]
@@ -348,7 +348,7 @@ fn a_link_may_be_detached_before_the_owner_answered_its_attach() {
     };
     raw.server
         .accept_attach(attach.link, AttachReply::default());
-    assert_eq!(raw.codes(), []);
+    assert!(raw.codes().is_empty());
 }
 
 #[test]
@@ -438,12 +438,9 @@ fn drain_with_nothing_to_send_returns_the_credit() {
     assert_eq!(
         pair.take_client(),
         [
-            Event::CreditRefill { link: receiver },
-            Event::Drained { link: receiver }
+            Event::Drained { link: receiver },
+            Event::CreditRefill { link: receiver }
         ]
-        .into_iter()
-        .rev()
-        .collect::<Vec<_>>()
     );
     assert_eq!(pair.server.credit(link), 0);
     // Credit granted afterwards counts from the advanced delivery count.
@@ -538,9 +535,8 @@ fn faults_about_handles_end_the_session_or_the_connection() {
     let frames = raw.frames();
     assert_eq!(frames[0].condition(0), condition::UNATTACHED_HANDLE);
     raw.frame(0, 0x13, flow(0, 1, 3, 0, 1));
-    assert_eq!(
-        raw.codes(),
-        [],
+    assert!(
+        raw.codes().is_empty(),
         "the session is ended: its frames are dropped"
     );
     raw.frame(0, 0x17, vec![]);

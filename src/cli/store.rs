@@ -1,0 +1,246 @@
+//! `steadfast store inspect|verify|stats`: reads only, safe beside a running server.
+
+use std::io;
+
+use comfy_table::presets::NOTHING;
+use comfy_table::{CellAlignment, Table};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+use steadfast_storage::disk::Disk;
+use steadfast_storage::inspect::{
+    CheckpointReport, Finding, SegmentReport, VerifyReport, dump, open_directory, segments, stats,
+    verify,
+};
+
+use super::args::{InspectArgs, StoreArgs, StoreCommand};
+use super::{complain, say};
+use crate::role::Exit;
+
+pub(super) fn run(command: &StoreCommand) -> Exit {
+    let result = match command {
+        StoreCommand::Inspect(arguments) => inspect_store(arguments),
+        StoreCommand::Verify(arguments) => verify_store(arguments),
+        StoreCommand::Stats(arguments) => show_stats(arguments),
+    };
+    result.unwrap_or_else(|text| {
+        complain(&text);
+        Exit::Failed
+    })
+}
+
+fn inspect_store(arguments: &InspectArgs) -> Result<Exit, String> {
+    let (disk, numbers) = open(&arguments.store)?;
+    let numbers = match arguments.segment {
+        Some(wanted) if !numbers.contains(&wanted) => {
+            let listed: Vec<String> = numbers.iter().map(u64::to_string).collect();
+            return Err(format!(
+                "there is no segment {wanted}, only {}",
+                listed.join(", ")
+            ));
+        }
+        Some(wanted) => vec![wanted],
+        None => numbers,
+    };
+    let mut document = Vec::new();
+    let mut is_whole = true;
+    for number in numbers {
+        let mut lines = Vec::new();
+        let is_json = arguments.store.json;
+        let mut line = |text: String| {
+            if is_json {
+                lines.push(text)
+            } else {
+                say(&text)
+            }
+        };
+        let result = dump(
+            disk.as_ref(),
+            number,
+            arguments.from,
+            arguments.batches,
+            &mut line,
+        );
+        // The other segments may be well.
+        if let Err(error) = result {
+            is_whole = false;
+            complain(&format!("segment {number}: {error}"));
+        }
+        document.push(json!({ "segment": number, "lines": lines }));
+    }
+    if arguments.store.json {
+        say(&json!({ "segments": document }).to_string());
+    }
+    Ok(if is_whole { Exit::Done } else { Exit::Damaged })
+}
+
+fn verify_store(arguments: &StoreArgs) -> Result<Exit, String> {
+    let (disk, numbers) = open(arguments)?;
+    // Hidden unless standard error is a terminal.
+    let bar = ProgressBar::new(numbers.len() as u64);
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} segment {msg} ({pos}/{len})") {
+        bar.set_style(style);
+    }
+    let report = verify(disk.as_ref(), &mut |number, count| {
+        bar.set_length(count as u64);
+        bar.set_message(number.to_string());
+        bar.inc(1);
+    });
+    bar.finish_and_clear();
+    let report = report.map_err(|error| cannot_read(arguments, &error))?;
+    if arguments.json {
+        say(&document(&report).to_string());
+    } else {
+        say(&segment_table(&report.segments).to_string());
+        for finding in &report.findings {
+            say(&describe(finding));
+        }
+        say(if report.is_damaged() {
+            "the store is damaged"
+        } else {
+            "the store is whole"
+        });
+    }
+    Ok(if report.is_damaged() {
+        Exit::Damaged
+    } else {
+        Exit::Done
+    })
+}
+
+fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
+    let (disk, _) = open(arguments)?;
+    let report = stats(disk.as_ref()).map_err(|error| cannot_read(arguments, &error))?;
+    if arguments.json {
+        say(&document(&report).to_string());
+        return Ok(Exit::Done);
+    }
+    let bytes: u64 = report
+        .segments
+        .iter()
+        .map(|segment| segment.file_bytes)
+        .sum();
+    say(&segment_table(&report.segments).to_string());
+    say(&format!(
+        "{} segments, {bytes} bytes",
+        report.segments.len()
+    ));
+    for checkpoint in &report.checkpoints {
+        let waiting: u64 = checkpoint
+            .queues
+            .iter()
+            .map(|(_, messages, _)| messages)
+            .sum();
+        let waiting_bytes: u64 = checkpoint.queues.iter().map(|(_, _, bytes)| bytes).sum();
+        say(&format!(
+            "{}: up to segment {} at {}, record {}; {waiting} messages of {waiting_bytes} bytes \
+             waiting in {} queues; {} rows; {} set aside as damaged",
+            checkpoint.file,
+            checkpoint.segment,
+            checkpoint.offset,
+            checkpoint.last_lsn,
+            checkpoint.queues.len(),
+            checkpoint.rows,
+            checkpoint.quarantined
+        ));
+    }
+    for finding in &report.findings {
+        say(&describe(finding));
+    }
+    Ok(Exit::Done)
+}
+
+/// The directory and its segments; a directory without any is no store.
+fn open(arguments: &StoreArgs) -> Result<(std::sync::Arc<dyn Disk>, Vec<u64>), String> {
+    let disk = open_directory(&arguments.dir).map_err(|error| cannot_read(arguments, &error))?;
+    let numbers = segments(disk.as_ref()).map_err(|error| cannot_read(arguments, &error))?;
+    if numbers.is_empty() {
+        return Err(format!(
+            "{} holds no store: there is no segment in it",
+            arguments.dir.display()
+        ));
+    }
+    Ok((disk, numbers))
+}
+
+fn cannot_read(arguments: &StoreArgs, error: &io::Error) -> String {
+    format!("{} cannot be read: {error}", arguments.dir.display())
+}
+
+fn describe(finding: &Finding) -> String {
+    let kind = if finding.is_damage { "DAMAGE" } else { "note" };
+    format!(
+        "{kind}: {} at {}: {}",
+        finding.file, finding.offset, finding.what
+    )
+}
+
+fn segment_table(reports: &[SegmentReport]) -> Table {
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    let head = "segment epoch first-record file-bytes valid-bytes records messages references end";
+    table.set_header(head.split(' ').map(|name| name.replace('-', " ")));
+    for report in reports {
+        let numbers = [
+            report.segment,
+            report.epoch,
+            report.base_lsn,
+            report.file_bytes,
+            report.valid_bytes,
+            report.records,
+            report.messages,
+            report.references,
+        ];
+        let cells = numbers
+            .iter()
+            .map(u64::to_string)
+            .chain([report.end.clone()]);
+        table.add_row(cells);
+    }
+    for column in table.column_iter_mut().take(8) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn document(report: &VerifyReport) -> Value {
+    json!({
+        "damaged": report.is_damaged(),
+        "segments": report.segments.iter().map(segment_document).collect::<Vec<_>>(),
+        "checkpoints": report.checkpoints.iter().map(checkpoint_document).collect::<Vec<_>>(),
+        "findings": report.findings.iter().map(|finding| json!({
+            "file": finding.file,
+            "offset": finding.offset,
+            "what": finding.what,
+            "damage": finding.is_damage,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+fn segment_document(report: &SegmentReport) -> Value {
+    json!({
+        "segment": report.segment,
+        "epoch": report.epoch,
+        "base_lsn": report.base_lsn,
+        "file_bytes": report.file_bytes,
+        "valid_bytes": report.valid_bytes,
+        "batches": report.batches,
+        "records": report.records,
+        "messages": report.messages,
+        "references": report.references,
+        "message_bytes": report.message_bytes,
+        "end": report.end,
+    })
+}
+
+fn checkpoint_document(report: &CheckpointReport) -> Value {
+    let queue = |(queue, messages, bytes): &(u32, u64, u64)| json!({ "queue": queue, "messages": messages, "bytes": bytes });
+    json!({
+        "file": report.file,
+        "segment": report.segment,
+        "offset": report.offset,
+        "last_lsn": report.last_lsn,
+        "queues": report.queues.iter().map(queue).collect::<Vec<_>>(),
+        "rows": report.rows,
+        "quarantined": report.quarantined,
+    })
+}
