@@ -141,17 +141,13 @@ fn recover(input: &[u8]) {
     let sample = &SAMPLES[random.usize(..SAMPLES.len())];
     let world = damaged_world(sample, &mut random);
     let before = files(&world);
-    let (disk, mut store, report) = match open(&world) {
-        Ok(opened) => opened,
+    let Ok((disk, mut store, report)) = open(&world) else {
         // A store that says that it is damaged has reported it, and must be as it was.
-        Err(_) => {
-            let mut after = files(&world);
-            after.remove("LOCK");
-            let mut before = before;
-            before.remove("LOCK");
-            assert!(after == before, "a store that was refused was changed");
-            return;
-        }
+        let (mut before, mut after) = (before, files(&world));
+        before.remove("LOCK");
+        after.remove("LOCK");
+        assert!(after == before, "a store that was refused was changed");
+        return;
     };
     let mut seen = Seen::read(&mut store);
     work(&disk, &mut store, 60);

@@ -137,6 +137,19 @@ pub struct RemoteOpen {
     pub properties: Vec<(Symbol, Value)>,
 }
 
+impl RemoteOpen {
+    /// Whether the peer is a client on Qpid Proton, as far as one can see: Proton always says this
+    /// channel-max, as Qpid JMS does, and unlike Qpid JMS names no product.
+    pub(crate) fn is_proton(&self) -> bool {
+        const CHANNEL_MAX: u16 = 32_767;
+        let names_product = self
+            .properties
+            .iter()
+            .any(|(key, _)| key.as_str() == "product");
+        self.channel_max == CHANNEL_MAX && !names_product
+    }
+}
+
 /// What the other end of a link does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerRole {

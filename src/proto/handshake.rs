@@ -188,6 +188,7 @@ impl Connection {
         self.shared.peer_max_frame_size = open.max_frame_size.max(MIN_MAX_FRAME_SIZE) as usize;
         self.peer_channel_max = open.channel_max;
         self.peer_idle_timeout_ms = open.idle_timeout_ms;
+        self.stalls_on_close = open.is_proton();
         let event = Event::Opened(Box::new(open));
         if self.client.is_none() {
             self.wait_for_owner(Phase::OpenOwner, event);

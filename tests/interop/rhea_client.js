@@ -70,7 +70,13 @@ class Client {
             });
             this.connected();
         });
-        this.container.on('disconnected', () => this.lost());
+        this.container.on('disconnected', () => {
+            // rhea 3.0.5 keeps the beginning of a frame whose rest died with the old connection, takes
+            // the first bytes of the new one for that rest, and waits for ever.
+            this.connection.frame_size = undefined;
+            this.connection.previous_input = undefined;
+            this.lost();
+        });
         this.container.on('connection_error', () => this.lost());
         for (const what of ['session', 'sender', 'receiver']) {
             this.container.on(`${what}_error`, (context) => {

@@ -61,6 +61,28 @@ fn proton_and_rhea_clients_together_lose_nothing_when_the_active_is_killed() {
     });
 }
 
+#[test]
+fn idle_clients_find_the_active_server_after_a_stop_and_after_a_kill() {
+    for library in [Library::Proton, Library::Rhea] {
+        let mut pair = Pair::start();
+        let drill = Drill {
+            name: "idle",
+            senders: library,
+            receivers: library,
+            queues: "drill.idle",
+        };
+        let receivers = drill.clients(library, "receive", "r", &pair);
+        pair.wait_links(CLIENTS);
+        pair.stop_active();
+        pair.wait_links(CLIENTS);
+        pair.kill_active();
+        pair.wait_links(CLIENTS);
+        let events = receivers.finish(END_PATIENCE);
+        assert_eq!(check(events, &pair.outages_ns).violations(), 0);
+        pair.stop();
+    }
+}
+
 /// Nanoseconds of the clock that clients write into their histories.
 fn now_ns() -> u64 {
     let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
@@ -88,7 +110,8 @@ struct Pair {
     ports: [u16; 2],
     servers: [Server; 2],
     active: usize,
-    killed_ns: Vec<u64>,
+    /// When the active was killed or asked to stop.
+    outages_ns: Vec<u64>,
 }
 
 impl Pair {
@@ -104,7 +127,7 @@ impl Pair {
             ports,
             servers: [first, second],
             active: 0,
-            killed_ns: Vec::new(),
+            outages_ns: Vec::new(),
         }
     }
 
@@ -124,12 +147,33 @@ impl Pair {
     /// Kills the active server, waits for the takeover, and starts it again as the standby.
     fn kill_active(&mut self) {
         let (victim, heir) = (self.active, 1 - self.active);
-        self.killed_ns.push(now_ns());
+        self.outages_ns.push(now_ns());
         self.servers[victim].kill();
         self.servers[heir].wait("active");
-        self.servers[victim] = Self::server(self.data.path(), self.ports, victim);
-        self.servers[victim].wait("standby");
+        self.restart(victim);
         self.active = heir;
+    }
+
+    /// Stops the active server in an orderly way, and goes on as after a kill.
+    fn stop_active(&mut self) {
+        let (leaver, heir) = (self.active, 1 - self.active);
+        self.outages_ns.push(now_ns());
+        self.servers[leaver].signal(Signal::SIGTERM);
+        assert_eq!(self.servers[leaver].exit_code(), 0);
+        self.servers[heir].wait("active");
+        self.restart(leaver);
+        self.active = heir;
+    }
+
+    fn restart(&mut self, index: usize) {
+        self.servers[index] = Self::server(self.data.path(), self.ports, index);
+        self.servers[index].wait("standby");
+    }
+
+    /// Waits until so many links are attached to the active server.
+    fn wait_links(&self, links: usize) {
+        let server = &self.servers[self.active];
+        server.wait_state("attached", |state| state["clients"]["links"] == links);
     }
 
     /// Waits until every message left the store.
@@ -157,11 +201,15 @@ fn run(drill: &Drill) {
         drill.name
     ));
     let report = drill.run(rounds, seed);
-    say(&format!(
-        "drill {}: {}\n{report}",
-        drill.name,
-        waiting(&report.outages)
-    ));
+    let (kills, stops) = report.outages.split_at(rounds);
+    for (what, outages) in [("kill", kills), ("SIGTERM", stops)] {
+        let text = waiting(outages);
+        say(&format!(
+            "drill {}: {what} to first new confirm: {text}",
+            drill.name
+        ));
+    }
+    say(&report.to_string());
     assert_eq!(
         report.violations(),
         0,
@@ -189,8 +237,13 @@ impl Drill {
             std::thread::park_timeout(Duration::from_micros(random.u64(0..20_000)));
             pair.kill_active();
         }
-        let wanted = senders.count(Kind::Confirm) + 500;
-        senders.wait(Kind::Confirm, wanted, PATIENCE);
+        let go_on = |senders: &Clients| {
+            let wanted = senders.count(Kind::Confirm) + 500;
+            senders.wait(Kind::Confirm, wanted, PATIENCE);
+        };
+        go_on(&senders);
+        pair.stop_active();
+        go_on(&senders);
 
         senders.ask_to_finish();
         senders.wait(Kind::Done, CLIENTS, END_PATIENCE);
@@ -204,9 +257,9 @@ impl Drill {
             !drained.iter().any(|event| event.kind == Kind::Deliver),
             "{drained:#?}"
         );
-        let killed_ns = pair.killed_ns.clone();
+        let outages_ns = pair.outages_ns.clone();
         pair.stop();
-        check(events, &killed_ns)
+        check(events, &outages_ns)
     }
 
     fn clients(&self, library: Library, mode: &str, name: &str, pair: &Pair) -> Clients {
@@ -242,15 +295,14 @@ fn waiting(outages: &[Outage]) -> String {
     let spread = |times: Vec<Option<u64>>| {
         let mut times: Vec<u64> = times.into_iter().flatten().collect();
         times.sort_unstable();
-        let milliseconds = |time: Option<&u64>| time.map_or(0, |time| time / 1_000_000);
-        let (median, worst) = (
-            milliseconds(times.get(times.len() / 2)),
-            milliseconds(times.last()),
-        );
+        let milliseconds = |index: usize| times.get(index).map_or(0, |time| time / 1_000_000);
+        let last = times.len().saturating_sub(1);
+        let median = milliseconds(last / 2).midpoint(milliseconds(times.len() / 2));
+        let worst = milliseconds(last);
         format!("median {median} ms, worst {worst} ms")
     };
     format!(
-        "kill to first new confirm: {}; of the slowest sender: {}",
+        "{}; of the slowest sender: {}",
         spread(
             outages
                 .iter()

@@ -130,7 +130,8 @@ pub(crate) struct Clients {
     commands: Option<ChildStdin>,
     told: Arc<Told>,
     reader: Option<JoinHandle<()>>,
-    complaints: Option<JoinHandle<String>>,
+    /// Where its standard error went.
+    complaints: PathBuf,
     name: String,
 }
 
@@ -146,19 +147,20 @@ impl Told {
     }
 }
 
-/// Starts a client program; its history is kept in the file, too.
+/// Starts a client program; its history is kept in the file, too, and what it complains of beside it.
 pub(crate) fn start(library: Library, name: &str, arguments: &[&str], history: &Path) -> Clients {
+    let complaints = history.with_extension("err");
+    let errors = fs::File::create(&complaints).expect("the history's directory is writable");
     let mut child = library
         .command()
         .args(arguments)
         .args(["--name", name])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
+        .stderr(errors)
         .spawn()
         .unwrap_or_else(|error| panic!("{library:?}: {error}"));
     let output = child.stdout.take().expect("standard output is a pipe");
-    let complaints = child.stderr.take().expect("standard error is a pipe");
     let file = fs::File::create(history).expect("the history's directory is writable");
     let told = Arc::new(Told::default());
     let reader = {
@@ -175,17 +177,12 @@ pub(crate) fn start(library: Library, name: &str, arguments: &[&str], history: &
             }
         })
     };
-    let complaints = thread::spawn(move || {
-        let lines = BufReader::new(complaints).lines().map_while(Result::ok);
-        let lines: Vec<String> = lines.take(1000).collect();
-        lines.join("\n")
-    });
     Clients {
         commands: child.stdin.take(),
         child,
         told,
         reader: Some(reader),
-        complaints: Some(complaints),
+        complaints,
         name: name.to_owned(),
     }
 }
@@ -246,8 +243,7 @@ impl Clients {
         };
         let reader = self.reader.take().expect("it is joined once");
         reader.join().expect("the history is well-formed");
-        let complaints = self.complaints.take().expect("it is joined once");
-        let complaints = complaints.join().expect("reading does not panic");
+        let complaints = read(&self.complaints);
         assert!(status.success(), "{}: {status}\n{complaints}", self.name);
         std::mem::take(&mut *self.told.events())
     }

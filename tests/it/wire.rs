@@ -35,7 +35,6 @@ pub(crate) enum Value {
     True,
     False,
     UByte(u8),
-    UShort(u16),
     UInt(u32),
     Text(String),
     Symbol(String),
@@ -67,10 +66,6 @@ impl Value {
             Self::True => out.push(0x41),
             Self::False => out.push(0x42),
             Self::UByte(value) => out.extend([0x50, *value]),
-            Self::UShort(value) => {
-                out.push(0x60);
-                out.extend(value.to_be_bytes());
-            }
             Self::UInt(value) => {
                 out.push(0x70);
                 out.extend(value.to_be_bytes());
@@ -209,7 +204,6 @@ pub(crate) enum Ending {
 /// A frame that came.
 #[derive(Debug)]
 pub(crate) struct Frame {
-    pub(crate) channel: u16,
     /// Code of the performative; 0 for an empty frame.
     pub(crate) code: u8,
     pub(crate) body: Vec<u8>,
@@ -269,7 +263,6 @@ impl Frame {
             return 0;
         }
         let header = Self {
-            channel: 0,
             code: 0x70,
             body: payload.to_vec(),
         };
@@ -397,11 +390,7 @@ impl Raw {
             );
             let body = self.take_until(size - 8, deadline)?;
             if let Some(code) = body.get(2) {
-                return Ok(Frame {
-                    channel: u16::from_be_bytes([head[6], head[7]]),
-                    code: *code,
-                    body,
-                });
+                return Ok(Frame { code: *code, body });
             }
         }
     }

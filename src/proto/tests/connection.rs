@@ -332,6 +332,37 @@ fn a_standby_says_open_and_close_and_waits_for_nothing() {
 }
 
 #[test]
+fn a_client_on_proton_is_sent_away_without_a_word() {
+    let product = |name: &str| vec![(Symbol::from("product"), Value::String(name.to_owned()))];
+    for (channel_max, properties, is_told) in [
+        (32_767, Vec::new(), false),
+        (32_767, product("QpidJMS"), true),
+        (65_535, Vec::new(), true),
+    ] {
+        let settings_of_client = Settings {
+            channel_max,
+            properties,
+            ..settings()
+        };
+        let mut client = Connection::client(settings_of_client, ClientSasl::Anonymous, 0);
+        let mut server = Connection::server(settings(), 0);
+        for _ in 0..4 {
+            server.handle_bytes(0, &mut client.output().split());
+            match server.poll_event() {
+                Some(Event::SaslInit { .. }) => server.sasl_outcome(SaslCode::Ok, None),
+                Some(Event::Opened(_)) => server.close_now(None),
+                _ => {}
+            }
+            client.handle_bytes(0, &mut server.output().split());
+        }
+        assert!(server.is_finished());
+        let is_opened = matches!(client.poll_event(), Some(Event::Opened(_)));
+        let is_closed = matches!(client.poll_event(), Some(Event::Closed { .. }));
+        assert_eq!((is_opened, is_closed), (is_told, is_told));
+    }
+}
+
+#[test]
 fn close_is_answered_by_close() {
     let mut pair = Pair::open();
     pair.begin();
