@@ -13,7 +13,8 @@ const NAME_BYTES_MAX: usize = 1024;
 pub enum QueueKind {
     /// Until it is deleted.
     Permanent,
-    /// As long as the connection that made it; after a restart without one, until it is claimed or given up.
+    /// As long as the connection that made it; after a restart without one, until it is claimed or
+    /// given up.
     Temporary {
         /// Number of the owning connection.
         owner: Option<u64>,

@@ -36,7 +36,8 @@ impl Reader {
     }
 }
 
-/// A read of durable messages. One reader has at most one under way; [`Event::Loaded`](super::Event::Loaded) answers.
+/// A read of durable messages. One reader has at most one under way;
+/// [`Event::Loaded`](super::Event::Loaded) answers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReadRequest {
     /// Who reads.
@@ -61,8 +62,8 @@ pub enum Effect {
     },
     /// Messages are wanted.
     Read(ReadRequest),
-    /// Record that messages up to a number may be delivered; answer with [`Event::Reserved`](super::Event::Reserved)
-    /// when the record is durable.
+    /// Record that messages up to a number may be delivered; answer with
+    /// [`Event::Reserved`](super::Event::Reserved) when the record is durable.
     Reserve {
         /// The queue.
         queue: QueueId,

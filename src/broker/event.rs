@@ -19,8 +19,8 @@ pub struct ConsumerId {
     pub number: u64,
 }
 
-/// Names one message of one queue: its number, by which queues are ordered, and its place in the store, which means
-/// nothing to the core.
+/// Names one message of one queue: its number, by which queues are ordered, and its place in the
+/// store, which means nothing to the core.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     /// Number of the message; the order of the queue.

@@ -1,6 +1,7 @@
 //! The bounds of the core's memory.
 
-/// How much the core may hold. Each bound is an ordinary case, not an error: the rest stays on disk or with the sender.
+/// How much the core may hold. Each bound is an ordinary case, not an error: the rest stays on disk
+/// or with the sender.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Messages in the window of one queue.
@@ -13,8 +14,8 @@ pub struct Limits {
     pub read_messages: usize,
     /// Bytes that one read from the store asks for.
     pub read_bytes: usize,
-    /// References of a queue that came back and are remembered one by one; more than these are found again by
-    /// reading the queue from the first of them.
+    /// References of a queue that came back and are remembered one by one; more than these are
+    /// found again by reading the queue from the first of them.
     pub returned: usize,
     /// Deliveries that one consumer may leave unsettled.
     pub unsettled_per_consumer: usize,

@@ -1,12 +1,14 @@
 //! The deterministic core: queues, their consumers, and what becomes of each message.
 //!
-//! Events come in through [`Broker::handle`], durable work goes out through [`Broker::poll_effect`], and
-//! messages for consumers through [`Broker::poll_delivery`], one at a time: the owner sends it and says
-//! with [`Event::ConsumerBlocked`] when the consumer takes no more, before it asks for the next. No clock, no I/O,
-//! no protocol words: time is an argument, message bytes are opaque.
+//! Events come in through [`Broker::handle`], durable work goes out through
+//! [`Broker::poll_effect`], and messages for consumers through [`Broker::poll_delivery`], one at a
+//! time: the owner sends it and says with [`Event::ConsumerBlocked`] when the consumer takes no
+//! more, before it asks for the next. No clock, no I/O, no protocol words: time is an argument,
+//! message bytes are opaque.
 //!
 //! The core holds in memory only a bounded *window* of each queue that has consumers, references to
-//! messages on their way, and nothing of a queue that nobody reads; the rest is read from the store on demand.
+//! messages on their way, and nothing of a queue that nobody reads; the rest is read from the store
+//! on demand.
 
 mod browser;
 mod catalogue;
@@ -120,9 +122,9 @@ impl Broker {
         self.context.counters
     }
 
-    /// Asked before a message with the coming number `next_lsn` is appended to a queue: up to where a
-    /// delivery reservation has to be appended first, if that is due. [`Event::Reserved`] answers once
-    /// it is durable.
+    /// Asked before a message with the coming number `next_lsn` is appended to a queue: up to where
+    /// a delivery reservation has to be appended first, if that is due. [`Event::Reserved`] answers
+    /// once it is durable.
     pub fn reservation_due(&mut self, queue: QueueId, next_lsn: u64) -> Option<u64> {
         self.queues.get_mut(&queue)?.reservation_due(next_lsn)
     }
@@ -183,8 +185,8 @@ impl Broker {
         !self.context.effects.is_empty()
     }
 
-    /// The next message for a consumer; `wall_ms` is the time since 1970 by which messages expire. Effects
-    /// may follow each call, also one that returns `None`.
+    /// The next message for a consumer; `wall_ms` is the time since 1970 by which messages expire.
+    /// Effects may follow each call, also one that returns `None`.
     pub fn poll_delivery(&mut self, wall_ms: u64) -> Option<Delivery> {
         while let Some(&id) = self.busy.front() {
             if let Some(queue) = self.queues.get_mut(&id)
@@ -215,8 +217,9 @@ impl Broker {
         !self.busy.is_empty() || !self.busy_browsers.is_empty()
     }
 
-    /// The bytes of arrivals belong to the batch that carried them. Call when the arrivals of a batch were
-    /// offered to consumers: what stays in a window is copied, so that a small message does not keep a large batch.
+    /// The bytes of arrivals belong to the batch that carried them. Call when the arrivals of a
+    /// batch were offered to consumers: what stays in a window is copied, so that a small message
+    /// does not keep a large batch.
     pub fn release_batch(&mut self) {
         for id in std::mem::take(&mut self.context.fresh) {
             if let Some(queue) = self.queues.get_mut(&id) {

@@ -374,7 +374,8 @@ impl Queue {
         None
     }
 
-    /// Takes the consumer out of the order of turns that gets the message. Those that take none lose their turn.
+    /// Takes the consumer out of the order of turns that gets the message. Those that take none
+    /// lose their turn.
     fn take_turn(&mut self, lsn: u64, unsettled_max: usize) -> Option<u64> {
         let barred = self.barred.get(&lsn);
         let mut index = 0;
@@ -482,13 +483,16 @@ impl Queue {
         }
         let unsettled_max = context.limits.unsettled_per_consumer;
         for (&number, consumer) in &mut self.consumers {
+            if !consumer.draining {
+                continue;
+            }
             let barred = &self.barred;
             let has_something = consumer.unsettled < unsettled_max
                 && self.window.waiting().any(|message| {
                     let barred = barred.get(&message.position.lsn);
                     barred.is_none_or(|numbers| !numbers.contains(&number))
                 });
-            if !consumer.draining || has_something {
+            if has_something {
                 continue;
             }
             consumer.draining = false;

@@ -1,8 +1,9 @@
 //! How far a queue may deliver.
 //!
-//! After a takeover nobody knows which unsettled messages clients have seen. So a queue records, before it
-//! delivers, up to which message number it may: a successor marks what is unsettled up to there as
-//! redelivered. Recording ahead makes that rare; marking too much is allowed, too little is not.
+//! After a takeover nobody knows which unsettled messages clients have seen. So a queue records,
+//! before it delivers, up to which message number it may: a successor marks what is unsettled up to
+//! there as redelivered. Recording ahead makes that rare; marking too much is allowed, too little
+//! is not.
 
 /// About how many messages a reservation reaches ahead.
 const AHEAD: u64 = 1000;
@@ -30,8 +31,9 @@ impl Reservation {
         lsn <= self.durable
     }
 
-    /// What to record now, so that `lsn` and about 1000 messages behind it may be delivered; `per_message` is how many
-    /// numbers pass for one message of this queue. `None` while enough is recorded or asked for.
+    /// What to record now, so that `lsn` and about 1000 messages behind it may be delivered;
+    /// `per_message` is how many numbers pass for one message of this queue. `None` while enough is
+    /// recorded or asked for.
     pub(super) fn due(&mut self, lsn: u64, per_message: u64) -> Option<u64> {
         let ahead = AHEAD.saturating_mul(per_message.max(1));
         if lsn.saturating_add(ahead / 2) <= self.asked {

@@ -1,9 +1,10 @@
 //! The part of a queue that is in memory.
 //!
-//! A queue's messages on disk are read in order by a cursor. What the cursor has passed and nobody has got yet
-//! waits here with its bytes (`ready`), or as a reference without bytes when it came back from a consumer
-//! (`returned`). What it has not passed is on disk only. The invariant: every live message that is neither on its
-//! way to a consumer nor set aside is in `ready`, in `returned`, or has a number above `passed` with `behind` set.
+//! A queue's messages on disk are read in order by a cursor. What the cursor has passed and nobody
+//! has got yet waits here with its bytes (`ready`), or as a reference without bytes when it came
+//! back from a consumer (`returned`). What it has not passed is on disk only. The invariant: every
+//! live message that is neither on its way to a consumer nor set aside is in `ready`, in
+//! `returned`, or has a number above `passed` with `behind` set.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -57,7 +58,8 @@ impl Window {
         self.bytes
     }
 
-    /// Number of messages that wait with their bytes and come before anything that came back without.
+    /// Number of messages that wait with their bytes and come before anything that came back
+    /// without.
     pub(super) fn deliverable(&self) -> usize {
         match self.returned.first_key_value() {
             None => self.ready.len(),
@@ -172,8 +174,8 @@ impl Window {
         };
     }
 
-    /// What to read now: what came back first, else onwards while the window is half empty. `room`: other
-    /// windows leave memory for more than one message.
+    /// What to read now: what came back first, else onwards while the window is half empty. `room`:
+    /// other windows leave memory for more than one message.
     pub(super) fn next_read(&mut self, limits: &Limits, room: bool) -> Option<ReadFrom> {
         if self.reading.is_some() {
             return None;
@@ -217,7 +219,8 @@ impl Window {
         wanted
     }
 
-    /// Takes the answer to a read. `skip` names messages that are on their way to a consumer or set aside.
+    /// Takes the answer to a read. `skip` names messages that are on their way to a consumer or set
+    /// aside.
     pub(super) fn loaded(&mut self, loaded: Loaded, skip: impl Fn(u64) -> bool) {
         let Some(reading) = self.reading.take() else {
             return;

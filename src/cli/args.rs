@@ -85,6 +85,9 @@ pub struct ServeArgs {
     /// Form of the log lines.
     #[arg(long, value_name = "FORMAT", value_enum, default_value_t = LogFormatArg::Text)]
     pub log_format: LogFormatArg,
+    /// Have the kernel kill this server when the process that started it dies.
+    #[arg(long, hide = true)]
+    pub exit_with_parent: bool,
 }
 
 /// Values of `--log-format`.
@@ -115,6 +118,9 @@ Examples:
 
 Exit code 0 only if nothing that was confirmed was lost.")]
 pub struct DemoArgs {
+    /// Messages to send in all.
+    #[arg(long, value_name = "N", default_value_t = 40_000, value_parser = clap::value_parser!(u64).range(10_000..))]
+    pub messages: u64,
     /// Print one JSON document instead of a story.
     #[arg(long)]
     pub json: bool,
@@ -263,6 +269,9 @@ pub struct ThroughputArgs {
     /// Queues that the connections are spread over.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub queues: usize,
+    /// Messages that each sender has in flight; 1: each waits for its confirm before the next.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub window: usize,
     /// Duration of the measurement.
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub seconds: u64,
@@ -300,6 +309,9 @@ pub struct FillArgs {
     /// Connections that send.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub senders: usize,
+    /// Messages that each connection has in flight.
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub window: usize,
 }
 
 /// The parameters that have an effect, for the long help of `serve`.

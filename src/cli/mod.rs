@@ -5,9 +5,13 @@
 )]
 
 pub mod args;
+mod bench;
 mod check_config;
+mod demo;
+mod own_server;
 mod serve;
 mod store;
+mod tool;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -27,9 +31,9 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
-        Command::Demo(_) => missing("demo"),
+        Command::Demo(arguments) => demo::run(&arguments),
         Command::Store(command) => store::run(&command),
-        Command::Bench(_) => missing("bench"),
+        Command::Bench(command) => bench::run(&command),
     }
 }
 
@@ -41,11 +45,6 @@ fn usage(error: &clap::Error) -> Exit {
         ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Exit::Done,
         _ => Exit::Usage,
     }
-}
-
-fn missing(command: &str) -> Exit {
-    complain(&format!("`{command}` is not part of this build"));
-    Exit::Failed
 }
 
 /// Writes a message for the operator to standard error.

@@ -4,6 +4,9 @@ use std::backtrace::Backtrace;
 use std::path::Path;
 use std::{fs, panic, process};
 
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+
 use super::args::ServeArgs;
 use super::complain;
 use crate::config::{Config, Given, MainFile, load};
@@ -12,6 +15,10 @@ use crate::role::Exit;
 
 /// Checks everything, then runs the server until it ends.
 pub(super) fn run(arguments: &ServeArgs) -> Exit {
+    if arguments.exit_with_parent {
+        // `demo` and `bench` kill their servers themselves; this is for when they are killed.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+    }
     let config = match configure(arguments) {
         Ok(config) => config,
         Err(text) => {

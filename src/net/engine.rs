@@ -1,9 +1,9 @@
 //! The engine thread: all connections, the node, and the hand-over of disk work to the lanes.
 //!
-//! Everything here runs on one thread, in the tasks of one `LocalSet`: a received message goes from the
-//! socket through the node into the store's open batch without a lock, a channel or another task. The
-//! *flusher* runs after all tasks that were ready and hands the open batch to the log lane when that is idle;
-//! otherwise the batch grows until the lane is done (group commit).
+//! Everything here runs on one thread, in the tasks of one `LocalSet`: a received message goes from
+//! the socket through the node into the store's open batch without a lock, a channel or another
+//! task. The *flusher* runs after all tasks that were ready and hands the open batch to the log
+//! lane when that is idle; otherwise the batch grows until the lane is done (group commit).
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{spawn_local, yield_now};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::node::{ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus, ServerAddress};
 
@@ -113,10 +113,23 @@ pub(super) struct Shared {
     timer_ms: Cell<u64>,
     /// A job of the log finished, or a socket was closed.
     progress: Notify,
+    /// Something happened: the next event is near.
+    stir: Notify,
+    is_stirred: Cell<bool>,
+    last_heard: Cell<Option<ConnectionId>>,
+    company_until: Cell<Option<Instant>>,
     pub(super) sockets_open: Cell<u64>,
     /// Where all sockets are read into.
     pub(super) read_buffer: RefCell<BytesMut>,
 }
+
+/// How long the engine looks for the next event before it sleeps. Waking a sleeping thread costs as
+/// much as half a sync of a fast disk, and after each event the next one is near: the end of the
+/// sync, or the client's next message. Idle servers sleep; a slow disk is not waited for like this,
+/// nor is there need when several clients keep the thread awake anyway.
+const LINGER: Duration = Duration::from_micros(250);
+/// After input from another client the thread does not linger for so long.
+const COMPANY: Duration = Duration::from_millis(20);
 
 /// What an active server has.
 #[derive(Debug)]
@@ -127,11 +140,13 @@ struct Work {
     paused: Vec<ConnectionId>,
     lanes: Lanes,
     watchdog: Watchdog,
+    /// Ownership was in doubt at the last turn: sockets have output that waits.
+    was_lapsed: bool,
 }
 
 impl Engine {
-    /// An engine that refuses clients until it is told otherwise. To be used within a `LocalSet` of a
-    /// runtime that runs on the current thread.
+    /// An engine that refuses clients until it is told otherwise. To be used within a `LocalSet` of
+    /// a runtime that runs on the current thread.
     pub fn new(settings: EngineSettings) -> Self {
         Self(Rc::new(Shared {
             settings,
@@ -143,6 +158,10 @@ impl Engine {
             rearm: Notify::new(),
             timer_ms: Cell::new(0),
             progress: Notify::new(),
+            stir: Notify::new(),
+            is_stirred: Cell::new(false),
+            last_heard: Cell::new(None),
+            company_until: Cell::new(None),
             sockets_open: Cell::new(0),
             read_buffer: RefCell::new(BytesMut::new()),
         }))
@@ -190,10 +209,12 @@ impl Engine {
             paused: Vec::new(),
             lanes,
             watchdog,
+            was_lapsed: false,
         }));
         spawn_local(flush_batches(self.clone()));
         spawn_local(take_results(self.clone(), finished));
         spawn_local(watch_time(self.clone()));
+        spawn_local(linger(self.clone()));
         self.0.mode.send_replace(Mode::Serve);
         self.0.flush.notify_one();
     }
@@ -204,8 +225,8 @@ impl Engine {
         self.0.flush.notify_one();
     }
 
-    /// Ends in order: deliveries stop and nothing is read any more, confirms that are under way leave,
-    /// connections are closed so that their clients try elsewhere, and the store is sealed.
+    /// Ends in order: deliveries stop and nothing is read any more, confirms that are under way
+    /// leave, connections are closed so that their clients try elsewhere, and the store is sealed.
     pub async fn stop(&self) {
         if *self.0.mode.borrow() == Mode::Fail {
             return;
@@ -228,8 +249,8 @@ impl Engine {
         self.0.work.replace(None);
     }
 
-    /// Waits until the log fails. All sockets are closed then, without further confirms; the process shall end
-    /// with exit code 5.
+    /// Waits until the log fails. All sockets are closed then, without further confirms; the
+    /// process shall end with exit code 5.
     pub async fn failed(&self) -> FatalError {
         let mut failed = self.0.failed.subscribe();
         loop {
@@ -298,6 +319,7 @@ impl Engine {
     pub(super) fn received(&self, id: ConnectionId, input: &mut BytesMut) {
         let now = clock::now();
         self.with_node(|node| node.handle_bytes(now, id, input));
+        self.stirred(Some(id));
         self.turn(now);
     }
 
@@ -358,19 +380,20 @@ impl Engine {
         self.with(|work| act(&mut work.node))
     }
 
-    /// Brings out what an event has caused: reads, output, a wake-up of the flusher. Once for each wake-up.
+    /// Brings out what an event has caused: reads, output, a wake-up of the flusher. Once for each
+    /// wake-up.
     fn turn(&self, now: Now) {
         let is_failed = *self.0.mode.borrow() == Mode::Fail;
         let fatal = self.with(|work| {
             if is_failed {
                 return None;
             }
+            work.watch_ownership(now, self.0.settings.watchdog_ms);
             while let Some(task) = work.node.poll_read() {
                 work.lanes.start_read(task);
             }
             work.write_dirty(now);
             work.resume();
-            work.watch_ownership(now, self.0.settings.watchdog_ms);
             if work.node.has_open_batch() {
                 self.0.flush.notify_one();
             }
@@ -395,8 +418,26 @@ impl Engine {
         });
     }
 
+    /// Notes an event after which the next one is near.
+    fn stirred(&self, heard: Option<ConnectionId>) {
+        let shared = &self.0;
+        if heard.is_some() && shared.last_heard.replace(heard) != heard {
+            shared.company_until.set(Some(Instant::now() + COMPANY));
+        }
+        shared.is_stirred.set(true);
+        shared.stir.notify_one();
+    }
+
+    fn has_company(&self) -> bool {
+        self.0
+            .company_until
+            .get()
+            .is_some_and(|until| Instant::now() < until)
+    }
+
     fn finished(&self, done: LaneDone) {
         let now = clock::now();
+        self.stirred(None);
         match done {
             LaneDone::Read(read) => {
                 self.with_node(|node| node.read_done(now, read));
@@ -448,15 +489,25 @@ impl Work {
         }
     }
 
-    /// Writes what a connection has to say, as far as its socket takes it.
+    /// Writes what a connection has to say, as far as its socket takes it; nothing while ownership
+    /// is in doubt.
     fn write(&mut self, now: Now, id: ConnectionId) {
         let Some(socket) = self.sockets.get(&id) else {
             return;
         };
+        if self.node.is_lapsed() {
+            socket.rest();
+            return;
+        }
         let Some(output) = self.node.output(id) else {
             return;
         };
-        if socket.write(now, output) {
+        let is_written = socket.write(now, output);
+        if output.is_empty() && self.node.is_finished(id) {
+            // It was the last that the connection had to say.
+            socket.wake();
+        }
+        if is_written {
             self.node.handle_written(now, id);
         }
     }
@@ -478,12 +529,22 @@ impl Work {
         });
     }
 
-    fn watch_ownership(&self, now: Now, watchdog_ms: u64) {
-        if self.node.is_lapsed() {
+    /// Looks whether the store is ours. While that is in doubt the watchdog waits for the end.
+    fn watch_ownership(&mut self, now: Now, watchdog_ms: u64) {
+        self.node.refresh(now);
+        let is_lapsed = self.node.is_lapsed();
+        if is_lapsed {
             self.watchdog.arm(now.boot_ms + watchdog_ms);
         } else {
             self.watchdog.disarm();
         }
+        if self.was_lapsed && !is_lapsed {
+            let waiting: Vec<ConnectionId> = self.sockets.keys().copied().collect();
+            for id in waiting {
+                self.write(now, id);
+            }
+        }
+        self.was_lapsed = is_lapsed;
     }
 
     /// Gives up clients that take nothing.
@@ -506,6 +567,21 @@ async fn flush_batches(engine: Engine) {
     }
 }
 
+/// Keeps the thread from sleeping for a moment after each event.
+async fn linger(engine: Engine) {
+    loop {
+        engine.0.stir.notified().await;
+        let mut until = Instant::now() + LINGER;
+        while Instant::now() < until && !engine.has_company() {
+            // Other tasks run, and the sockets are looked at.
+            yield_now().await;
+            if engine.0.is_stirred.take() {
+                until = Instant::now() + LINGER;
+            }
+        }
+    }
+}
+
 async fn take_results(engine: Engine, mut finished: UnboundedReceiver<LaneDone>) {
     while let Some(done) = finished.recv().await {
         engine.finished(done);
@@ -516,7 +592,7 @@ async fn take_results(engine: Engine, mut finished: UnboundedReceiver<LaneDone>)
 async fn watch_time(engine: Engine) {
     let shared = &engine.0;
     let mut next_tick_ms = 0;
-    while *shared.mode.borrow() != Mode::Fail {
+    while *shared.mode.borrow() != Mode::Fail && shared.work.borrow().is_some() {
         let now = clock::now();
         if now.boot_ms >= next_tick_ms {
             next_tick_ms = now.boot_ms + TICK_MS;

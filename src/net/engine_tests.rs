@@ -1,4 +1,5 @@
-//! The engine over real sockets: clients of our own protocol engine, stores on real and simulated disks.
+//! The engine over real sockets: clients of our own protocol engine, stores on real and simulated
+//! disks.
 
 use std::cell::Cell;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! The threads that wait for the disk. Each runs one piece of work after the other and sends the result to
-//! the engine thread.
+//! The threads that wait for the disk. Each runs one piece of work after the other and sends the
+//! result to the engine thread.
 
 use std::io;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -29,8 +29,8 @@ pub(crate) struct Lanes {
 }
 
 impl Lanes {
-    /// Starts the threads. What they finish goes to `done`; there is at most one job under way for each lane
-    /// and one read for each queue and browser, so the channel needs no bound of its own.
+    /// Starts the threads. What they finish goes to `done`; there is at most one job under way for
+    /// each lane and one read for each queue and browser, so the channel needs no bound of its own.
     ///
     /// # Errors
     /// The operating system gives no thread.

@@ -5,6 +5,7 @@
     reason = "this is the layer that has the clock, the threads and the random numbers"
 )]
 
+pub mod client;
 mod clock;
 pub mod engine;
 #[cfg(test)]

@@ -23,10 +23,12 @@ use super::engine::{Engine, Mode};
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 << 10;
+/// Input up to this size is copied out of the buffer that all sockets share.
+const COPIED_BYTES: usize = 16 << 10;
 /// How long a closed connection may take to take its last output.
 const LAST_OUTPUT: Duration = Duration::from_secs(5);
-/// How long a client may take to end its side after us; what it sends meanwhile is dropped. Closing with
-/// unread input would make the system take back output that the client has not read.
+/// How long a client may take to end its side after us; what it sends meanwhile is dropped. Closing
+/// with unread input would make the system take back output that the client has not read.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a standby talks with a client.
 const STANDBY_TALK: Duration = Duration::from_secs(10);
@@ -71,11 +73,12 @@ impl Socket {
         if before == 0 || output.len() < before {
             self.last_progress_ms.set(now.monotonic_ms);
         }
-        if output.is_empty() && before > 0 {
-            // It may have been the last that the connection had to say.
-            self.wake();
-        }
         output.len() < before
+    }
+
+    /// Nothing is to be written for now, however ready the system is.
+    pub(super) fn rest(&self) {
+        self.is_full.set(false);
     }
 
     /// Lets the pump look at the connection.
@@ -209,8 +212,8 @@ fn take_input(engine: &Engine, id: ConnectionId, input: &mut BytesMut) {
     };
 }
 
-/// Reads behind what is left in `input`, through the buffer that all sockets share: idle connections hold
-/// no memory.
+/// Reads behind what is left in `input`, through the buffer that all sockets share: idle
+/// connections hold no memory.
 async fn read_some(
     engine: &Engine,
     reader: &mut OwnedReadHalf,
@@ -224,7 +227,13 @@ async fn read_some(
         let mut room = (&mut *buffer).limit_to(READ_BYTES);
         let read = pin!(reader.read_buf(&mut room)).poll(context);
         if let Poll::Ready(Ok(1..)) = read {
-            *input = buffer.split();
+            // Parts of an unfinished message keep the buffer that they were read into: little input
+            // must not keep a large one.
+            *input = if buffer.len() <= COPIED_BYTES {
+                BytesMut::from(&buffer[..])
+            } else {
+                buffer.split()
+            };
         }
         read
     })

@@ -1,8 +1,8 @@
 //! Ends the process when the store may belong to somebody else and nobody can tell.
 //!
-//! When the last durable write is too old, confirms and deliveries stop and a write through the lock is
-//! forced. If that write hangs (a network file system that does not answer), no other thread can notice
-//! in time. This one touches no file of the store, so nothing can make it hang.
+//! When the last durable write is too old, confirms and deliveries stop and a write through the
+//! lock is forced. If that write hangs (a network file system that does not answer), no other
+//! thread can notice in time. This one touches no file of the store, so nothing can make it hang.
 
 use std::io;
 use std::sync::Arc;
@@ -63,7 +63,8 @@ impl Watchdog {
         })
     }
 
-    /// From now on the process ends at `deadline_ms`, unless it is disarmed before. An earlier deadline stays.
+    /// From now on the process ends at `deadline_ms`, unless it is disarmed before. An earlier
+    /// deadline stays.
     pub(crate) fn arm(&self, deadline_ms: u64) {
         // Failing means that it is armed already.
         let _armed = self.shared.deadline_ms.compare_exchange(

@@ -1,5 +1,7 @@
 //! Messages for clients, and what they do with them.
 
+use steadfast_storage::Ticket;
+
 use crate::broker::{self, ConsumerId, Delivery, Event, QueueId};
 use crate::proto::{LinkId, Outcome, SendError};
 
@@ -63,7 +65,8 @@ impl Node {
         }
     }
 
-    /// A client said what became of a message. The last argument: delivery id, outcome, whether it has settled.
+    /// A client said what became of a message. The last argument: delivery id, outcome, whether it
+    /// has settled.
     pub(super) fn on_disposition(
         &mut self,
         id: ConnectionId,
@@ -98,9 +101,21 @@ impl Node {
             link,
             delivery_id,
         };
-        match self.settled_ticket {
-            Some(ticket) => self.pending.push(ticket, reply),
-            None => self.owed.push(reply),
+        match self.settled_ticket.map(|ticket| self.carrier(ticket)) {
+            Some(ticket) if ticket > self.store.durable_ticket() => {
+                self.pending.push(ticket, reply);
+            }
+            _ => self.owed.push(reply),
+        }
+    }
+
+    /// The batch that carries what was just settled: the one before `ticket` when that is still
+    /// empty.
+    fn carrier(&self, ticket: Ticket) -> Ticket {
+        if self.has_open_batch() {
+            ticket
+        } else {
+            Ticket(ticket.0.saturating_sub(1))
         }
     }
 
@@ -115,7 +130,8 @@ impl Node {
     }
 }
 
-/// Sends stored bytes as they are, or behind a new header (amqp.md 1.5: the bare message never changes).
+/// Sends stored bytes as they are, or behind a new header (amqp.md 1.5: the bare message never
+/// changes).
 fn send(
     connection: &mut crate::proto::Connection,
     link: LinkId,

@@ -116,8 +116,9 @@ impl Node {
         }
     }
 
-    /// Whether a connection of this container may open. Where one has to be the only one, an older one that
-    /// has been silent for longer than a living client is goes away: its client is the one that comes now.
+    /// Whether a connection of this container may open. Where one has to be the only one, an older
+    /// one that has been silent for longer than a living client is goes away: its client is the one
+    /// that comes now.
     fn make_way(&mut self, now: Now, container: &str, is_sole: bool) -> bool {
         let silence_ms = match self.settings.idle_timeout_ms {
             0 => SILENCE_MS,

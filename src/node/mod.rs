@@ -1,12 +1,12 @@
-//! The join of the protocol engine, the broker core and the store: everything that an active server does
-//! between a socket and a disk, without either. No clock, no threads; all time is an argument.
+//! The join of the protocol engine, the broker core and the store: everything that an active server
+//! does between a socket and a disk, without either. No clock, no threads; all time is an argument.
 //!
 //! The promise of the whole product is kept here: a durable message is confirmed, and any message
 //! delivered, only when its batch is durable *and* the store is ours ([`Node::advance`]).
 //!
 //! The owner feeds bytes ([`Node::handle_bytes`]), runs the store's jobs ([`Node::poll_job`],
-//! [`Node::complete`]) and reads ([`Node::poll_read`], [`Node::read_done`]) on its threads, and writes the
-//! output of the connections that [`Node::poll_dirty`] names.
+//! [`Node::complete`]) and reads ([`Node::poll_read`], [`Node::read_done`]) on its threads, and
+//! writes the output of the connections that [`Node::poll_dirty`] names.
 
 mod attach;
 mod consume;
@@ -204,8 +204,8 @@ impl Node {
             .is_none_or(|peer| peer.connection.is_finished())
     }
 
-    /// Whether input of a connection may be read now. No: its client does not read what we write, or the
-    /// disk does not keep up with its messages.
+    /// Whether input of a connection may be read now. No: its client does not read what we write,
+    /// or the disk does not keep up with its messages.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
         self.peer(id).is_none_or(|peer| {
             let disk_is_behind = self.store.backlog_bytes() > self.settings.backlog_hard_bytes;
@@ -232,12 +232,14 @@ impl Node {
         self.store.poll_job(now.boot_ms)
     }
 
-    /// When [`Self::poll_job`] wants to be called although nothing happens, in the clock of `boot_ms`.
+    /// When [`Self::poll_job`] wants to be called although nothing happens, in the clock of
+    /// `boot_ms`.
     pub fn next_job_deadline_ms(&self) -> Option<u64> {
         self.store.next_deadline_ms()
     }
 
-    /// Takes a finished job. Call [`Self::poll_job`], so that the disk is busy again, then [`Self::advance`].
+    /// Takes a finished job. Call [`Self::poll_job`], so that the disk is busy again, then
+    /// [`Self::advance`].
     ///
     /// # Errors
     /// The log failed: nothing may leave any more; close the sockets and end.
@@ -261,6 +263,12 @@ impl Node {
         self.grant_starved();
     }
 
+    /// Looks whether the store is still ours, and goes on where that was in doubt.
+    pub fn refresh(&mut self, now: Now) {
+        self.check_fence(now);
+        self.work(now);
+    }
+
     /// Regular work, a few times in a second: time-outs of the protocol, second attempts, orphans.
     pub fn tick(&mut self, now: Now) {
         self.check_fence(now);
@@ -278,6 +286,9 @@ impl Node {
                 peer.connection.handle_timeout(now.monotonic_ms);
                 self.take_events(now, id);
             }
+        }
+        for (_, peer) in &mut self.peers {
+            peer.release_memory();
         }
         for request in std::mem::take(&mut self.failed_reads) {
             self.start_read(request);
@@ -300,8 +311,8 @@ impl Node {
         self.ownership == Ownership::Lapsed
     }
 
-    /// Forces a durable write through the lock, for when somebody claims that the store is not ours any
-    /// more: it fails if that is so, which ends this process.
+    /// Forces a durable write through the lock, for when somebody claims that the store is not ours
+    /// any more: it fails if that is so, which ends this process.
     pub fn prove_ownership(&mut self, now: Now) {
         let proof = now.boot_ms.to_le_bytes();
         // An error means that the log is lost or sealed already.
@@ -317,8 +328,8 @@ impl Node {
 
     // ---- the end ----
 
-    /// Begins an orderly end: no message is delivered or taken any more. What is under way to the disk is
-    /// still confirmed by [`Self::advance`] until [`Self::close_connections`].
+    /// Begins an orderly end: no message is delivered or taken any more. What is under way to the
+    /// disk is still confirmed by [`Self::advance`] until [`Self::close_connections`].
     pub fn begin_stop(&mut self) {
         self.is_stopping = true;
     }
@@ -482,7 +493,8 @@ impl Node {
         match effect {
             Effect::Settle { queue, position } => {
                 let place = translate::place(position);
-                // A store that takes no more records is lost: nothing leaves, a successor has the message.
+                // A store that takes no more records is lost: nothing leaves, a successor has the
+                // message.
                 if let Ok(ticket) = self
                     .store
                     .append_settled(translate::store_queue(queue), place)

@@ -2,8 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use bytes::BytesMut;
+
 use crate::broker::{ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
+
+/// An idle connection keeps at most so much memory for its output.
+const IDLE_OUTPUT_BYTES: usize = 16 << 10;
 
 /// Names a client connection; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -91,6 +96,14 @@ impl Peer {
             is_dirty: false,
             waits_for_output: false,
             last_heard_ms: now_ms,
+        }
+    }
+
+    /// Gives back what a burst of output has left behind.
+    pub(crate) fn release_memory(&mut self) {
+        let output = self.connection.output();
+        if output.is_empty() && output.capacity() > IDLE_OUTPUT_BYTES {
+            *output = BytesMut::new();
         }
     }
 

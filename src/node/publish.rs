@@ -24,8 +24,9 @@ pub(super) struct Incoming {
 }
 
 impl Node {
-    /// Stores a message; the confirm follows when it is durable, at once when the sender does not ask for
-    /// durability. What cannot be stored is rejected with the reason, and the connection lives on.
+    /// Stores a message; the confirm follows when it is durable, at once when the sender does not
+    /// ask for durability. What cannot be stored is rejected with the reason, and the connection
+    /// lives on.
     pub(super) fn publish(&mut self, now: Now, incoming: &Incoming) {
         if self.is_stopping {
             return;
@@ -208,7 +209,8 @@ impl Node {
         self.pending.push(appended.ticket, Item::Arrived(arrival));
     }
 
-    /// Lets the delivery reservation of a queue with consumers ride in the same batch as its message.
+    /// Lets the delivery reservation of a queue with consumers ride in the same batch as its
+    /// message.
     fn reserve_before(&mut self, queue: QueueId) {
         let next_lsn = self.store.last_lsn().0 + 1;
         if let Some(up_to) = self.broker.reservation_due(queue, next_lsn) {

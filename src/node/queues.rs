@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Event, QueueId, QueueKind, QueueOrigin, Reader};
+use crate::broker::{Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
 use crate::proto::{ErrorCondition, condition};
 
 use super::peer::Link;
@@ -13,11 +13,13 @@ use super::{ConnectionId, Node, Now};
 
 /// Addresses of temporary queues begin so.
 const TEMPORARY_PREFIX: &str = "$TMP$.";
-/// Qpid JMS names the link on which it asks for a temporary queue after the address that it had before.
+/// Qpid JMS names the link on which it asks for a temporary queue after the address that it had
+/// before.
 const CREATOR_MARK: &str = "temp-queue-creator:";
 
 impl Node {
-    /// Makes a queue. It may be used at once: what is appended to it stands behind its row in the log.
+    /// Makes a queue. It may be used at once: what is appended to it stands behind its row in the
+    /// log.
     pub(super) fn create_queue(
         &mut self,
         name: &str,
@@ -53,7 +55,8 @@ impl Node {
         Ok(queue)
     }
 
-    /// Makes a temporary queue for a connection, or finds the one that its client had before a failure.
+    /// Makes a temporary queue for a connection, or finds the one that its client had before a
+    /// failure.
     pub(super) fn create_temporary(
         &mut self,
         id: ConnectionId,
@@ -66,11 +69,10 @@ impl Node {
             let name = self.temporary_name();
             return self.create_queue(&name, kind);
         };
-        let existing = self
-            .broker
-            .queues()
-            .find(|(_, entry)| &*entry.name == former)
-            .map(|(queue, entry)| (queue, entry.kind));
+        let existing = match self.broker.route(former) {
+            Route::Queue(queue) => self.broker.queue(queue).map(|entry| (queue, entry.kind)),
+            Route::Unknown | Route::Invalid(_) => None,
+        };
         match existing {
             None => self.create_queue(former, kind),
             Some((queue, QueueKind::Temporary { owner })) if self.may_claim(id, owner) => {
@@ -95,8 +97,8 @@ impl Node {
         format!("{TEMPORARY_PREFIX}{server}.{epoch:x}.{}", self.next_queue)
     }
 
-    /// A temporary queue belongs to nobody after a takeover; otherwise only another connection of the same
-    /// container may take it over, which is the same client.
+    /// A temporary queue belongs to nobody after a takeover; otherwise only another connection of
+    /// the same container may take it over, which is the same client.
     fn may_claim(&self, id: ConnectionId, owner: Option<u64>) -> bool {
         let Some(owner) = owner else {
             return true;

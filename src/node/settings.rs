@@ -11,7 +11,8 @@ use crate::proto::{self, Symbol, Value};
 pub struct Now {
     /// A monotonic clock: protocol time-outs. Milliseconds.
     pub monotonic_ms: u64,
-    /// A monotonic clock that also runs while the machine sleeps: ownership of the store. Milliseconds.
+    /// A monotonic clock that also runs while the machine sleeps: ownership of the store.
+    /// Milliseconds.
     pub boot_ms: u64,
     /// Time since 1970: expiry of messages. Milliseconds.
     pub wall_ms: u64,
@@ -40,7 +41,8 @@ pub struct NodeSettings {
     pub max_message_bytes: u64,
     /// Whether a queue comes into being when a client names it.
     pub auto_create_queues: bool,
-    /// A client that is silent for so long is given up, milliseconds; half of it is advertised. 0: never.
+    /// A client that is silent for so long is given up, milliseconds; half of it is advertised. 0:
+    /// never.
     pub idle_timeout_ms: u32,
     /// All servers of the pair, this one included: clients go on with them after a failure.
     pub failover: Vec<ServerAddress>,

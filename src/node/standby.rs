@@ -6,8 +6,9 @@ use crate::proto::{Connection, ErrorCondition, Event, SaslCode, Value, condition
 
 use super::{NodeSettings, Now, ServerAddress};
 
-/// A connection to a standby: it is welcomed, opened and closed at once with a reason that makes the client
-/// try elsewhere. A failing SASL code or an authorization error would make clients give up for good.
+/// A connection to a standby: it is welcomed, opened and closed at once with a reason that makes
+/// the client try elsewhere. A failing SASL code or an authorization error would make clients give
+/// up for good.
 #[derive(Debug)]
 pub struct Standby {
     connection: Connection,

@@ -49,8 +49,9 @@ pub(crate) fn message(stored: StoredMessage) -> Message {
     }
 }
 
-/// What a client did with a message; `None` for what only makes sense in a transaction. A settlement without
-/// an outcome means the source's default outcome (part 3.5.3), else that the client did not take it.
+/// What a client did with a message; `None` for what only makes sense in a transaction. A
+/// settlement without an outcome means the source's default outcome (part 3.5.3), else that the
+/// client did not take it.
 pub(crate) fn outcome(said: Option<Outcome>, default: Option<&Outcome>) -> Option<broker::Outcome> {
     let released = Outcome::Released;
     Some(match said.as_ref().or(default).unwrap_or(&released) {
@@ -98,8 +99,9 @@ pub(crate) fn check_capabilities(capabilities: &[Symbol]) -> Result<(), ErrorCon
     Ok(())
 }
 
-/// Refuses a selector: a consumer that asks for a part of the messages must not get all. Other filters are
-/// left out of the answer, which tells the client that they are not in effect (part 3.5.3).
+/// Refuses a selector: a consumer that asks for a part of the messages must not get all. Other
+/// filters are left out of the answer, which tells the client that they are not in effect (part
+/// 3.5.3).
 pub(crate) fn check_filters(source: &Source) -> Result<(), ErrorCondition> {
     let is_selector = |(key, value): &(Symbol, Value)| {
         let described = match value {

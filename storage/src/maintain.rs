@@ -241,7 +241,7 @@ impl Store {
         self.writer.close(&self.maintenance.plan);
     }
 
-    fn prepare_checkpoint(&mut self) {
+    pub(crate) fn prepare_checkpoint(&mut self) {
         let place = self.writer.open.place();
         let durable = self.state.position.segment;
         if durable == place.segment
@@ -410,6 +410,7 @@ impl Store {
                 .or_else(|| self.poll_next_segment())
                 .or_else(|| self.poll_footer())
                 .or_else(|| self.poll_side_index())
+                .or_else(|| self.poll_set_aside())
                 .or_else(|| self.poll_remove())
                 .or_else(|| self.poll_reserve()),
             _ => self.poll_closing(),
@@ -662,8 +663,9 @@ impl Store {
             Outcome::SideIndexed { segment, result } => {
                 self.maintenance.to_index.pop_front();
                 match result {
-                    Ok(()) => {
+                    Ok(lost) => {
                         self.side_indexes.insert(segment);
+                        self.found_lost(segment, &lost);
                     }
                     Err(_) => {
                         let last = self.maintenance.last_index_of(segment);
@@ -672,6 +674,8 @@ impl Store {
                     }
                 }
             }
+            Outcome::Reconciled(Ok(found)) => self.reconciled(found),
+            Outcome::Reconciled(Err(_)) => self.set_aside.failed(now_ms + RETRY_MS),
             Outcome::Removed => {
                 if self.maintenance.closing == Closing::Removing {
                     self.release();
@@ -684,7 +688,7 @@ impl Store {
             Outcome::Space(free) => {
                 self.maintenance.free_bytes = free;
             }
-            Outcome::Committed { .. } | Outcome::CommitFailed(_) => {}
+            Outcome::Committed { .. } | Outcome::CommitFailed(_) | Outcome::CopiedRaw => {}
         }
         Ok(())
     }

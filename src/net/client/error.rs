@@ -1,0 +1,91 @@
+//! Why a client could not go on.
+
+use std::io;
+use std::time::Duration;
+
+use crate::proto::{ErrorCondition, condition};
+
+/// Why a client could not go on: what happened, where, and what can be done.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The text is not the URL of a server.
+    #[error("{text}: {reason}; write for example amqp://127.0.0.1:5672")]
+    Url {
+        /// What was given, without its password.
+        text: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// No TCP connection.
+    #[error("{url}: no connection: {source}; is a server running there?")]
+    Connect {
+        /// The server.
+        url: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// An established connection broke.
+    #[error("{url}: the connection broke: {source}")]
+    Broken {
+        /// The server.
+        url: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
+    /// The AMQP connection ended.
+    #[error("{url}: the server closed the connection{}{}", colon(.error.as_ref()), advice(.error.as_ref()))]
+    Closed {
+        /// The server.
+        url: String,
+        /// The reason that it gave.
+        error: Option<ErrorCondition>,
+    },
+    /// A session or link was refused or ended by the server.
+    #[error("{url}: {what} was refused{}", colon(.error.as_ref()))]
+    Refused {
+        /// The server.
+        url: String,
+        /// What was asked for.
+        what: String,
+        /// The reason that it gave.
+        error: Option<ErrorCondition>,
+    },
+    /// An answer did not come in time.
+    #[error("{url}: no answer to {what} within {} s; the server may be overloaded or stopped", after.as_secs())]
+    Late {
+        /// The server.
+        url: String,
+        /// What was asked for.
+        what: String,
+        /// How long was waited.
+        after: Duration,
+    },
+}
+
+impl ClientError {
+    /// Whether it can help to connect again, to the same or to another server: everything but a
+    /// refusal that will be the same each time.
+    pub fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Broken { .. } | Self::Late { .. } => true,
+            Self::Closed { error, .. } => !is_refusal(error.as_ref()),
+            Self::Url { .. } | Self::Refused { .. } => false,
+        }
+    }
+}
+
+fn is_refusal(error: Option<&ErrorCondition>) -> bool {
+    error.is_some_and(|error| error.condition == condition::UNAUTHORIZED_ACCESS)
+}
+
+fn colon(error: Option<&ErrorCondition>) -> String {
+    error.map_or_else(String::new, |error| format!(": {error}"))
+}
+
+fn advice(error: Option<&ErrorCondition>) -> &'static str {
+    if is_refusal(error) {
+        "; check user and password in the URL"
+    } else {
+        ""
+    }
+}

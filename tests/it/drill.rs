@@ -1,0 +1,268 @@
+//! The failover drill: foreign clients on a pair whose active server is killed again and again.
+//!
+//! `STEADFAST_DRILL_ROUNDS` is the number of kills for each client library (2 when not set),
+//! `STEADFAST_SEED` repeats the choice of moments of an earlier run.
+
+use std::env;
+use std::fs;
+use std::io::{Write, stderr};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+
+use super::foreign::{Clients, Library, start};
+use super::history::{Kind, Outage, Report, check};
+use super::support::{PATIENCE, Server, serve, two_ports};
+
+/// Senders, and as many receivers.
+const CLIENTS: usize = 4;
+/// Long enough for the slowest client to send what is left.
+const END_PATIENCE: Duration = Duration::from_secs(120);
+
+/// One kind of drill.
+struct Drill {
+    name: &'static str,
+    senders: Library,
+    receivers: Library,
+    /// One queue that all share, or one for each sender and receiver.
+    queues: &'static str,
+}
+
+#[test]
+fn proton_clients_lose_nothing_when_the_active_is_killed() {
+    run(&Drill {
+        name: "proton",
+        senders: Library::Proton,
+        receivers: Library::Proton,
+        queues: "drill.shared",
+    });
+}
+
+#[test]
+fn rhea_clients_lose_nothing_when_the_active_is_killed() {
+    run(&Drill {
+        name: "rhea",
+        senders: Library::Rhea,
+        receivers: Library::Rhea,
+        queues: "drill.0,drill.1,drill.2,drill.3",
+    });
+}
+
+#[test]
+fn proton_and_rhea_clients_together_lose_nothing_when_the_active_is_killed() {
+    run(&Drill {
+        name: "mixed",
+        senders: Library::Rhea,
+        receivers: Library::Proton,
+        queues: "drill.even,drill.odd",
+    });
+}
+
+/// Nanoseconds of the clock that clients write into their histories.
+fn now_ns() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("every Linux has it");
+    let number = |part: i64| u64::try_from(part).expect("the clock counts from boot");
+    number(time.tv_sec()) * 1_000_000_000 + number(time.tv_nsec())
+}
+
+fn rounds() -> usize {
+    match env::var("STEADFAST_DRILL_ROUNDS") {
+        Ok(text) => text.parse().expect("STEADFAST_DRILL_ROUNDS is a number"),
+        Err(_) => 2,
+    }
+}
+
+fn seed() -> u64 {
+    match env::var("STEADFAST_SEED") {
+        Ok(text) => text.parse().expect("STEADFAST_SEED is a number"),
+        Err(_) => fastrand::Rng::new().u64(..),
+    }
+}
+
+/// Two servers on one store; `active` is the index of the one that serves.
+struct Pair {
+    data: tempfile::TempDir,
+    ports: [u16; 2],
+    servers: [Server; 2],
+    active: usize,
+    killed_ns: Vec<u64>,
+}
+
+impl Pair {
+    fn start() -> Self {
+        let data = tempfile::tempdir().expect("a directory");
+        let ports = two_ports().into();
+        let mut first = Self::server(data.path(), ports, 0);
+        first.wait("active");
+        let mut second = Self::server(data.path(), ports, 1);
+        second.wait("standby");
+        Self {
+            data,
+            ports,
+            servers: [first, second],
+            active: 0,
+            killed_ns: Vec::new(),
+        }
+    }
+
+    /// A server with the parameters that a user has who sets none.
+    fn server(data: &Path, ports: [u16; 2], index: usize) -> Server {
+        let listen = format!("tcp://127.0.0.1:{}", ports[index]);
+        let peer = format!("ft_active=tcp://127.0.0.1:{}", ports[1 - index]);
+        serve(data, &["--listen", &listen, "--set", &peer])
+    }
+
+    /// The URLs for clients, the active server's last: they must find it themselves.
+    fn urls(&self) -> String {
+        let [a, b] = self.ports;
+        format!("amqp://127.0.0.1:{b},amqp://127.0.0.1:{a}")
+    }
+
+    /// Kills the active server, waits for the takeover, and starts it again as the standby.
+    fn kill_active(&mut self) {
+        let (victim, heir) = (self.active, 1 - self.active);
+        self.killed_ns.push(now_ns());
+        self.servers[victim].kill();
+        self.servers[heir].wait("active");
+        self.servers[victim] = Self::server(self.data.path(), self.ports, victim);
+        self.servers[victim].wait("standby");
+        self.active = heir;
+    }
+
+    /// Waits until every message left the store.
+    fn wait_empty(&self) {
+        self.servers[self.active].wait_state("empty", |state| state["store"]["messages"] == 0);
+    }
+
+    /// Stops both in an orderly way.
+    fn stop(mut self) {
+        for index in [1 - self.active, self.active] {
+            let server = &mut self.servers[index];
+            server.signal(Signal::SIGTERM);
+            assert_eq!(server.exit_code(), 0, "{:#?}", server.log);
+        }
+    }
+}
+
+fn run(drill: &Drill) {
+    // One at a time: they measure, and this machine may be small.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let (rounds, seed) = (rounds(), seed());
+    say(&format!(
+        "drill {}: {rounds} kills, STEADFAST_SEED={seed}",
+        drill.name
+    ));
+    let report = drill.run(rounds, seed);
+    say(&format!(
+        "drill {}: {}\n{report}",
+        drill.name,
+        waiting(&report.outages)
+    ));
+    assert_eq!(
+        report.violations(),
+        0,
+        "{report}\nhistories: {}",
+        folder(drill.name).display()
+    );
+    let ended = |outage: &Outage| outage.all_confirm_ns.is_some();
+    assert!(
+        report.outages.iter().all(ended),
+        "every sender goes on after each kill"
+    );
+}
+
+impl Drill {
+    fn run(&self, rounds: usize, seed: u64) -> Report {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut pair = Pair::start();
+        let receivers = self.clients(self.receivers, "receive", "r", &pair);
+        let mut senders = self.clients(self.senders, "send", "s", &pair);
+        senders.wait(Kind::Connect, CLIENTS, PATIENCE);
+        for _ in 0..rounds {
+            // A random number of confirms and a little more: a moment that no batch decides.
+            let wanted = senders.count(Kind::Confirm) + random.usize(500..3000);
+            senders.wait(Kind::Confirm, wanted, PATIENCE);
+            std::thread::park_timeout(Duration::from_micros(random.u64(0..20_000)));
+            pair.kill_active();
+        }
+        let wanted = senders.count(Kind::Confirm) + 500;
+        senders.wait(Kind::Confirm, wanted, PATIENCE);
+
+        senders.ask_to_finish();
+        senders.wait(Kind::Done, CLIENTS, END_PATIENCE);
+        let mut events = senders.finish(END_PATIENCE);
+        pair.wait_empty();
+        events.extend(receivers.finish(END_PATIENCE));
+        let drain = self.clients(self.receivers, "drain", "d", &pair);
+        drain.wait(Kind::Done, CLIENTS, END_PATIENCE);
+        let drained = drain.finish(END_PATIENCE);
+        assert!(
+            !drained.iter().any(|event| event.kind == Kind::Deliver),
+            "{drained:#?}"
+        );
+        let killed_ns = pair.killed_ns.clone();
+        pair.stop();
+        check(events, &killed_ns)
+    }
+
+    fn clients(&self, library: Library, mode: &str, name: &str, pair: &Pair) -> Clients {
+        let history = folder(self.name).join(format!("{mode}.jsonl"));
+        let options = [
+            mode,
+            "--servers",
+            &pair.urls(),
+            "--queues",
+            self.queues,
+            "--count",
+            &CLIENTS.to_string(),
+            "--rate",
+            "500",
+            "--large-every",
+            "100",
+        ];
+        start(library, name, &options, &history)
+    }
+}
+
+/// Where the histories of a drill are kept until its next run.
+fn folder(name: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
+        .join("drill")
+        .join(name);
+    fs::create_dir_all(&folder).expect("the test directory is writable");
+    folder
+}
+
+/// The time without service in words.
+fn waiting(outages: &[Outage]) -> String {
+    let spread = |times: Vec<Option<u64>>| {
+        let mut times: Vec<u64> = times.into_iter().flatten().collect();
+        times.sort_unstable();
+        let milliseconds = |time: Option<&u64>| time.map_or(0, |time| time / 1_000_000);
+        let (median, worst) = (
+            milliseconds(times.get(times.len() / 2)),
+            milliseconds(times.last()),
+        );
+        format!("median {median} ms, worst {worst} ms")
+    };
+    format!(
+        "kill to first new confirm: {}; of the slowest sender: {}",
+        spread(
+            outages
+                .iter()
+                .map(|outage| outage.first_confirm_ns)
+                .collect()
+        ),
+        spread(outages.iter().map(|outage| outage.all_confirm_ns).collect())
+    )
+}
+
+/// Writes past the test harness, which keeps the output of tests that pass to itself.
+fn say(text: &str) {
+    // Nobody may be reading.
+    let _ = writeln!(stderr(), "{text}");
+}
