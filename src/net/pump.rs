@@ -73,10 +73,6 @@ impl Socket {
         if before == 0 || output.len() < before {
             self.last_progress_ms.set(now.monotonic_ms);
         }
-        if output.is_empty() && before > 0 {
-            // It may have been the last that the connection had to say.
-            self.wake();
-        }
         output.len() < before
     }
 

@@ -4,7 +4,28 @@
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
 //! * `store`: the `store` commands on real stores.
+//! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
 //! * `drill`: the active server is killed under the load of such clients.
+//! * `wire`: AMQP by hand, for what no client library would say.
+//! * `hostile`: bad input, while well-behaved clients go on.
+//! * `floods`: too much of everything, and clients that vanish.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
+//! * `usage`: exit codes and messages of wrong usage and wrong configuration.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "these tests stand outside the program: they start processes, read files and wait"
+)]
+
+mod drill;
+mod floods;
+mod foreign;
+mod history;
+mod hostile;
+mod layers;
+mod pair;
+mod store;
+mod support;
+mod usage;
+mod wire;
