@@ -1,6 +1,6 @@
 //! The configuration: one table of parameters, two file forms, and the checks before start.
 //!
-//! [`load`] gets the text of the main file and the command line's values, and returns a [`Config`]
+//! [`load()`] gets the text of the main file and the command line's values, and returns a [`Config`]
 //! that is complete and consistent, or every fault that it found. Nothing here reads files.
 //!
 //! A later layer replaces what an earlier one gave: table defaults, main file, `--data` and

@@ -1,7 +1,7 @@
 //! A server from start to end: listeners, role, peers, store, engine, monitor, signals.
 //!
 //! The calling thread becomes the engine thread. Everything that happens arrives in one channel as
-//! [`News`], goes into the role, and the role's actions are performed in order; nothing here
+//! `News`, goes into the role, and the role's actions are performed in order; nothing here
 //! decides anything.
 
 use std::collections::BTreeMap;
