@@ -137,6 +137,9 @@ class Sender extends Client {
             let attempt;
             if (this.again.length) {
                 seq = this.again.shift();
+                if (!this.unconfirmed.has(seq)) {
+                    continue; // confirmed by what was still in the lost socket
+                }
                 attempt = this.unconfirmed.get(seq) + 1;
             } else if (finishing || this.unconfirmed.size >= options.window) {
                 break;
