@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
-use steadfast_storage::disk::{Disk, OpenMode, SimWorld};
+use steadfast_storage::disk::{Disk, OpenMode, SimDisk, SimWorld};
 use steadfast_storage::{
     Acquire, Cursor, NewMessage, QueueId, ReadLimit, RecoveryReport, Store, StoreOptions, envelope,
     hostile, try_acquire,
@@ -12,56 +12,98 @@ use steadfast_storage::{
 use crate::Target;
 use crate::damage::{damage, noise};
 
-/// Messages in the sample store.
-const MESSAGES: u32 = 60;
-/// Those settled in it: every one divisible by this.
+/// Those settled in a sample: every one divisible by this.
 const SETTLED_EACH: u32 = 5;
+/// Queues of a sample, from 1.
+const QUEUES: u32 = 2;
 
-/// The files of a small store whose owner was killed, in two epochs.
-static SAMPLE: LazyLock<BTreeMap<String, Vec<u8>>> = LazyLock::new(|| {
+/// A store whose owner is gone.
+struct Sample {
+    files: BTreeMap<String, Vec<u8>>,
+    messages: u32,
+    /// The length of a message's padding at most.
+    padding: u32,
+}
+
+/// How a sample is made.
+struct Recipe {
+    epochs: u32,
+    messages: u32,
+    padding: u32,
+    /// The last owner ends in order.
+    ends_well: bool,
+}
+
+/// Small stores that differ in what they are made of: tails and adopted batches; segments with
+/// footers, side indexes and snapshots; a store that was shut down.
+static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
+    let recipe = |epochs, messages, padding, ends_well| Recipe {
+        epochs,
+        messages,
+        padding,
+        ends_well,
+    };
+    let recipes = [
+        recipe(2, 60, 50, false),
+        recipe(3, 150, 3000, false),
+        recipe(2, 60, 50, true),
+        recipe(1, 20, 50, false),
+    ];
+    recipes.iter().map(make).collect()
+});
+
+fn make(recipe: &Recipe) -> Sample {
     let world = SimWorld::new();
-    let mut places = Vec::new();
-    for epoch in 0..2 {
-        let (disk, mut store, _) = open(&world).expect("the sample store opens");
-        for number in epoch * MESSAGES / 2..(epoch + 1) * MESSAGES / 2 {
-            let body = text(number);
-            let routes = [QueueId(1 + number % 2)];
-            let body = [body.as_bytes()];
-            let message = NewMessage {
-                routes: &routes,
-                durable: true,
-                meta: b"meta",
-                body: &body,
-            };
+    for epoch in 0..recipe.epochs {
+        let (disk, mut store, _) = open(&world).expect("a sample store opens");
+        let share = recipe.messages / recipe.epochs;
+        for number in epoch * share..(epoch + 1) * share {
+            let body = text(number, recipe.padding);
+            let queue = QueueId(1 + number % QUEUES);
             let appended = store
-                .append_message(message)
-                .expect("the sample store takes messages");
-            places.push((routes[0], appended.first));
+                .append_message(NewMessage {
+                    routes: &[queue],
+                    durable: true,
+                    meta: b"meta",
+                    body: &[body.as_bytes()],
+                })
+                .expect("a sample store takes messages");
             work(&disk, &mut store, 1);
             if number % SETTLED_EACH == 0 {
                 store
-                    .append_settled(routes[0], appended.first)
+                    .append_settled(queue, appended.first)
                     .expect("settlements are taken");
             }
             store
-                .put_row(1, &[u8::try_from(number).unwrap_or(0)], b"row")
+                .put_row(1, &number.to_be_bytes(), b"row")
                 .expect("rows are taken");
             work(&disk, &mut store, if number % 7 == 0 { 60 } else { 1 });
         }
+        if recipe.ends_well && epoch + 1 == recipe.epochs {
+            store.begin_shutdown();
+            work(&disk, &mut store, 100);
+            assert!(store.is_shut_down(), "a sample store ends in order");
+        }
         world.kill(&disk);
     }
-    let file = |name: String| world.bytes_of(&name).map(|bytes| (name, bytes));
-    world.names().into_iter().filter_map(file).collect()
-});
-
-fn text(number: u32) -> String {
-    format!(
-        "message {number} {}",
-        "abcdefgh".repeat(number as usize % 50)
-    )
+    Sample {
+        files: files(&world),
+        messages: recipe.messages,
+        padding: recipe.padding,
+    }
 }
 
-type Opened = (steadfast_storage::disk::SimDisk, Store, RecoveryReport);
+fn files(world: &SimWorld) -> BTreeMap<String, Vec<u8>> {
+    let file = |name: String| world.bytes_of(&name).map(|bytes| (name, bytes));
+    world.names().into_iter().filter_map(file).collect()
+}
+
+fn text(number: u32, padding: u32) -> String {
+    let padding = "abcdefgh".repeat((number * 37 % padding) as usize);
+    format!("message {number} {padding}")
+}
+
+type Opened = (SimDisk, Store, RecoveryReport);
 
 fn open(world: &SimWorld) -> Result<Opened, String> {
     let disk = world.process();
@@ -71,6 +113,7 @@ fn open(world: &SimWorld) -> Result<Opened, String> {
         return Err("busy".to_owned());
     };
     let options = StoreOptions {
+        segment_bytes: 1 << 20,
         checkpoint_bytes: Some(16 << 10),
         new_identity: *b"the sample of the fuzzer",
         ..StoreOptions::default()
@@ -80,7 +123,7 @@ fn open(world: &SimWorld) -> Result<Opened, String> {
     Ok((disk, store, report))
 }
 
-fn work(disk: &steadfast_storage::disk::SimDisk, store: &mut Store, rounds: u32) {
+fn work(disk: &SimDisk, store: &mut Store, rounds: u32) {
     for _ in 0..rounds {
         while let Some(job) = store.poll_job(disk.boot_ms()) {
             if store.complete(job.run()).is_err() {
@@ -91,103 +134,194 @@ fn work(disk: &steadfast_storage::disk::SimDisk, store: &mut Store, rounds: u32)
     }
 }
 
-/// Input: seed of a damage, 8 bytes. Damages files of the sample store, recovers, and compares.
+/// Input: seed of a damage, 8 bytes. Damages files of a sample store, recovers, and compares.
 fn recover(input: &[u8]) {
     let seed = input.try_into().map_or(0, u64::from_le_bytes);
     let mut random = fastrand::Rng::with_seed(seed);
+    let sample = &SAMPLES[random.usize(..SAMPLES.len())];
+    let world = damaged_world(sample, &mut random);
+    let before = files(&world);
+    let Ok((disk, mut store, report)) = open(&world) else {
+        // A store that says that it is damaged has reported it, and must be as it was.
+        let (mut before, mut after) = (before, files(&world));
+        before.remove("LOCK");
+        after.remove("LOCK");
+        assert!(after == before, "a store that was refused was changed");
+        return;
+    };
+    let mut seen = Seen::read(&mut store);
+    work(&disk, &mut store, 60);
+    // What was set aside is gone, and the counts come right.
+    let again = Seen::read(&mut store);
+    assert_eq!(
+        again.bodies, seen.bodies,
+        "set aside and another message gone"
+    );
+    seen.set_aside += again.set_aside;
+    work(&disk, &mut store, 60);
+    counts_agree(&store, &seen);
+    seen.set_aside += usize::try_from(store.status().lost_references).unwrap_or(usize::MAX);
+    let reported = !report.damaged.is_empty() || report.torn.is_some() || seen.set_aside > 0;
+    compare(sample, &seen, &store, reported);
+    survives(&world, disk, store, &seen);
+}
+
+fn damaged_world(sample: &Sample, random: &mut fastrand::Rng) -> SimWorld {
     let world = SimWorld::new();
     let disk = world.process();
-    let names: Vec<&String> = SAMPLE.keys().collect();
+    let names: Vec<&String> = sample.files.keys().collect();
     let chosen = names[random.usize(..names.len())];
-    for (name, bytes) in SAMPLE.iter() {
+    let also = (random.u8(..4) == 0).then(|| names[random.usize(..names.len())]);
+    let lose_checkpoints = random.u8(..4) == 0;
+    for (name, bytes) in &sample.files {
         let mut bytes = bytes.clone();
-        if name == chosen {
-            // Segments are mostly zeros: aim at what was written.
-            let used = bytes
-                .iter()
-                .rposition(|byte| *byte != 0)
-                .map_or(0, |last| last + 1);
-            let used = if name.ends_with(".seg") {
-                used.min(64 << 10)
-            } else {
-                used
-            };
-            let mut head = bytes[..used].to_vec();
-            damage(&mut head, &mut random);
-            head.truncate(bytes.len());
-            if head.len() < used && random.bool() {
-                bytes.truncate(head.len());
-            }
-            let len = head.len().min(bytes.len());
-            bytes[..len].copy_from_slice(&head[..len]);
+        if name == chosen || Some(name) == also {
+            damage_file(&mut bytes, random);
+        }
+        if lose_checkpoints && name.contains(".redb") {
+            continue;
         }
         disk.open(name, OpenMode::CreateEmpty)
             .expect("a new file can be made");
         world.overwrite(name, bytes);
     }
-    // A store that says that it is damaged has reported it.
-    let Ok((disk, mut store, report)) = open(&world) else {
-        return;
+    world
+}
+
+/// Files are mostly zeros: aims at what was written, and often at the beginning.
+fn damage_file(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    let used = bytes.iter().rposition(|byte| *byte != 0);
+    let used = used.map_or(0, |last| last + 1);
+    let part = match random.u8(..3) {
+        0 => used.min(8 << 10),
+        1 => used.min(64 << 10),
+        _ => used,
     };
-    let (found, set_aside) = contents(&store);
-    for body in &found {
-        let number = body
-            .split(' ')
-            .nth(1)
-            .and_then(|number| number.parse().ok());
-        let number = number.expect("a message was invented");
-        assert_eq!(*body, text(number), "a message was changed");
-        assert!(number < MESSAGES, "a message was invented");
+    let mut head = bytes[..part].to_vec();
+    damage(&mut head, random);
+    head.truncate(bytes.len());
+    if head.len() < part && random.bool() {
+        bytes.truncate(head.len());
     }
-    let reported = !report.damaged.is_empty() || report.torn.is_some() || set_aside > 0;
-    let missing = (0..MESSAGES)
-        .filter(|number| number % SETTLED_EACH != 0 && !found.contains(&text(*number)))
-        .count();
-    assert!(
-        missing == 0 || reported,
-        "{missing} messages are gone and nothing was reported"
-    );
-    // And the survivor works.
-    let message = NewMessage {
-        routes: &[QueueId(3)],
-        durable: true,
-        meta: b"",
-        body: &[b"new"],
-    };
+    let len = head.len().min(bytes.len());
+    bytes[..len].copy_from_slice(&head[..len]);
+}
+
+/// What can be read from a store.
+struct Seen {
+    /// By queue, in order.
+    bodies: BTreeMap<u32, Vec<String>>,
+    set_aside: usize,
+}
+
+impl Seen {
+    /// Reads all queues and sets aside what is damaged.
+    fn read(store: &mut Store) -> Self {
+        let mut seen = Self {
+            bodies: BTreeMap::new(),
+            set_aside: 0,
+        };
+        let limit = ReadLimit {
+            messages: 16,
+            bytes: 1 << 20,
+        };
+        for queue in 1..=QUEUES {
+            let mut from = Cursor::START;
+            loop {
+                let done = store.read_queue(QueueId(queue), from, limit).run();
+                assert_eq!(done.error, None, "a read failed");
+                assert_eq!(done.lost_references > 0, done.lost_text.is_some());
+                seen.set_aside += usize::try_from(done.lost_references).unwrap_or(usize::MAX);
+                for place in done.quarantined {
+                    seen.set_aside += 1;
+                    store
+                        .quarantine(QueueId(queue), place)
+                        .expect("an open store sets damage aside");
+                }
+                for message in done.messages {
+                    let body =
+                        String::from_utf8(message.body.to_vec()).expect("a message was changed");
+                    seen.bodies.entry(queue).or_default().push(body);
+                }
+                if done.end {
+                    break;
+                }
+                assert!(done.next > from, "reading does not go on");
+                from = done.next;
+            }
+        }
+        seen
+    }
+}
+
+fn counts_agree(store: &Store, seen: &Seen) {
+    for queue in 1..=QUEUES {
+        let read = seen.bodies.get(&queue).map_or(0, Vec::len) as u64;
+        let counted = store.queue_stats(QueueId(queue)).messages;
+        assert_eq!(counted, read, "the count of queue {queue} is wrong");
+    }
+}
+
+/// Nothing is invented, changed, doubled or out of order; nothing is missing in silence.
+fn compare(sample: &Sample, seen: &Seen, store: &Store, reported: bool) {
+    let mut found = BTreeSet::new();
+    for (queue, bodies) in &seen.bodies {
+        let mut last = None;
+        for body in bodies {
+            let number = body.split(' ').nth(1).and_then(|it| it.parse().ok());
+            let number: u32 = number.expect("a message was invented");
+            assert_eq!(*body, text(number, sample.padding), "a message was changed");
+            assert!(number < sample.messages, "a message was invented");
+            assert_eq!(1 + number % QUEUES, *queue, "a message changed its queue");
+            assert!(last < Some(number), "a message came twice or out of order");
+            last = Some(number);
+            found.insert(number);
+        }
+    }
+    let is_settled = |number: &u32| number.is_multiple_of(SETTLED_EACH);
+    let missing = (0..sample.messages).filter(|it| !is_settled(it) && !found.contains(it));
+    let back = found.iter().filter(|it| is_settled(it));
+    let rows = store.rows(1).count();
+    let changed = [
+        (missing.count(), "messages are gone"),
+        (back.count(), "settled messages came back"),
+        (sample.messages as usize - rows, "rows are gone"),
+    ];
+    for (count, what) in changed {
+        assert!(
+            count == 0 || reported,
+            "{count} {what} and nothing was reported"
+        );
+    }
+}
+
+/// The store works on, and its next owner finds the same.
+fn survives(world: &SimWorld, disk: SimDisk, mut store: Store, seen: &Seen) {
     let ticket = store
-        .append_message(message)
+        .append_message(NewMessage {
+            routes: &[QueueId(QUEUES + 1)],
+            durable: true,
+            meta: b"",
+            body: &[b"new"],
+        })
         .expect("the survivor takes messages")
         .ticket;
-    work(&disk, &mut store, 60);
+    work(&disk, &mut store, 2);
     assert!(
         store.durable_ticket() >= ticket,
         "the survivor does not get anything durable"
     );
-}
-
-fn contents(store: &Store) -> (BTreeSet<String>, usize) {
-    let limit = ReadLimit {
-        messages: 16,
-        bytes: 1 << 20,
-    };
-    let (mut found, mut set_aside) = (BTreeSet::new(), 0);
-    for queue in [1, 2] {
-        let mut from = Cursor::START;
-        loop {
-            let done = store.read_queue(QueueId(queue), from, limit).run();
-            set_aside += done.quarantined.len() + usize::from(done.error.is_some());
-            for message in done.messages {
-                let body = String::from_utf8(message.body.to_vec()).expect("a message was changed");
-                assert!(found.insert(body), "a message came twice");
-            }
-            if done.end || done.error.is_some() {
-                break;
-            }
-            assert!(done.next > from, "reading does not go on");
-            from = done.next;
-        }
-    }
-    (found, set_aside)
+    world.kill(&disk);
+    drop(store);
+    let (_, mut store, _) = open(world).expect("the next owner opens the store");
+    let again = Seen::read(&mut store);
+    assert_eq!(
+        again.bodies, seen.bodies,
+        "the next owner finds something else"
+    );
+    counts_agree(&store, &again);
+    let new = store.queue_stats(QueueId(QUEUES + 1)).messages;
+    assert_eq!(new, 1, "what the survivor took is gone");
 }
 
 #[derive(bincode::Encode, bincode::Decode)]
@@ -197,7 +331,8 @@ struct Value {
 }
 
 fn damaged_file(part: &str, random: &mut fastrand::Rng) -> Vec<u8> {
-    let files: Vec<_> = SAMPLE
+    let files: Vec<_> = SAMPLES[0]
+        .files
         .iter()
         .filter(|(name, _)| name.contains(part))
         .collect();

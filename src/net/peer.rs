@@ -42,6 +42,9 @@ pub(crate) struct Hello {
     pub(crate) role: String,
     /// The epoch that it owns or last owned.
     pub(crate) epoch: u64,
+    /// Counts what this process says; peers use it to ignore what is out of date.
+    #[serde(default)]
+    pub(crate) beat: u64,
     /// Identity of the process.
     pub(crate) instance: String,
     /// Its listeners, as URLs.
@@ -352,6 +355,7 @@ fn split(hello: Hello, name: &str) -> (PeerNews, Vec<String>) {
         name: name.to_owned(),
         state,
         epoch: hello.epoch,
+        beat: hello.beat,
     };
     (news, hello.listens)
 }

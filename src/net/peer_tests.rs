@@ -24,6 +24,7 @@ fn hello(server: &str, instance: &str, role: &str) -> Hello {
         server: server.to_owned(),
         role: role.to_owned(),
         epoch: 3,
+        beat: 0,
         instance: instance.to_owned(),
         listens: vec!["tcp://127.0.0.1:9".to_owned()],
     }

@@ -113,6 +113,7 @@ impl Server {
             server: config.server.clone(),
             role: State::Starting.as_str().to_owned(),
             epoch: 0,
+            beat: 0,
             instance: instance.clone(),
             listens: listeners.urls.clone(),
         });
@@ -330,6 +331,7 @@ impl Server {
             Action::Beat { state, epoch } => self.local.send_modify(|hello| {
                 state.as_str().clone_into(&mut hello.role);
                 hello.epoch = epoch;
+                hello.beat += 1;
             }),
             Action::Log(event) => self.log(&event),
             Action::VerifyOwnership => self.engine.verify_ownership(),

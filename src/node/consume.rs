@@ -44,9 +44,23 @@ impl Node {
                 outcome,
             });
         }
+        if matches!(back, Some(broker::Outcome::Released)) {
+            // Whatever the reason, it takes nothing until it gives news.
+            self.block(id, link);
+            return;
+        }
         self.offer(id, link);
         if credit == 0 {
             self.drained(delivery.consumer);
+        }
+    }
+
+    fn block(&mut self, id: ConnectionId, link: LinkId) {
+        let consumer = self.peer_mut(id).and_then(|it| it.consumer_mut(link));
+        if let Some(consumer) = consumer {
+            consumer.is_ready = false;
+            let consumer = consumer.id;
+            self.broker.handle(Event::ConsumerBlocked { consumer });
         }
     }
 

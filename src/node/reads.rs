@@ -61,7 +61,11 @@ impl Node {
             let _lost_or_sealed = self.store.quarantine(queue, place);
             unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
         }
-        if !matches!(request.from, ReadFrom::Places(_)) {
+        let is_wanted = match request.reader {
+            Reader::Browser(consumer) => self.outlets.contains_key(&consumer.number),
+            Reader::Queue(_) => true,
+        };
+        if is_wanted && !matches!(request.from, ReadFrom::Places(_)) {
             self.cursors.insert(request.reader, done.next);
         }
         let mut messages = done.messages;

@@ -142,7 +142,10 @@ impl RemoteOpen {
     /// channel-max, as Qpid JMS does, and unlike Qpid JMS names no product.
     pub(crate) fn is_proton(&self) -> bool {
         const CHANNEL_MAX: u16 = 32_767;
-        let names_product = self.properties.iter().any(|(key, _)| key.as_str() == "product");
+        let names_product = self
+            .properties
+            .iter()
+            .any(|(key, _)| key.as_str() == "product");
         self.channel_max == CHANNEL_MAX && !names_product
     }
 }

@@ -137,7 +137,9 @@ impl Role {
         let arrival = self.peers.connected(now_ms, link, peer, news.clone());
         let (name, state) = (news.name.clone(), news.state);
         match arrival {
-            Arrival::Known => {}
+            Arrival::Known(before, is_newer) => {
+                return self.learned(now_ms, &before, &news, is_newer);
+            }
             Arrival::First => self.log(Event::PeerConnected { peer: name, state }),
             Arrival::Back => self.log(Event::PeerBack { peer: name, state }),
         }
@@ -145,17 +147,25 @@ impl Role {
     }
 
     fn heard(&mut self, now_ms: u64, link: LinkId, news: PeerNews) {
-        let Some(before) = self.peers.heard(now_ms, link, news.clone()) else {
-            self.push(Action::Drop(link));
-            self.link_lost(now_ms, link, "the peer changed its identity");
+        match self.peers.heard(now_ms, link, news.clone()) {
+            Some((before, is_newer)) => self.learned(now_ms, &before, &news, is_newer),
+            None => {
+                self.push(Action::Drop(link));
+                self.link_lost(now_ms, link, "the peer changed its identity");
+            }
+        }
+    }
+
+    fn learned(&mut self, now_ms: u64, before: &PeerNews, news: &PeerNews, is_newer: bool) {
+        if !is_newer {
             return;
-        };
+        }
         if before.state.owns_store() && !news.state.owns_store() && self.state == State::Standby {
             self.activate(now_ms, format!("{} is {}", news.name, news.state));
             // Sealing a store and closing its connections takes longer than dying.
             self.grace_until_ms = now_ms.saturating_add(self.settings.heartbeat_ms.max(GRACE_MS));
         }
-        self.weigh(now_ms, &news);
+        self.weigh(now_ms, news);
     }
 
     /// What a peer's claim means for us.

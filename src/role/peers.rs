@@ -22,11 +22,21 @@ struct Peer {
     reported_claim: Option<u64>,
 }
 
+impl Peer {
+    /// Takes news unless a newer message came by another link; tells whether it was taken.
+    fn update(&mut self, news: PeerNews) -> bool {
+        let is_newer = news.beat >= self.news.beat;
+        if is_newer {
+            self.news = news;
+        }
+        is_newer
+    }
+}
+
 /// How a peer came into sight.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Arrival {
-    /// It has another link already.
-    Known,
+    /// It has another link already; what it said before, and whether this is newer.
+    Known(PeerNews, bool),
     /// No peer was lost before.
     First,
     /// A peer had been lost.
@@ -89,8 +99,9 @@ impl Peers {
         if let Some(peer) = self.peers.get_mut(&news.instance) {
             peer.links.insert(link);
             peer.heard_ms = now_ms;
-            peer.news = news;
-            return Arrival::Known;
+            let before = peer.news.clone();
+            let is_newer = peer.update(news);
+            return Arrival::Known(before, is_newer);
         }
         let peer = Peer {
             links: BTreeSet::from([link]),
@@ -106,16 +117,22 @@ impl Peers {
         Arrival::Back
     }
 
-    /// Notes a message; returns what the peer said before, `None` for an unknown link or an
-    /// identity that changed (the caller drops such a link).
-    pub(super) fn heard(&mut self, now_ms: u64, link: LinkId, news: PeerNews) -> Option<PeerNews> {
+    /// Notes a message; returns what the peer said before and whether this is newer. `None` for an
+    /// unknown link or an identity that changed (the caller drops such a link).
+    pub(super) fn heard(
+        &mut self,
+        now_ms: u64,
+        link: LinkId,
+        news: PeerNews,
+    ) -> Option<(PeerNews, bool)> {
         let instance = self.links.get(&link)?;
         if *instance != news.instance {
             return None;
         }
         let peer = self.peers.get_mut(instance)?;
         peer.heard_ms = now_ms;
-        Some(std::mem::replace(&mut peer.news, news))
+        let before = peer.news.clone();
+        Some((before, peer.update(news)))
     }
 
     /// Whether this claim to be active was not reported yet; it counts as reported afterwards.

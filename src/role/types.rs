@@ -126,6 +126,8 @@ pub struct PeerNews {
     pub state: State,
     /// The epoch of the store that it owns or last owned; 0 if none.
     pub epoch: u64,
+    /// Grows with every message of an instance: two links may deliver them in another order.
+    pub beat: u64,
 }
 
 /// Something that happened.

@@ -82,6 +82,15 @@ impl SegmentIndex {
             .collect()
     }
 
+    /// How many places of each queue are not settled.
+    pub(crate) fn live_counts(&self, settled: &SettledBits) -> Vec<(u32, u64)> {
+        let live = |entry: &&IndexEntry| !settled.is_set(entry.ordinal);
+        let count = |(queue, entries): (&u32, &Vec<IndexEntry>)| {
+            (*queue, entries.iter().filter(live).count() as u64)
+        };
+        self.all.iter().map(count).collect()
+    }
+
     /// The whole index, for a footer. Shares nothing, so that a job can work on it.
     pub(crate) fn all(&self) -> IndexMap {
         self.all.clone()

@@ -374,7 +374,7 @@ fn walk(
             Err(_) => {
                 let offset = reader.offset();
                 match look_beyond(file, BatchPlace { offset, ..place }, unit, limit)? {
-                    Beyond::Batch { offset: next } => {
+                    Beyond::Batch { offset: next, .. } => {
                         step(Step::Gap {
                             offset,
                             bytes: next - offset,
@@ -479,7 +479,9 @@ fn verify_segment(
             return Ok(());
         }
         Err(what) => {
-            report.findings.push(finding(&name, 0, what, true));
+            report
+                .findings
+                .push(finding(&name, 0, &what.to_string(), true));
             return Ok(());
         }
     };

@@ -14,6 +14,7 @@ use crate::format::segment::{RESERVE_NAME, SegmentHeader, segment_name, side_ind
 use crate::format::{FIRST_BATCH_OFFSET, align_up};
 use crate::rows::TableRow;
 use crate::scan::{SegmentFacts, load_index};
+use crate::setaside::{RawRange, Reconcile, Reconciled};
 use crate::types::Ticket;
 
 /// Which thread runs a job. At most one job of a lane is under way at a time.
@@ -68,6 +69,11 @@ pub(crate) enum Work {
         salt: u64,
         unit: u64,
         last_index: Option<u64>,
+    },
+    Reconcile(Reconcile),
+    CopyRaw {
+        disk: Arc<dyn Disk>,
+        range: RawRange,
     },
     Remove {
         disk: Arc<dyn Disk>,
@@ -135,8 +141,11 @@ pub(crate) enum Outcome {
     },
     SideIndexed {
         segment: u64,
-        result: io::Result<()>,
+        /// The references that are lost.
+        result: io::Result<Vec<u32>>,
     },
+    Reconciled(io::Result<Reconciled>),
+    CopiedRaw,
     Removed,
     Reserved {
         to: u64,
@@ -192,6 +201,12 @@ impl Job {
                     segment: facts.segment,
                     result,
                 }
+            }
+            Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
+            Work::CopyRaw { disk, range } => {
+                // The bytes are for people; the store does not need them.
+                let _ = range.copy(disk.as_ref());
+                Outcome::CopiedRaw
             }
             Work::Remove { disk, names } => {
                 for name in names {
@@ -314,17 +329,17 @@ impl SegmentFacts {
     }
 }
 
-/// Indexes a segment whose owner died, into a file beside it.
+/// Indexes a segment whose owner died, into a file beside it. Gives the references that are lost.
 fn write_side_index(
     disk: &dyn Disk,
     facts: &SegmentFacts,
     salt: u64,
     unit: u64,
     last_index: Option<u64>,
-) -> io::Result<()> {
+) -> io::Result<Vec<u32>> {
     let file = disk.open(&segment_name(facts.segment), OpenMode::Read)?;
-    let index = load_index(file.as_ref(), facts, salt, unit, last_index)?;
-    let bytes = encode_footer(salt, facts.epoch, facts.segment, &index);
+    let lists = load_index(file.as_ref(), facts, salt, unit, last_index)?;
+    let bytes = encode_footer(salt, facts.epoch, facts.segment, &lists.index);
     let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
     let name = side_index_name(facts.segment);
     let temporary = format!("{name}.tmp");
@@ -333,5 +348,6 @@ fn write_side_index(
     file.write_at(bytes.len() as u64, &trailer)?;
     file.sync()?;
     disk.rename(&temporary, &name)?;
-    disk.sync_dir()
+    disk.sync_dir()?;
+    Ok(lists.lost)
 }

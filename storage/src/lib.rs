@@ -18,12 +18,16 @@ mod job;
 mod maintain;
 mod open;
 mod options;
+mod outline;
 mod read;
 mod replay;
 mod rows;
+mod salvage;
 mod scan;
+mod setaside;
 mod state;
 mod store;
+mod survey;
 #[cfg(test)]
 mod tests;
 mod types;

@@ -1,5 +1,7 @@
 //! What happens beside the log: checkpoints, the next segment, footers, deletions, the orderly end.
 
+mod closing;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
@@ -22,6 +24,8 @@ use crate::writer::SegmentPlanner;
 const SLICE_BYTES: u64 = 1 << 20;
 /// Pause between slices while there is time, in ms.
 const SLICE_PAUSE_MS: u64 = 20;
+/// Segments at the start of an epoch that are prepared without pauses and before other work.
+const URGENT_SEGMENTS: u64 = 3;
 /// How soon a failed preparation is tried again, in ms.
 const RETRY_MS: u64 = 1000;
 /// Part of a snapshot in one record.
@@ -108,6 +112,9 @@ pub(crate) struct Maintenance {
     checkpoints: u64,
     checkpoint_failures: u64,
     snapshot_due: bool,
+    /// Size of the last snapshot, and the log written since.
+    snapshot_bytes: u64,
+    bytes_since_snapshot: u64,
     closing: Closing,
 }
 
@@ -165,6 +172,8 @@ impl Maintenance {
             checkpoints: 0,
             checkpoint_failures: 0,
             snapshot_due: false,
+            snapshot_bytes: 0,
+            bytes_since_snapshot: 0,
             closing: Closing::No,
         }
     }
@@ -189,6 +198,7 @@ impl Maintenance {
 
     pub(crate) fn batch_durable(&mut self, bytes: u64) {
         self.bytes_since_checkpoint += bytes;
+        self.bytes_since_snapshot += bytes;
     }
 
     pub(crate) fn describe(&self, status: &mut StoreStatus) {
@@ -241,7 +251,7 @@ impl Store {
         self.writer.close(&self.maintenance.plan);
     }
 
-    fn prepare_checkpoint(&mut self) {
+    pub(crate) fn prepare_checkpoint(&mut self) {
         let place = self.writer.open.place();
         let durable = self.state.position.segment;
         if durable == place.segment
@@ -342,7 +352,12 @@ impl Store {
             self.maintenance.to_seal.push_back(left);
             self.maintenance.snapshot_due = true;
         }
-        if std::mem::take(&mut self.maintenance.snapshot_due) && !self.maintenance.is_closing() {
+        let maintenance = &mut self.maintenance;
+        // A snapshot larger than a segment must not be the reason for the next one.
+        let is_worth = maintenance.bytes_since_snapshot >= 2 * maintenance.snapshot_bytes;
+        if maintenance.snapshot_due && is_worth && !maintenance.is_closing() {
+            maintenance.snapshot_due = false;
+            maintenance.bytes_since_snapshot = 0;
             self.append_snapshot();
         }
     }
@@ -351,6 +366,7 @@ impl Store {
     fn append_snapshot(&mut self) {
         let unit = u32::try_from(self.unit).unwrap_or(512);
         let bytes = encode_rows(&all_rows(&self.state, self.identity, unit));
+        self.maintenance.snapshot_bytes = bytes.len() as u64;
         let position = self.state.position;
         let parts = u32::try_from(bytes.chunks(SNAPSHOT_PART_BYTES).count()).unwrap_or(u32::MAX);
         for (part, rows) in (0..).zip(bytes.chunks(SNAPSHOT_PART_BYTES)) {
@@ -408,14 +424,35 @@ impl Store {
             Closing::No => self
                 .poll_space()
                 .or_else(|| self.poll_next_segment())
-                .or_else(|| self.poll_footer())
-                .or_else(|| self.poll_side_index())
-                .or_else(|| self.poll_remove())
-                .or_else(|| self.poll_reserve()),
+                // The log must never wait for the next segment behind other work.
+                .or_else(|| {
+                    if self.next_is_urgent() {
+                        None
+                    } else {
+                        self.poll_other()
+                    }
+                }),
             _ => self.poll_closing(),
         };
         self.maintenance.prepare_busy = job.is_some();
         job
+    }
+
+    /// The first segments of an epoch are small: the next one comes before everything else.
+    fn next_is_urgent(&self) -> bool {
+        let maintenance = &self.maintenance;
+        !matches!(maintenance.next, Next::Ready { .. })
+            && !maintenance.is_full()
+            && maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
+            && self.now_ms >= maintenance.retry_at_ms
+    }
+
+    fn poll_other(&mut self) -> Option<Job> {
+        self.poll_footer()
+            .or_else(|| self.poll_side_index())
+            .or_else(|| self.poll_set_aside())
+            .or_else(|| self.poll_remove())
+            .or_else(|| self.poll_reserve())
     }
 
     fn poll_space(&mut self) -> Option<Job> {
@@ -456,6 +493,7 @@ impl Store {
                 let capacity = maintenance.plan.capacity(*segment);
                 let used = self.writer.open.place();
                 let hurry = used.segment >= wanted
+                    || maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
                     || used.offset > maintenance.plan.capacity(used.segment) / 4;
                 if self.now_ms < maintenance.next_slice_ms && !hurry {
                     return None;
@@ -562,58 +600,6 @@ impl Store {
         })
     }
 
-    fn poll_closing(&mut self) -> Option<Job> {
-        let drained = !self.writer.is_in_flight()
-            && !self.writer.has_closed()
-            && self.writer.open_is_empty()
-            && !self.writer.watermark_pending();
-        let checkpoint_idle = matches!(self.maintenance.checkpoint, CheckpointStep::Idle);
-        match self.maintenance.closing {
-            Closing::Sealing => {
-                // A closed batch may wait for the next segment.
-                if !drained {
-                    return self.poll_next_segment();
-                }
-                if let Some(job) = self.poll_footer() {
-                    return Some(job);
-                }
-                let current = self.maintenance.current_segment;
-                if !self.maintenance.to_seal.is_empty() || !checkpoint_idle {
-                    return None;
-                }
-                if let std::collections::btree_map::Entry::Vacant(entry) = self.held.entry(current)
-                    && self.indexes.contains_key(&current)
-                    && let Some(file) = &self.maintenance.current_file
-                {
-                    entry.insert(Arc::clone(file));
-                    self.maintenance.to_seal.push_back(current);
-                    return self.poll_footer();
-                }
-                self.maintenance.closing = Closing::Checkpoint;
-                None
-            }
-            Closing::Removing => {
-                let mut names = std::mem::take(&mut self.maintenance.leftovers);
-                if let Next::Ready { segment, .. } | Next::Publishing { segment, .. } =
-                    &self.maintenance.next
-                {
-                    names.push(segment_name(*segment));
-                    names.push(crate::job::temporary_name(*segment));
-                } else if let Next::Zeroing { segment, .. } = &self.maintenance.next {
-                    names.push(crate::job::temporary_name(*segment));
-                }
-                self.maintenance.next = Next::Missing;
-                Some(Job {
-                    work: Work::Remove {
-                        disk: Arc::clone(&self.disk),
-                        names,
-                    },
-                })
-            }
-            Closing::Checkpoint | Closing::No | Closing::Done => None,
-        }
-    }
-
     pub(crate) fn maintenance_deadline_ms(&self) -> Option<u64> {
         let maintenance = &self.maintenance;
         let dirty = !self.state.dirty.is_empty();
@@ -662,8 +648,9 @@ impl Store {
             Outcome::SideIndexed { segment, result } => {
                 self.maintenance.to_index.pop_front();
                 match result {
-                    Ok(()) => {
+                    Ok(lost) => {
                         self.side_indexes.insert(segment);
+                        self.found_lost(segment, &lost);
                     }
                     Err(_) => {
                         let last = self.maintenance.last_index_of(segment);
@@ -672,6 +659,8 @@ impl Store {
                     }
                 }
             }
+            Outcome::Reconciled(Ok(found)) => self.reconciled(found),
+            Outcome::Reconciled(Err(_)) => self.set_aside.failed(now_ms + RETRY_MS),
             Outcome::Removed => {
                 if self.maintenance.closing == Closing::Removing {
                     self.release();
@@ -684,7 +673,7 @@ impl Store {
             Outcome::Space(free) => {
                 self.maintenance.free_bytes = free;
             }
-            Outcome::Committed { .. } | Outcome::CommitFailed(_) => {}
+            Outcome::Committed { .. } | Outcome::CommitFailed(_) | Outcome::CopiedRaw => {}
         }
         Ok(())
     }
@@ -782,14 +771,5 @@ impl Store {
         if segment != self.maintenance.current_segment {
             self.held.remove(&segment);
         }
-    }
-
-    /// Gives the locks back, the segments' before the one that queues the servers.
-    fn release(&mut self) {
-        self.maintenance.closing = Closing::Done;
-        self.held.clear();
-        self.maintenance.next = Next::Missing;
-        self.maintenance.current_file = None;
-        self.lock = None;
     }
 }

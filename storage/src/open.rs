@@ -1,6 +1,6 @@
 //! Taking over a store: lock what the predecessor left, read what it wrote, seal it, begin.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::io;
 use std::sync::Arc;
 
@@ -8,28 +8,26 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
 use crate::error::OpenError;
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, RecordKind};
-use crate::format::footer::{TRAILER_BYTES, Trailer};
-use crate::format::payload::{SealEntry, decode_seals, encode_seals};
+use crate::format::payload::encode_seals;
 use crate::format::segment::{
-    HEADER_BYTES, LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, checkpoint_of,
-    segment_name, segment_of, side_index_of,
+    LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, segment_name, segment_of,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
 use crate::job::{create, publish, zero};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
+use crate::outline::Outlines;
 use crate::read::ReadCache;
-use crate::replay::{Adoption, Replay, SegmentEnd};
+use crate::replay::{Recovered, Replay};
 use crate::rows::load;
-use crate::scan::BatchReader;
+use crate::setaside::{RawRange, SetAside};
 use crate::state::{SegmentKind, SegmentState, State};
 use crate::store::Store;
+use crate::survey::{Survey, survey};
 use crate::writer::{SegmentPlanner, Writer};
 
 /// First segment of an epoch: small, so that taking over writes little.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
-/// An ending process gives its segments back within this time after `LOCK`, in ms.
-const RELEASE_WAIT_MS: u64 = 50;
 /// How often a lost race for the next segment number is tried again.
 const RACES_MAX: u32 = 16;
 /// Longest deadline of the fence where it is not set, in ms.
@@ -75,7 +73,7 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     {
         let text = read_range(lock.as_ref(), 0, 256).unwrap_or_default();
         let text = String::from_utf8_lossy(&text)
-            .trim_end_matches(['\0', '\n'])
+            .trim_end_matches(['\0', '\n', ' '])
             .to_owned();
         return Ok(Acquire::Busy(if text.is_empty() {
             "unknown holder".to_owned()
@@ -95,31 +93,11 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     }
     let mut text = holder.as_bytes().to_vec();
     text.truncate(255);
-    text.resize(256, b'\n');
-    lock.write_at(0, &text)
-        .map_err(failed("writing the lock failed"))?;
+    text.resize(255, b' ');
+    text.push(b'\n');
+    // For people to read; a full disk must not keep a server from taking over.
+    let _ = lock.write_at(0, &text);
     Ok(Acquire::Owned(Ownership { disk, lock }))
-}
-
-/// A segment as found on disk.
-#[derive(Debug)]
-struct Found {
-    number: u64,
-    file: Arc<dyn DiskFile>,
-    header: Option<SegmentHeader>,
-    trailer: Option<Trailer>,
-}
-
-/// What the directory holds and what of it is locked.
-#[derive(Debug, Default)]
-struct Survey {
-    segments: Vec<u64>,
-    checkpoints: Vec<u64>,
-    side_indexes: BTreeSet<u64>,
-    temporaries: Vec<String>,
-    /// The segments that nobody has sealed for sure, in ascending order, locked.
-    unsealed: Vec<Found>,
-    identity: Option<(Identity, u32)>,
 }
 
 impl Store {
@@ -167,17 +145,22 @@ impl Store {
             },
         };
         opening.report.phases_us.locking_ms = opening.since(started);
-        let (state, adoption, seals, tail_index) = opening.recover(&survey, progress)?;
+        let recovered = match opening.recover(&survey, progress) {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                // Nothing was changed: not even an empty segment is left behind.
+                drop(file);
+                let _ = opening.disk.remove(&segment_name(number));
+                return Err(error);
+            }
+        };
         let sealing = opening.disk.boot_ms();
         progress(Progress::Sealing);
         let store = opening.begin(Beginning {
             survey,
             number,
             file,
-            state,
-            adoption,
-            seals,
-            tail_index,
+            recovered,
             options,
             zeroed,
             lease_s,
@@ -221,150 +204,6 @@ fn guard(disk: &dyn Disk, options: &StoreOptions) -> Result<(bool, Option<u64>),
         }
         FileSystem::Unsafe(_) | FileSystem::Unknown(_) => Ok((false, Some(90))),
     }
-}
-
-/// Lists the directory and locks every segment that may still have a living writer.
-fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
-    let names = disk
-        .list()
-        .map_err(|error| OpenError::io("listing failed", "the store", error))?;
-    let mut survey = Survey::default();
-    for entry in names {
-        let name = entry.name;
-        if let Some(segment) = segment_of(&name) {
-            survey.segments.push(segment);
-        } else if let Some(epoch) = checkpoint_of(&name) {
-            survey.checkpoints.push(epoch);
-        } else if let Some(segment) = side_index_of(&name) {
-            survey.side_indexes.insert(segment);
-        } else if name.ends_with(".tmp") {
-            survey.temporaries.push(name);
-        }
-    }
-    survey.segments.sort_unstable();
-    survey.checkpoints.sort_unstable();
-    let mut named_by_seal: Option<BTreeSet<u64>> = None;
-    for number in survey.segments.iter().rev().copied() {
-        if let Some(named) = &mut named_by_seal
-            && !named.remove(&number)
-        {
-            if named.is_empty() {
-                break;
-            }
-            continue;
-        }
-        let found = look_at(disk, number)?;
-        if let Some(header) = &found.header {
-            survey.identity = Some((header.identity, header.unit));
-        }
-        if found.trailer.is_some() {
-            // Its owner sealed it, and all that came before it.
-            break;
-        }
-        lock_segment(disk, &found)?;
-        // The first batch of an epoch seals all predecessors. It may itself not be final: the
-        // segments that it names are locked too.
-        if named_by_seal.is_none()
-            && let Some(header) = &found.header
-            && header.epoch == number
-            && let Some(seals) = seals_of(&found, header)?
-        {
-            named_by_seal = Some(seals.iter().map(|seal| seal.segment).collect());
-        }
-        survey.unsealed.push(found);
-        if named_by_seal.as_ref().is_some_and(BTreeSet::is_empty) {
-            break;
-        }
-    }
-    survey.unsealed.reverse();
-    if survey.identity.is_none() {
-        survey.identity = identity_below(disk, &survey)?;
-    }
-    Ok(survey)
-}
-
-/// The identity when none of the unsealed segments has a header.
-fn identity_below(disk: &dyn Disk, survey: &Survey) -> Result<Option<(Identity, u32)>, OpenError> {
-    for number in survey.segments.iter().rev().copied() {
-        if let Some(header) = look_at(disk, number)?.header {
-            return Ok(Some((header.identity, header.unit)));
-        }
-    }
-    Ok(None)
-}
-
-fn look_at(disk: &dyn Disk, number: u64) -> Result<Found, OpenError> {
-    let name = segment_name(number);
-    let failed = |source| OpenError::Io {
-        what: "reading failed".to_owned(),
-        file: name.clone(),
-        source,
-    };
-    let file = disk.open(&name, OpenMode::Write).map_err(failed)?;
-    let header = read_range(file.as_ref(), 0, HEADER_BYTES).map_err(failed)?;
-    let header = SegmentHeader::decode(&header)
-        .ok()
-        .filter(|header| header.segment == number);
-    let mut trailer = None;
-    if let Some(header) = &header {
-        let at = file
-            .bytes()
-            .map_err(failed)?
-            .saturating_sub(TRAILER_BYTES as u64);
-        let bytes = read_range(file.as_ref(), at, TRAILER_BYTES).map_err(failed)?;
-        trailer = Trailer::decode(header.identity.salt, number, &bytes);
-    }
-    Ok(Found {
-        number,
-        file,
-        header,
-        trailer,
-    })
-}
-
-fn lock_segment(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
-    let name = segment_name(found.number);
-    let mut waited = 0;
-    loop {
-        match found.file.try_lock() {
-            Ok(true) => return Ok(()),
-            Ok(false) if waited < RELEASE_WAIT_MS => {
-                disk.pause_ms(5);
-                waited += 5;
-            }
-            Ok(false) => {
-                return Err(OpenError::Busy(format!(
-                    "{name} is locked by the server that writes it"
-                )));
-            }
-            Err(error) => return Err(OpenError::io("locking failed", &name, error)),
-        }
-    }
-}
-
-/// The seals in the first batch of an epoch's first segment; `None` when there is no valid one.
-fn seals_of(found: &Found, header: &SegmentHeader) -> Result<Option<Vec<SealEntry>>, OpenError> {
-    let place = BatchPlace {
-        salt: header.identity.salt,
-        epoch: header.epoch,
-        segment: found.number,
-        offset: FIRST_BATCH_OFFSET,
-    };
-    let mut reader = BatchReader::new(found.file.as_ref(), place, u64::from(header.unit), u64::MAX);
-    let batch = reader
-        .next()
-        .map_err(|error| OpenError::io("reading failed", &segment_name(found.number), error))?;
-    let Ok(batch) = batch else { return Ok(None) };
-    let mut seals = Vec::new();
-    let mut any = false;
-    for record in batch
-        .records()
-        .filter(|record| record.kind == Some(RecordKind::Seal))
-    {
-        any = true;
-        seals.extend(decode_seals(record.body).unwrap_or_default());
-    }
-    Ok(any.then_some(seals))
 }
 
 /// Makes the new owner's first segment; `None` when the number was taken meanwhile.
@@ -420,10 +259,7 @@ struct Beginning {
     survey: Survey,
     number: u64,
     file: Arc<dyn DiskFile>,
-    state: State,
-    adoption: Adoption,
-    seals: Vec<SealEntry>,
-    tail_index: (u64, u64),
+    recovered: Recovered,
     options: StoreOptions,
     zeroed: bool,
     lease_s: Option<u64>,
@@ -435,171 +271,106 @@ impl Opening {
         self.disk.boot_ms().saturating_sub(start_ms)
     }
 
-    /// Reads checkpoint and tail. Gives the state, what must be adopted, and the seals to write.
-    #[allow(
-        clippy::type_complexity,
-        reason = "the parts of one result, taken apart at once"
-    )]
+    /// Reads checkpoint and tail.
     fn recover(
         &mut self,
         survey: &Survey,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(State, Adoption, Vec<SealEntry>, (u64, u64)), OpenError> {
+    ) -> Result<Recovered, OpenError> {
         if survey.segments.is_empty() {
             let mut state = State::default();
             state.position.next_lsn = 1;
-            return Ok((state, Adoption::default(), Vec::new(), (0, 0)));
+            return Ok(Recovered {
+                state,
+                ..Recovered::default()
+            });
         }
         let started = self.disk.boot_ms();
         progress(Progress::Checkpoint);
-        let mut ends = self.ends_of(survey)?;
-        let base = self.load_base(survey, &mut ends)?;
+        let mut outlines = Outlines::of(survey)?;
+        let base = self.load_base(survey, &mut outlines)?;
         self.report.phases_us.checkpoint_ms = self.since(started);
         let started = self.disk.boot_ms();
-        let mut replay = Replay {
+        let recovered = self.replay(&outlines).run(base, progress)?;
+        self.report.phases_us.tail_ms = self.since(started);
+        Ok(recovered)
+    }
+
+    fn replay<'a>(&'a mut self, outlines: &'a Outlines) -> Replay<'a> {
+        Replay {
             disk: self.disk.as_ref(),
             salt: self.identity.salt,
             unit: self.unit,
-            ends: &ends,
+            outlines,
             report: &mut self.report,
-        };
-        let (state, adoption, seals) = replay.run(base, progress)?;
-        self.report.phases_us.tail_ms = self.since(started);
-        let tail_index = state.last_index;
-        Ok((state, adoption, seals, tail_index))
-    }
-
-    /// How each segment ends, as far as its own trailer or a successor's SEAL tells.
-    fn ends_of(&self, survey: &Survey) -> Result<BTreeMap<u64, SegmentEnd>, OpenError> {
-        let mut ends = BTreeMap::new();
-        for number in &survey.segments {
-            ends.insert(*number, SegmentEnd::Known);
         }
-        let mut seals: BTreeMap<u64, SealEntry> = BTreeMap::new();
-        let oldest = survey.segments.first().copied();
-        for found in &survey.unsealed {
-            let Some(header) = &found.header else {
-                ends.insert(found.number, SegmentEnd::Void);
-                continue;
-            };
-            let mut end = SegmentEnd::Open;
-            if header.epoch == found.number {
-                match seals_of(found, header)? {
-                    Some(list) => {
-                        for seal in list {
-                            seals.entry(seal.segment).or_insert(seal);
-                        }
-                    }
-                    // The first segment of a store needs no SEAL; any other one without is void.
-                    None if Some(found.number) == oldest => {}
-                    None => end = SegmentEnd::Void,
-                }
-            }
-            ends.insert(found.number, end);
-        }
-        for (number, seal) in seals {
-            if let Some(end) = ends.get_mut(&number) {
-                *end = if seal.valid_bytes == 0 {
-                    SegmentEnd::Void
-                } else {
-                    SegmentEnd::At(seal)
-                };
-            }
-        }
-        Ok(ends)
     }
 
     /// The newest checkpoint that fits the log, else the newest snapshot in the log, else nothing.
-    fn load_base(
-        &mut self,
-        survey: &Survey,
-        ends: &mut BTreeMap<u64, SegmentEnd>,
-    ) -> Result<State, OpenError> {
+    fn load_base(&mut self, survey: &Survey, outlines: &mut Outlines) -> Result<State, OpenError> {
+        let store = (self.identity, u32::try_from(self.unit).unwrap_or(512));
         let mut reasons = Vec::new();
         for epoch in survey.checkpoints.iter().rev() {
             let name = checkpoint_name(*epoch);
             let rows = checkpoint::load(self.disk.as_ref(), &name);
-            match rows.and_then(|rows| load(rows).map_err(|reason| format!("{name}: {reason}"))) {
-                Ok((state, meta)) => {
-                    self.complete_ends(ends, meta.position.segment)?;
-                    match self.check_checkpoint(&name, &state, &meta, ends) {
-                        Ok(()) => return Ok(state),
-                        Err(reason) => reasons.push(reason),
-                    }
+            let loaded = rows.and_then(|rows| load(rows).map_err(|why| format!("{name}: {why}")));
+            let (state, meta) = match loaded {
+                Ok(loaded) => loaded,
+                Err(reason) => {
+                    reasons.push(reason);
+                    continue;
                 }
-                Err(reason) => reasons.push(reason),
+            };
+            let mut completed = outlines.clone();
+            completed.complete(self.disk.as_ref(), meta.position.segment)?;
+            completed.remember(self.disk.as_ref(), &state, store)?;
+            match self.check_checkpoint(&state, &meta, &completed) {
+                Ok(()) => {
+                    *outlines = completed;
+                    return Ok(state);
+                }
+                Err(reason) => reasons.push(format!("{name}: {reason}")),
             }
         }
-        self.complete_ends(ends, 0)?;
+        outlines.complete(self.disk.as_ref(), 0)?;
         if reasons.is_empty() {
             reasons.push("there is no checkpoint yet".to_owned());
         }
         self.report.rebuilt = Some(reasons.join("; "));
-        let mut replay = Replay {
-            disk: self.disk.as_ref(),
-            salt: self.identity.salt,
-            unit: self.unit,
-            ends,
-            report: &mut self.report,
-        };
-        replay.base_from_log(self.identity)
-    }
-
-    /// Adds the ends of segments that were sealed by an older epoch than the last one: needed only
-    /// as far back as the log is read.
-    fn complete_ends(
-        &self,
-        ends: &mut BTreeMap<u64, SegmentEnd>,
-        from: u64,
-    ) -> Result<(), OpenError> {
-        let numbers: Vec<u64> = ends.range(from..).map(|(number, _)| *number).collect();
-        for number in numbers {
-            let found = look_at(self.disk.as_ref(), number)?;
-            let Some(header) = found.header.filter(|header| header.epoch == number) else {
-                continue;
-            };
-            for seal in seals_of(&found, &header)?.unwrap_or_default() {
-                // The first SEAL in the order of the log wins.
-                if let Some(end) = ends.get_mut(&seal.segment)
-                    && *end == SegmentEnd::Known
-                {
-                    let void = seal.valid_bytes == 0;
-                    *end = if void {
-                        SegmentEnd::Void
-                    } else {
-                        SegmentEnd::At(seal)
-                    };
-                }
-            }
-        }
-        Ok(())
+        let identity = self.identity;
+        let base = self.replay(outlines).base_from_log(identity)?;
+        outlines.remember(self.disk.as_ref(), &base, store)?;
+        Ok(base)
     }
 
     fn check_checkpoint(
         &self,
-        name: &str,
         state: &State,
         meta: &crate::rows::Meta,
-        ends: &BTreeMap<u64, SegmentEnd>,
+        outlines: &Outlines,
     ) -> Result<(), String> {
         if meta.identity != self.identity {
-            return Err(format!("{name}: it belongs to another store"));
+            return Err("it belongs to another store".to_owned());
         }
         let position = meta.position;
-        match ends.get(&position.segment) {
-            None => return Err(format!("{name}: segment {} is gone", position.segment)),
-            Some(SegmentEnd::Void) => return Err(format!("{name}: its segment is void")),
-            Some(SegmentEnd::At(seal)) if seal.valid_bytes < position.offset => {
-                return Err(format!("{name}: it lies beyond the SEAL of its segment"));
+        match outlines.get(position.segment) {
+            None => return Err(format!("segment {} is gone", position.segment)),
+            Some(outline) if outline.used().is_none() => {
+                return Err("its segment is void".to_owned());
             }
-            Some(_) => {}
+            Some(outline) => {
+                let seal = outline.end.seal();
+                if seal.is_some_and(|seal| seal.valid_bytes < position.offset) {
+                    return Err("it lies beyond the end of its segment".to_owned());
+                }
+            }
         }
         for (number, segment) in &state.segments {
-            if segment.live > 0 && !ends.contains_key(number) {
-                return Err(format!("{name}: {} is missing", segment_name(*number)));
+            if segment.live > 0 && outlines.get(*number).is_none() {
+                return Err(format!("{} is missing", segment_name(*number)));
             }
         }
-        Ok(())
+        outlines.check_whole(position.segment)
     }
 
     /// Writes the first batch of the new epoch and puts the store together.
@@ -608,11 +379,15 @@ impl Opening {
             survey,
             number,
             file,
+            recovered,
+            ..
+        } = beginning;
+        let Recovered {
             mut state,
             adoption,
             seals,
-            ..
-        } = beginning;
+        } = recovered;
+        let tail_index = state.last_index;
         let name = segment_name(number);
         let place = BatchPlace {
             salt: self.identity.salt,
@@ -621,6 +396,7 @@ impl Opening {
             offset: FIRST_BATCH_OFFSET,
         };
         let next_lsn = state.position.next_lsn;
+        let base_segment = state.position.segment;
         let mut builder = BatchBuilder::new(place, next_lsn, 0, Vec::new());
         builder.record(RecordKind::Seal, &encode_seals(&seals));
         self.report.adopted_records = adoption.append_to(&mut builder);
@@ -650,7 +426,7 @@ impl Opening {
             file.sync()
         };
         write().map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
-        let to_index = index_later(&state, &survey, beginning.tail_index);
+        let to_index = index_later(&state, &survey, tail_index);
         let batch = Batch::parse(place, self.unit, &bytes)
             .map_err(|fault| OpenError::Damaged(format!("the batch just made: {fault:?}")))?;
         // A SEAL makes its segments known even if they held nothing since the checkpoint.
@@ -673,6 +449,12 @@ impl Opening {
             crc,
         );
         let mut leftovers = survey.temporaries;
+        // Segments that an earlier owner forgot in its checkpoint and could not remove any more.
+        let forgotten = survey
+            .segments
+            .iter()
+            .filter(|number| **number < base_segment && !state.segments.contains_key(number));
+        leftovers.extend(forgotten.map(|number| segment_name(*number)));
         leftovers.extend(
             survey
                 .checkpoints
@@ -701,6 +483,15 @@ impl Opening {
             tail_bytes: self.report.tail_bytes,
             now_ms: started,
         });
+        let damaged = self.report.damaged.iter().filter(|range| range.bytes > 0);
+        let damaged = damaged.filter_map(|range| {
+            Some(RawRange {
+                segment: segment_of(&range.file)?,
+                offset: range.offset,
+                bytes: Some(range.bytes),
+            })
+        });
+        let damaged = damaged.collect();
         let cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
         let held = survey
             .unsealed
@@ -715,6 +506,7 @@ impl Opening {
             state,
             writer,
             maintenance,
+            set_aside: SetAside::new(damaged),
             indexes: BTreeMap::from([(number, index)]),
             side_indexes: survey.side_indexes,
             cache: Arc::new(cache),

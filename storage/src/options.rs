@@ -159,6 +159,9 @@ pub struct StoreStatus {
     pub checkpoint_failures: u64,
     /// References set aside as damaged over the life of the store.
     pub quarantined: u64,
+    /// References found by this owner to be damaged so badly that not even their queue can be
+    /// told. They are set aside too, once it is known which queues miss them.
+    pub lost_references: u64,
     /// Messages are refused for lack of space.
     pub full: bool,
     /// Free space of the disk when it was last asked, in bytes.

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
@@ -12,12 +13,11 @@ use crate::format::batch::{
     BatchPlace, FLAG_DURABLE, FLAG_MAYBE_DELIVERED, RECORD_HEADER_BYTES, Record, RecordKind,
     claimed_record_len,
 };
-use crate::format::footer::{
-    Directory, DirectoryEntry, FOOTER_HEADER_BYTES, TRAILER_BYTES, Trailer, decode_list,
-};
-use crate::format::payload::IndexEntry;
+use crate::format::footer::{Directory, DirectoryEntry, FOOTER_HEADER_BYTES, Trailer, decode_list};
+use crate::format::payload::{IndexEntry, IndexMap};
 use crate::format::segment::{segment_name, side_index_name};
-use crate::scan::{BATCH_BYTES_MAX, SegmentFacts, load_index};
+use crate::scan::{BATCH_BYTES_MAX, SegmentFacts, SegmentLists, load_index};
+use crate::survey::trailer_of;
 use crate::types::{Cursor, Lsn, MessageFlags, Place, QueueId, ReadLimit, StoredMessage};
 
 /// Open files kept by the reader.
@@ -59,6 +59,8 @@ pub(crate) struct ReadCache {
     salt: u64,
     unit: u64,
     inner: Mutex<Inner>,
+    /// Lost references were found that the store has not heard of.
+    has_news: AtomicBool,
 }
 
 type EntryList = Arc<Vec<IndexEntry>>;
@@ -67,6 +69,8 @@ type EntryList = Arc<Vec<IndexEntry>>;
 struct Inner {
     files: BTreeMap<u64, Arc<dyn DiskFile>>,
     lists: BTreeMap<(u64, u32), EntryList>,
+    /// References without a list, of segments that have such.
+    lost: BTreeMap<u64, Arc<Vec<u32>>>,
     order: VecDeque<(u64, u32)>,
     entries: usize,
 }
@@ -78,6 +82,7 @@ impl ReadCache {
             salt,
             unit,
             inner: Mutex::new(Inner::default()),
+            has_news: AtomicBool::new(false),
         }
     }
 
@@ -89,6 +94,7 @@ impl ReadCache {
     pub(crate) fn forget(&self, segment: u64) {
         self.with(|inner| {
             inner.files.remove(&segment);
+            inner.lost.remove(&segment);
             let Inner { lists, entries, .. } = inner;
             lists.retain(|key, list| {
                 if key.0 == segment {
@@ -152,12 +158,8 @@ impl ReadCache {
             self.keep(segment, queue, &list);
             return Ok(list);
         }
-        let last_index = match plan.source {
-            Source::Scan { last_index } => last_index,
-            _ => None,
-        };
-        let file = self.file(segment)?;
-        let index = load_index(file.as_ref(), &plan.facts, self.salt, self.unit, last_index)?;
+        let SegmentLists { index, lost, .. } = self.scan(plan)?;
+        self.found_lost(segment, lost);
         let mut found = Arc::default();
         for (number, entries) in index {
             let list = Arc::new(entries);
@@ -170,6 +172,66 @@ impl ReadCache {
         Ok(found)
     }
 
+    /// Derives the index of a segment from its batches.
+    fn scan(&self, plan: &SegmentPlan) -> io::Result<SegmentLists> {
+        let last_index = match plan.source {
+            Source::Scan { last_index } => last_index,
+            _ => None,
+        };
+        let file = self.file(plan.facts.segment)?;
+        load_index(file.as_ref(), &plan.facts, self.salt, self.unit, last_index)
+    }
+
+    /// The lists of all queues, from wherever they can be had.
+    pub(crate) fn whole(&self, plan: &SegmentPlan) -> io::Result<SegmentLists> {
+        let segment = plan.facts.segment;
+        let name = match &plan.source {
+            Source::Footer => segment_name(segment),
+            Source::SideIndex => side_index_name(segment),
+            Source::Entries(_) | Source::Scan { .. } => return self.scan(plan),
+        };
+        match self.whole_index(plan, &name) {
+            Ok(Some(index)) => Ok(SegmentLists::new(index, plan.facts.references)),
+            Ok(None) | Err(_) => self.scan(plan),
+        }
+    }
+
+    fn whole_index(&self, plan: &SegmentPlan, name: &str) -> io::Result<Option<IndexMap>> {
+        let file = self.disk.open(name, OpenMode::Read)?;
+        let segment = plan.facts.segment;
+        let Some((trailer, directory)) = self.directory_of(file.as_ref(), segment)? else {
+            return Ok(None);
+        };
+        let mut index = IndexMap::new();
+        for entry in directory.queues {
+            match self.list_at(file.as_ref(), &trailer, entry)? {
+                Some(list) => index.insert(entry.queue, list),
+                None => return Ok(None),
+            };
+        }
+        Ok(Some(index))
+    }
+
+    fn found_lost(&self, segment: u64, lost: Vec<u32>) {
+        if !lost.is_empty() {
+            self.with(|inner| inner.lost.insert(segment, Arc::new(lost)));
+            self.has_news.store(true, Ordering::Release);
+        }
+    }
+
+    /// References of a segment that no list has.
+    fn lost(&self, segment: u64) -> Option<Arc<Vec<u32>>> {
+        self.with(|inner| inner.lost.get(&segment).cloned())
+    }
+
+    /// The segments in which references were found lost since the last call.
+    pub(crate) fn take_lost(&self) -> BTreeMap<u64, Arc<Vec<u32>>> {
+        if !self.has_news.swap(false, Ordering::AcqRel) {
+            return BTreeMap::new();
+        }
+        self.with(|inner| inner.lost.clone())
+    }
+
     fn list_of_index(
         &self,
         queue: u32,
@@ -177,29 +239,43 @@ impl ReadCache {
         name: &str,
     ) -> io::Result<Option<Vec<IndexEntry>>> {
         let file = self.disk.open(name, OpenMode::Read)?;
-        let facts = &plan.facts;
-        let bytes = file.bytes()?;
-        let at = bytes.saturating_sub(TRAILER_BYTES as u64);
-        let trailer = read_range(file.as_ref(), at, TRAILER_BYTES)?;
-        let Some(trailer) = Trailer::decode(self.salt, facts.segment, &trailer) else {
+        let segment = plan.facts.segment;
+        let Some((trailer, directory)) = self.directory_of(file.as_ref(), segment)? else {
             return Ok(None);
         };
-        let Some(directory) = self.directory(file.as_ref(), &trailer)? else {
-            return Ok(None);
-        };
-        let Some(entry) = directory.find(queue) else {
-            return Ok(Some(Vec::new()));
-        };
+        match directory.find(queue) {
+            Some(entry) => self.list_at(file.as_ref(), &trailer, entry),
+            None => Ok(Some(Vec::new())),
+        }
+    }
+
+    fn list_at(
+        &self,
+        file: &dyn DiskFile,
+        trailer: &Trailer,
+        entry: DirectoryEntry,
+    ) -> io::Result<Option<Vec<IndexEntry>>> {
         let DirectoryEntry { start, count, .. } = entry;
         let from = trailer.footer_offset + u64::from(start);
-        let list = read_range(file.as_ref(), from, count as usize * 8)?;
-        Ok(decode_list(
-            self.salt,
-            trailer.epoch,
-            facts.segment,
-            entry,
-            &list,
-        ))
+        let bytes = u64::from(count) * 8;
+        if u64::from(start) + bytes > trailer.footer_bytes {
+            return Ok(None);
+        }
+        let list = read_range(file, from, usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        let (epoch, segment) = (trailer.epoch, trailer.segment);
+        Ok(decode_list(self.salt, epoch, segment, entry, &list))
+    }
+
+    fn directory_of(
+        &self,
+        file: &dyn DiskFile,
+        segment: u64,
+    ) -> io::Result<Option<(Trailer, Directory)>> {
+        let Some(trailer) = trailer_of(file, self.salt, segment)? else {
+            return Ok(None);
+        };
+        let directory = self.directory(file, &trailer)?;
+        Ok(directory.map(|directory| (trailer, directory)))
     }
 
     fn directory(&self, file: &dyn DiskFile, trailer: &Trailer) -> io::Result<Option<Directory>> {
@@ -249,6 +325,12 @@ pub struct ReadDone {
     pub end: bool,
     /// References whose record is damaged; give them to [`crate::Store::quarantine`].
     pub quarantined: Vec<Place>,
+    /// References in the segments that were read that belong to no queue any more, because their
+    /// records are damaged so badly. The store sets them aside by itself as soon as it has found
+    /// out which queues miss them; until then they count in their queues.
+    pub lost_references: u64,
+    /// Says where references were lost, for an administrator.
+    pub lost_text: Option<String>,
     /// The operating system refused to read; the same read may be tried again.
     pub error: Option<String>,
 }
@@ -263,6 +345,8 @@ impl ReadJob {
             next: self.from,
             end: false,
             quarantined: Vec::new(),
+            lost_references: 0,
+            lost_text: None,
             error: None,
         };
         let mut bytes = 0;
@@ -296,6 +380,7 @@ impl ReadJob {
     ) -> io::Result<bool> {
         let segment = plan.facts.segment;
         let list = self.cache.list(self.queue.0, plan)?;
+        self.report_lost(plan, done);
         let from = if self.from.segment == segment {
             self.from.ordinal
         } else {
@@ -332,6 +417,25 @@ impl ReadJob {
             }
         }
         Ok(true)
+    }
+
+    fn report_lost(&self, plan: &SegmentPlan, done: &mut ReadDone) {
+        let segment = plan.facts.segment;
+        let Some(lost) = self.cache.lost(segment) else {
+            return;
+        };
+        let live = lost.iter().filter(|it| !plan.settled.is_set(**it)).count();
+        if live > 0 {
+            done.lost_references += live as u64;
+            let name = segment_name(segment);
+            let text =
+                format!("{name}: {live} references cannot be read, damage hides their queues");
+            let all = done
+                .lost_text
+                .take()
+                .map(|before| format!("{before}; {text}"));
+            done.lost_text = Some(all.unwrap_or(text));
+        }
     }
 
     fn read_entry(

@@ -2,31 +2,30 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
+use std::ops::Range;
 
-use crate::disk::{Disk, DiskFile, OpenMode, read_range};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::OpenError;
 use crate::format::batch::FLAG_MAYBE_DELIVERED;
-use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, RecordKind};
-use crate::format::footer::{TRAILER_BYTES, Trailer};
+use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, Record, RecordKind};
 use crate::format::payload::{Adopted, SealEntry, SnapshotPart};
-use crate::format::segment::{HEADER_BYTES, SegmentHeader, segment_name};
-use crate::format::{FIRST_BATCH_OFFSET, Identity};
+use crate::format::segment::{SegmentHeader, segment_name};
+use crate::format::{FIRST_BATCH_OFFSET, Identity, align_up};
 use crate::options::{DamagedRange, Progress, RecoveryReport, TornTail};
+use crate::outline::{Outline, Outlines, SegmentEnd};
 use crate::rows::{decode_rows, load};
+use crate::salvage::salvage;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 use crate::state::{SegmentKind, SegmentState, State};
 
-/// What is known about the end of a segment before it is read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum SegmentEnd {
-    /// Sealed long ago: by its trailer, or by a SEAL that the base knows.
-    Known,
-    /// Nobody sealed it: it ends where its batches end.
-    Open,
-    /// A successor's SEAL.
-    At(SealEntry),
-    /// Its maker died before it owned the store.
-    Void,
+/// What reading the log gave.
+#[derive(Debug, Default)]
+pub(crate) struct Recovered {
+    pub(crate) state: State,
+    /// Batches that must be copied.
+    pub(crate) adoption: Adoption,
+    /// Ends of the predecessors' segments, to be written down.
+    pub(crate) seals: Vec<SealEntry>,
 }
 
 /// Batches that were written but perhaps never became durable: they are copied.
@@ -95,7 +94,7 @@ pub(crate) struct Replay<'a> {
     pub(crate) disk: &'a dyn Disk,
     pub(crate) salt: u64,
     pub(crate) unit: u64,
-    pub(crate) ends: &'a BTreeMap<u64, SegmentEnd>,
+    pub(crate) outlines: &'a Outlines,
     pub(crate) report: &'a mut RecoveryReport,
 }
 
@@ -105,8 +104,8 @@ struct Progressing {
     /// Batches that no watermark covers yet.
     pending: VecDeque<(BatchPlace, Vec<u8>)>,
     expected_lsn: u64,
-    /// Checksum that the next batch must name as its predecessor's.
-    expected_crc: u32,
+    /// Checksum that the next batch must name as its predecessor's; unknown behind damage.
+    expected_crc: Option<u32>,
 }
 
 impl Progressing {
@@ -116,67 +115,102 @@ impl Progressing {
             let Ok(batch) = Batch::parse(*place, unit, bytes) else {
                 break;
             };
-            if batch.next_lsn() > durable_lsn + 1 {
+            if batch.next_lsn() > durable_lsn.saturating_add(1) {
                 break;
             }
             self.state.apply_batch(&batch);
             self.pending.pop_front();
         }
     }
+
+    /// Applies everything: what follows proves it durable.
+    fn apply_all(&mut self, unit: u64) {
+        self.apply_up_to(u64::MAX, unit);
+    }
+}
+
+/// One segment that is being read.
+#[derive(Clone, Copy)]
+struct Reading<'f> {
+    file: &'f dyn DiskFile,
+    /// Where reading starts.
+    place: BatchPlace,
+    /// Where the segment ends, when that is known.
+    seal: Option<SealEntry>,
+    next: Next,
+    /// Its first batch repeats what the predecessor's natural end holds too.
+    repeats: bool,
+}
+
+/// What follows a segment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// Nothing: it is the last one.
+    None,
+    /// A segment whose first record has this number.
+    From(u64),
+    /// A segment that begins nobody knows where.
+    Unknown,
+}
+
+impl Reading<'_> {
+    /// Number of the record behind the segment's last one, when that is known.
+    fn end_lsn(&self) -> Option<u64> {
+        match (self.seal, self.next) {
+            (Some(seal), _) => Some(seal.last_lsn + 1),
+            (None, Next::From(lsn)) => Some(lsn),
+            (None, _) => None,
+        }
+    }
 }
 
 impl Replay<'_> {
-    /// Applies everything behind the base. Gives the state, the batches to adopt, and the seals
-    /// that end the predecessors' segments.
+    /// Applies everything behind the base.
     pub(crate) fn run(
         &mut self,
         base: State,
         progress: &mut dyn FnMut(Progress),
-    ) -> Result<(State, Adoption, Vec<SealEntry>), OpenError> {
+    ) -> Result<Recovered, OpenError> {
         let first = base.position.segment;
-        let expected_lsn = base.position.next_lsn;
-        let expected_crc = base.position.chain_crc;
-        let pending = VecDeque::new();
+        let outlines = self.outlines;
+        self.report.damaged.extend(outlines.damaged_headers(first));
         let mut work = Progressing {
+            expected_lsn: base.position.next_lsn,
+            expected_crc: Some(base.position.chain_crc),
             state: base,
-            pending,
-            expected_lsn,
-            expected_crc,
+            pending: VecDeque::new(),
         };
-        let ends = self.ends;
-        let mut open_ends = Vec::new();
-        for (number, end) in ends.range(first..) {
-            if *end == SegmentEnd::Void {
-                continue;
-            }
-            let file = self.open_segment(*number)?;
-            let from = match work.state.position {
-                at if at.segment == *number => at.offset,
-                _ => FIRST_BATCH_OFFSET,
-            };
-            let failed = |source| read_failed(*number, source);
-            let Some(header) = header_of(file.as_ref(), *number).map_err(failed)? else {
-                continue;
-            };
+        let mut read = Vec::new();
+        for (number, outline, header) in outlines.used_from(first) {
+            let failed = |source| read_failed(number, source);
+            let file = self.open_segment(number)?;
             let place = BatchPlace {
                 salt: self.salt,
                 epoch: header.epoch,
-                segment: *number,
-                offset: from,
+                segment: number,
+                offset: match work.state.position {
+                    at if at.segment == number => at.offset,
+                    _ => FIRST_BATCH_OFFSET,
+                },
             };
             work.state
                 .segments
-                .entry(*number)
+                .entry(number)
                 .or_insert_with(|| SegmentState::new(header.epoch, header.base_lsn))
                 .epoch = header.epoch;
-            let limit = self
-                .limit_of(file.as_ref(), *number, *end)
+            let reading = Reading {
+                file: file.as_ref(),
+                place,
+                seal: outline.end.seal(),
+                next: match outlines.used_from(number + 1).next() {
+                    None => Next::None,
+                    Some((_, next, _)) => next.base_lsn.map_or(Next::Unknown, Next::From),
+                },
+                repeats: header.epoch == number && outline.base_lsn.is_none(),
+            };
+            self.read_segment(reading, &mut work, progress)
                 .map_err(failed)?;
-            self.read_segment(file.as_ref(), place, limit, &mut work, progress)
-                .map_err(failed)?;
-            if *end == SegmentEnd::Open {
-                open_ends.push(*number);
-            }
+            read.push(number);
         }
         let unit = self.unit;
         let adopted = work
@@ -185,9 +219,13 @@ impl Replay<'_> {
             .map(|(place, bytes)| (place, unit, bytes))
             .collect();
         let mut state = work.state;
-        let seals = self.seals(&state, &open_ends);
+        let seals = self.seals(&state, &read);
         self.settle_kinds(&mut state)?;
-        Ok((state, Adoption { batches: adopted }, seals))
+        Ok(Recovered {
+            state,
+            adoption: Adoption { batches: adopted },
+            seals,
+        })
     }
 
     fn open_segment(&self, number: u64) -> Result<std::sync::Arc<dyn DiskFile>, OpenError> {
@@ -196,83 +234,147 @@ impl Replay<'_> {
             .map_err(|source| read_failed(number, source))
     }
 
-    /// Where batches of a segment end at the latest; `None` when only reading can tell.
-    fn limit_of(
-        &self,
-        file: &dyn DiskFile,
-        number: u64,
-        end: SegmentEnd,
-    ) -> io::Result<Option<u64>> {
-        Ok(match end {
-            SegmentEnd::At(seal) => Some(seal.valid_bytes),
-            SegmentEnd::Known => {
-                let at = file.bytes()?.saturating_sub(TRAILER_BYTES as u64);
-                let bytes = read_range(file, at, TRAILER_BYTES)?;
-                Trailer::decode(self.salt, number, &bytes).map(|trailer| trailer.valid_bytes)
-            }
-            SegmentEnd::Open | SegmentEnd::Void => None,
-        })
-    }
-
     fn read_segment(
         &mut self,
-        file: &dyn DiskFile,
-        place: BatchPlace,
-        limit: Option<u64>,
+        reading: Reading<'_>,
         work: &mut Progressing,
         progress: &mut dyn FnMut(Progress),
     ) -> io::Result<()> {
-        let sealed = limit.is_some();
-        let limit = limit.unwrap_or(u64::MAX);
+        let Reading { file, place, .. } = reading;
+        let limit = reading.seal.map_or(u64::MAX, |seal| seal.valid_bytes);
         let size = file.bytes()?.min(limit);
         let mut reader = BatchReader::new(file, place, self.unit, limit);
         while reader.offset() < size {
             let offset = reader.offset();
-            let fault = match reader.next()? {
-                Ok(batch) => {
-                    self.report.tail_bytes += batch.len() as u64;
-                    self.take(&batch, sealed, work);
-                    let of = size.saturating_sub(place.offset);
-                    progress(Progress::Tail {
-                        bytes: self.report.tail_bytes,
-                        of,
-                    });
-                    continue;
+            if let Ok(batch) = reader.next()? {
+                if reading.belongs_to_next(batch.next_lsn(), batch.count) {
+                    return Ok(());
                 }
-                Err(fault) => fault,
-            };
+                self.report.tail_bytes += batch.len() as u64;
+                self.take(&batch, reading.seal.is_some(), work);
+                progress(Progress::Tail {
+                    bytes: self.report.tail_bytes,
+                    of: size.saturating_sub(place.offset),
+                });
+                continue;
+            }
             let here = BatchPlace { offset, ..place };
-            let (bytes, resume) = match look_beyond(file, here, self.unit, limit)? {
-                Beyond::Batch { offset: next } => (next - offset, Some(next)),
-                // A sealed segment has batches up to its end: what is missing is damage.
-                _ if sealed => (size - offset, None),
-                Beyond::Garbage { bytes } => {
-                    let _ = fault;
-                    let file = segment_name(place.segment);
-                    self.report.torn = Some(TornTail {
-                        file,
-                        offset,
-                        bytes,
-                    });
+            match look_beyond(file, here, self.unit, limit)? {
+                Beyond::Batch {
+                    offset: next,
+                    first_lsn,
+                } => {
+                    let lsn = reading
+                        .end_lsn()
+                        .map_or(first_lsn, |end| end.min(first_lsn));
+                    self.damaged(reading, work, offset..next, Some(lsn))?;
+                    reader.seek(next);
+                }
+                beyond => {
+                    if reading.seal.is_none() {
+                        self.natural_end(reading, work, offset, beyond)?;
+                    }
                     break;
                 }
-                Beyond::Nothing => break,
-            };
-            let file = segment_name(place.segment);
-            self.report.damaged.push(DamagedRange {
-                file,
-                offset,
-                bytes,
-                records: 0,
-            });
-            match resume {
-                Some(next) => reader.seek(next),
-                None => break,
             }
         }
-        if sealed {
-            work.apply_up_to(u64::MAX - 1, self.unit);
+        if let Some(seal) = reading.seal {
+            self.sealed_end(reading, work, reader.offset(), &seal)?;
         }
+        Ok(())
+    }
+
+    /// Nobody wrote down where the segment ends: it ends at `offset`, unless what follows says
+    /// that records are missing.
+    fn natural_end(
+        &mut self,
+        reading: Reading<'_>,
+        work: &mut Progressing,
+        offset: u64,
+        beyond: Beyond,
+    ) -> io::Result<()> {
+        let bytes = match beyond {
+            Beyond::Garbage { bytes } => bytes,
+            Beyond::Batch { .. } | Beyond::Nothing => 0,
+        };
+        let is_damage = match reading.next {
+            Next::None => false,
+            Next::From(lsn) => lsn > work.expected_lsn,
+            Next::Unknown => bytes > 0,
+        };
+        if is_damage {
+            let end_lsn = reading.end_lsn();
+            return self.damaged(reading, work, offset..offset + bytes, end_lsn);
+        }
+        if reading.next == Next::None && bytes > 0 {
+            self.report.torn = Some(TornTail {
+                file: segment_name(reading.place.segment),
+                offset,
+                bytes,
+            });
+        }
+        Ok(())
+    }
+
+    /// A sealed segment has batches up to its end: what is missing is damage.
+    fn sealed_end(
+        &mut self,
+        reading: Reading<'_>,
+        work: &mut Progressing,
+        offset: u64,
+        seal: &SealEntry,
+    ) -> io::Result<()> {
+        work.apply_all(self.unit);
+        if offset < seal.valid_bytes {
+            let end_lsn = reading.end_lsn();
+            self.damaged(reading, work, offset..seal.valid_bytes, end_lsn)?;
+        }
+        if seal.valid_bytes > FIRST_BATCH_OFFSET {
+            work.state.end_segment(seal);
+            work.expected_lsn = work.expected_lsn.max(seal.last_lsn + 1);
+            work.expected_crc = Some(seal.chain_crc);
+        }
+        Ok(())
+    }
+
+    /// Takes what can still be read of a range without a valid batch, and reports the rest.
+    /// `end_lsn` is the number of the record behind the range, when that is known.
+    fn damaged(
+        &mut self,
+        reading: Reading<'_>,
+        work: &mut Progressing,
+        range: Range<u64>,
+        end_lsn: Option<u64>,
+    ) -> io::Result<()> {
+        // Whatever was written before the range was durable before the range was written.
+        work.apply_all(self.unit);
+        let place = BatchPlace {
+            offset: range.start,
+            ..reading.place
+        };
+        let first_lsn = work.expected_lsn;
+        let repeats = reading.repeats && range.start == FIRST_BATCH_OFFSET;
+        let mut next_lsn = first_lsn;
+        let state = &mut work.state;
+        let lsns = first_lsn..end_lsn.unwrap_or(u64::MAX);
+        let found = salvage(reading.file, place, range.end, lsns, &mut |record| {
+            next_lsn = record.lsn + 1;
+            let is_copy = record.flags & FLAG_MAYBE_DELIVERED != 0;
+            if !(repeats && is_copy && record.kind == Some(RecordKind::Message)) {
+                state.apply_salvaged(place, record);
+            }
+        })?;
+        let next_lsn = end_lsn.unwrap_or(next_lsn).max(first_lsn);
+        self.report.damaged.push(DamagedRange {
+            file: segment_name(place.segment),
+            offset: range.start,
+            bytes: range.end - range.start,
+            records: (next_lsn - first_lsn).saturating_sub(found),
+        });
+        let end = align_up(range.end, self.unit);
+        work.state.skip_to(place.segment, end, next_lsn);
+        work.expected_lsn = next_lsn;
+        work.expected_crc = None;
         Ok(())
     }
 
@@ -281,20 +383,19 @@ impl Replay<'_> {
         if batch.next_lsn() <= work.expected_lsn && batch.count > 0 {
             return;
         }
-        if batch.first_lsn > work.expected_lsn || batch.previous_crc != work.expected_crc {
-            let missing = batch.first_lsn.saturating_sub(work.expected_lsn);
-            match self.report.damaged.last_mut() {
-                Some(range) if range.records == 0 => range.records = missing,
-                _ => self.report.damaged.push(DamagedRange {
-                    file: segment_name(batch.place.segment),
-                    offset: batch.place.offset,
-                    bytes: 0,
-                    records: missing,
-                }),
-            }
+        let breaks = work
+            .expected_crc
+            .is_some_and(|expected| expected != batch.previous_crc);
+        if batch.first_lsn > work.expected_lsn || breaks {
+            self.report.damaged.push(DamagedRange {
+                file: segment_name(batch.place.segment),
+                offset: batch.place.offset,
+                bytes: 0,
+                records: batch.first_lsn.saturating_sub(work.expected_lsn),
+            });
         }
         work.expected_lsn = batch.next_lsn();
-        work.expected_crc = batch.crc;
+        work.expected_crc = Some(batch.crc);
         work.apply_up_to(batch.durable_lsn, self.unit);
         if sealed || batch.count == 0 {
             work.apply_up_to(batch.first_lsn.saturating_sub(1), self.unit);
@@ -307,48 +408,50 @@ impl Replay<'_> {
             .push_back((batch.place, batch.bytes().to_vec()));
     }
 
-    fn seals(&self, state: &State, open_ends: &[u64]) -> Vec<SealEntry> {
-        let mut seals = Vec::new();
-        for (number, end) in self.ends {
-            match end {
-                SegmentEnd::Void => seals.push(SealEntry {
-                    segment: *number,
-                    valid_bytes: 0,
-                    last_lsn: state.position.next_lsn.saturating_sub(1),
-                    chain_crc: 0,
-                    references: 0,
-                }),
-                SegmentEnd::Open if open_ends.contains(number) => {
-                    if let Some(segment) = state.segments.get(number) {
-                        seals.push(SealEntry {
-                            segment: *number,
-                            valid_bytes: segment.valid_bytes,
-                            last_lsn: segment.last_lsn,
-                            chain_crc: segment.chain_crc,
-                            references: segment.references,
-                        });
-                    }
-                }
-                _ => {}
-            }
-        }
-        seals
+    /// The ends of segments that no readable SEAL tells.
+    fn seals(&self, state: &State, read: &[u64]) -> Vec<SealEntry> {
+        let void = |segment| SealEntry {
+            segment,
+            valid_bytes: 0,
+            last_lsn: state.position.next_lsn.saturating_sub(1),
+            chain_crc: 0,
+            references: 0,
+        };
+        let natural = |segment: u64| {
+            let row = read
+                .contains(&segment)
+                .then(|| state.segments.get(&segment))??;
+            Some(SealEntry {
+                segment,
+                valid_bytes: row.valid_bytes,
+                last_lsn: row.last_lsn,
+                chain_crc: row.chain_crc,
+                references: row.references,
+            })
+        };
+        let entry = |(number, outline): (u64, &Outline)| match outline.end {
+            SegmentEnd::Void | SegmentEnd::Unused => Some(void(number)),
+            SegmentEnd::Open => natural(number),
+            SegmentEnd::Remembered(seal) => Some(seal),
+            SegmentEnd::Unseen | SegmentEnd::Footer(_) | SegmentEnd::Sealed(_) => None,
+        };
+        self.outlines.iter().filter_map(entry).collect()
     }
 
     /// Brings the kinds of segments up to date and drops those that are gone.
     fn settle_kinds(&self, state: &mut State) -> Result<(), OpenError> {
         let mut gone = Vec::new();
         for (number, segment) in &mut state.segments {
-            match self.ends.get(number) {
-                Some(SegmentEnd::Known) if segment.kind == SegmentKind::Open => {
-                    segment.kind = SegmentKind::Footer;
-                    state.dirty.segments.insert(*number);
+            let kind = match self.outlines.get(*number).map(|outline| outline.end) {
+                Some(SegmentEnd::Footer(_)) => SegmentKind::Footer,
+                Some(SegmentEnd::Sealed(_) | SegmentEnd::Remembered(_)) => SegmentKind::Sealed,
+                // The SEAL that is about to be written makes it a sealed one.
+                Some(SegmentEnd::Open) => SegmentKind::Open,
+                Some(SegmentEnd::Unseen | SegmentEnd::Void | SegmentEnd::Unused) => continue,
+                None if segment.live == 0 => {
+                    gone.push(*number);
+                    continue;
                 }
-                Some(SegmentEnd::At(_)) => {
-                    segment.kind = SegmentKind::Sealed;
-                    state.dirty.segments.insert(*number);
-                }
-                None if segment.live == 0 => gone.push(*number),
                 None => {
                     return Err(OpenError::Damaged(format!(
                         "{} with {} waiting messages is missing",
@@ -356,7 +459,10 @@ impl Replay<'_> {
                         segment.live
                     )));
                 }
-                _ => {}
+            };
+            if segment.kind != kind {
+                segment.kind = kind;
+                state.dirty.segments.insert(*number);
             }
         }
         for number in gone {
@@ -369,40 +475,28 @@ impl Replay<'_> {
     /// reaches back to its beginning.
     pub(crate) fn base_from_log(&mut self, identity: Identity) -> Result<State, OpenError> {
         let mut parts: SnapshotParts = BTreeMap::new();
-        let mut oldest = None;
-        for (number, end) in self.ends.iter().rev() {
-            if *end == SegmentEnd::Void {
-                continue;
-            }
+        let used: Vec<_> = self.outlines.used_from(0).collect();
+        for (number, outline, header) in used.iter().rev() {
             let file = self.open_segment(*number)?;
-            let failed = |source| read_failed(*number, source);
-            let Some(header) = header_of(file.as_ref(), *number).map_err(failed)? else {
-                continue;
-            };
-            oldest = Some((*number, header));
-            self.collect_snapshots(file.as_ref(), &header, *end, &mut parts)
-                .map_err(failed)?;
+            self.collect_snapshots(file.as_ref(), header, outline.end, &mut parts)
+                .map_err(|source| read_failed(*number, source))?;
             if let Some(state) = newest_complete(&parts, identity) {
                 return Ok(state);
             }
         }
-        match oldest {
-            Some((number, header)) if header.base_lsn == 1 => {
-                let mut state = State::default();
-                state.position.segment = number;
+        let mut state = State::default();
+        state.position.next_lsn = 1;
+        match used.first() {
+            Some((number, outline, _)) if outline.base_lsn == Some(1) || *number == 1 => {
+                state.position.segment = *number;
                 state.position.offset = FIRST_BATCH_OFFSET;
-                state.position.next_lsn = 1;
                 Ok(state)
             }
             Some(_) => Err(OpenError::Damaged(
                 "neither a checkpoint nor a complete snapshot can be read".to_owned(),
             )),
             // Only void segments: a first owner died before it owned anything.
-            None => {
-                let mut state = State::default();
-                state.position.next_lsn = 1;
-                Ok(state)
-            }
+            None => Ok(state),
         }
     }
 
@@ -413,40 +507,52 @@ impl Replay<'_> {
         end: SegmentEnd,
         parts: &mut SnapshotParts,
     ) -> io::Result<()> {
-        let number = header.segment;
-        let limit = self.limit_of(file, number, end)?.unwrap_or(u64::MAX);
+        let limit = end.seal().map_or(u64::MAX, |seal| seal.valid_bytes);
         let place = BatchPlace {
             salt: self.salt,
             epoch: header.epoch,
-            segment: number,
+            segment: header.segment,
             offset: FIRST_BATCH_OFFSET,
         };
+        let mut take = |record: &Record<'_>| {
+            if record.kind == Some(RecordKind::Snapshot)
+                && let Some(part) = SnapshotPart::decode(record.body)
+            {
+                let key = (part.as_of_segment, part.as_of_offset);
+                let value = (part.parts, part.rows.to_vec());
+                parts.entry(key).or_default().insert(part.part, value);
+            }
+        };
         let mut reader = BatchReader::new(file, place, self.unit, limit);
+        let mut next_lsn = 0;
         loop {
-            match reader.next()? {
-                Ok(batch) => {
-                    for record in batch.records() {
-                        if record.kind == Some(RecordKind::Snapshot)
-                            && let Some(part) = SnapshotPart::decode(record.body)
-                        {
-                            let key = (part.as_of_segment, part.as_of_offset);
-                            let value = (part.parts, part.rows.to_vec());
-                            parts.entry(key).or_default().insert(part.part, value);
-                        }
-                    }
+            if let Ok(batch) = reader.next()? {
+                next_lsn = batch.next_lsn();
+                batch.records().for_each(|record| take(&record));
+                continue;
+            }
+            let offset = reader.offset();
+            let here = BatchPlace { offset, ..place };
+            match look_beyond(file, here, self.unit, limit)? {
+                Beyond::Batch {
+                    offset: next,
+                    first_lsn,
+                } => {
+                    salvage(file, here, next, next_lsn..first_lsn, &mut take)?;
+                    reader.seek(next);
                 }
-                Err(_) => {
-                    let here = BatchPlace {
-                        offset: reader.offset(),
-                        ..place
-                    };
-                    match look_beyond(file, here, self.unit, limit)? {
-                        Beyond::Batch { offset } => reader.seek(offset),
-                        Beyond::Nothing | Beyond::Garbage { .. } => return Ok(()),
-                    }
-                }
+                Beyond::Nothing | Beyond::Garbage { .. } => return Ok(()),
             }
         }
+    }
+}
+
+impl Reading<'_> {
+    /// A batch of a segment without a known end that its successor has copied: the numbers of its
+    /// records were given out again.
+    fn belongs_to_next(&self, next_lsn: u64, count: u32) -> bool {
+        let end = self.end_lsn().filter(|_| self.seal.is_none());
+        count > 0 && end.is_some_and(|end| next_lsn > end)
     }
 }
 
@@ -473,11 +579,4 @@ fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
 
 fn read_failed(number: u64, source: io::Error) -> OpenError {
     OpenError::io("reading the log failed", &segment_name(number), source)
-}
-
-fn header_of(file: &dyn DiskFile, number: u64) -> io::Result<Option<SegmentHeader>> {
-    let bytes = read_range(file, 0, HEADER_BYTES)?;
-    Ok(SegmentHeader::decode(&bytes)
-        .ok()
-        .filter(|header| header.segment == number))
 }

@@ -230,6 +230,10 @@ fn user_row(kind: u16, key: &[u8], value: Option<&Vec<u8>>) -> TableRow {
 
 /// The rows that changed since the last call, the meta row last.
 pub(crate) fn take_dirty(state: &mut State, identity: Identity, unit: u32) -> Vec<TableRow> {
+    // Batches that change nothing else move the segment's end: position and row must agree.
+    if state.segments.contains_key(&state.position.segment) {
+        state.dirty.segments.insert(state.position.segment);
+    }
     let dirty = std::mem::take(&mut state.dirty);
     let mut rows = Vec::new();
     for segment in &dirty.segments {

@@ -2,11 +2,14 @@
 //! a segment, the place of the next good batch behind damage.
 
 use std::io;
+use std::ops::Range;
 
+use crate::bits::SettledBits;
 use crate::disk::DiskFile;
 use crate::format::FIRST_BATCH_OFFSET;
-use crate::format::batch::{Batch, BatchFault, BatchPlace, RecordKind};
+use crate::format::batch::{Batch, BatchClaim, BatchFault, BatchPlace, Record, RecordKind};
 use crate::format::payload::{IndexEntry, IndexMap, IndexRecord};
+use crate::salvage::salvage;
 
 /// Bytes read at once while scanning.
 const CHUNK_BYTES: usize = 1 << 20;
@@ -128,6 +131,8 @@ pub(crate) enum Beyond {
     Batch {
         /// Its offset.
         offset: u64,
+        /// Number of its first record.
+        first_lsn: u64,
     },
     /// Only zeros: nothing was written here.
     Nothing,
@@ -149,6 +154,10 @@ pub(crate) fn look_beyond(
     let mut last_other = None;
     let mut offset = place.offset;
     let mut stop = place.offset + LOOK_AHEAD_BYTES;
+    if limit != u64::MAX {
+        // Batches are known to go on up to the limit.
+        stop = end;
+    }
     while offset < end.min(stop) {
         let chunk = crate::disk::read_range(file, offset, CHUNK_BYTES)?;
         for (sector, bytes) in (0_u64..).zip(chunk.chunks(usize::try_from(unit).unwrap_or(512))) {
@@ -159,18 +168,19 @@ pub(crate) fn look_beyond(
             last_other = Some(at + last as u64 + 1);
             // A long write is followed to its end.
             stop = stop.max(at + LOOK_AHEAD_BYTES);
-            if at > place.offset {
-                let mut reader = BatchReader::new(
-                    file,
-                    BatchPlace {
+            if at > place.offset && BatchClaim::read(bytes).is_some_and(|claim| claim.offset == at)
+            {
+                let here = BatchPlace {
+                    offset: at,
+                    ..place
+                };
+                let mut reader = BatchReader::new(file, here, unit, limit);
+                if let Ok(batch) = reader.next()? {
+                    let first_lsn = batch.first_lsn;
+                    return Ok(Beyond::Batch {
                         offset: at,
-                        ..place
-                    },
-                    unit,
-                    limit,
-                );
-                if crate::format::get_u32(bytes, 0) != 0 && reader.next()?.is_ok() {
-                    return Ok(Beyond::Batch { offset: at });
+                        first_lsn,
+                    });
                 }
             }
         }
@@ -186,16 +196,55 @@ pub(crate) fn look_beyond(
 
 /// Adds the messages of a batch to an index.
 pub(crate) fn index_batch(batch: &Batch<'_>, index: &mut IndexMap) {
-    for record in batch
-        .records()
-        .filter(|record| record.kind == Some(RecordKind::Message))
-    {
-        let offset = u32::try_from(record.offset / 8).unwrap_or(u32::MAX);
-        for (ordinal, queue) in (record.ordinal..).zip(record.routes()) {
-            index
-                .entry(queue)
-                .or_default()
-                .push(IndexEntry { ordinal, offset });
+    for record in batch.records() {
+        index_record(&record, index);
+    }
+}
+
+fn index_record(record: &Record<'_>, index: &mut IndexMap) {
+    if record.kind != Some(RecordKind::Message) {
+        return;
+    }
+    let offset = u32::try_from(record.offset / 8).unwrap_or(u32::MAX);
+    for (ordinal, queue) in (record.ordinal..).zip(record.routes()) {
+        index
+            .entry(queue)
+            .or_default()
+            .push(IndexEntry { ordinal, offset });
+    }
+}
+
+/// The index of a whole segment.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub(crate) struct SegmentLists {
+    pub(crate) index: IndexMap,
+    /// References that no list has: their records are damaged. Ascending.
+    pub(crate) lost: Vec<u32>,
+    /// The ranges without a valid batch that were met, whatever could be read in them.
+    pub(crate) damaged: Vec<Range<u64>>,
+}
+
+impl SegmentLists {
+    /// Finds what is missing in an index of a segment with so many references.
+    pub(crate) fn new(index: IndexMap, references: u32) -> Self {
+        let mut seen = SettledBits::default();
+        let mut count = 0;
+        for entry in index.values().flatten() {
+            if entry.ordinal < references && seen.set(entry.ordinal) {
+                count += 1;
+            }
+        }
+        let lost = if count == references {
+            Vec::new()
+        } else {
+            (0..references)
+                .filter(|ordinal| !seen.is_set(*ordinal))
+                .collect()
+        };
+        Self {
+            index,
+            lost,
+            damaged: Vec::new(),
         }
     }
 }
@@ -208,31 +257,30 @@ pub(crate) fn load_index(
     salt: u64,
     unit: u64,
     last_index: Option<u64>,
-) -> io::Result<IndexMap> {
+) -> io::Result<SegmentLists> {
     let place = BatchPlace {
         salt,
         epoch: facts.epoch,
         segment: facts.segment,
         offset: FIRST_BATCH_OFFSET,
     };
-    if let Some(last) = last_index
-        && let Some((mut index, scan_from)) = load_chain(file, place, unit, facts, last)?
-    {
-        scan_index(
-            file,
-            BatchPlace {
-                offset: scan_from,
-                ..place
-            },
-            unit,
-            facts,
-            &mut index,
-        )?;
-        return Ok(index);
-    }
     let mut index = IndexMap::new();
-    scan_index(file, place, unit, facts, &mut index)?;
-    Ok(index)
+    let mut scan_from = FIRST_BATCH_OFFSET;
+    if let Some(last) = last_index
+        && let Some((chain, offset)) = load_chain(file, place, unit, facts, last)?
+    {
+        index = chain;
+        scan_from = offset;
+    }
+    let place = BatchPlace {
+        offset: scan_from,
+        ..place
+    };
+    let damaged = scan_index(file, place, unit, facts, &mut index)?;
+    Ok(SegmentLists {
+        damaged,
+        ..SegmentLists::new(index, facts.references)
+    })
 }
 
 /// Follows the index records backwards. `None` when a link does not hold.
@@ -252,14 +300,7 @@ fn load_chain(
             return Ok(None);
         }
         let place = BatchPlace { offset, ..place };
-        let mut reader = BatchReader::new(file, place, unit, facts.valid_bytes);
-        let found = match reader.next()? {
-            Ok(batch) => batch
-                .records()
-                .find(|record| record.kind == Some(RecordKind::Index))
-                .and_then(|record| IndexRecord::decode(record.body)),
-            Err(_) => None,
-        };
+        let found = index_record_at(file, place, unit, facts.valid_bytes)?;
         let Some(record) = found else { return Ok(None) };
         let joins = below == u32::MAX || record.to_ordinal == below;
         if !joins || record.previous_batch >= offset {
@@ -282,29 +323,63 @@ fn load_chain(
     Ok(scan_from.map(|offset| (index, offset)))
 }
 
-/// Indexes the batches from `place` to the segment's valid end, stepping over damage.
+/// The index record of the batch at a place; in a damaged batch the record itself may be well.
+fn index_record_at(
+    file: &dyn DiskFile,
+    place: BatchPlace,
+    unit: u64,
+    limit: u64,
+) -> io::Result<Option<IndexRecord>> {
+    let mut found = None;
+    let mut take = |record: &Record<'_>| {
+        if record.kind == Some(RecordKind::Index) && found.is_none() {
+            found = IndexRecord::decode(record.body);
+        }
+    };
+    let mut reader = BatchReader::new(file, place, unit, limit);
+    match reader.next()? {
+        Ok(batch) => batch.records().for_each(|record| take(&record)),
+        Err(_) => {
+            let (end, lsns) = match look_beyond(file, place, unit, limit)? {
+                Beyond::Batch { offset, first_lsn } => (offset, 0..first_lsn),
+                Beyond::Nothing | Beyond::Garbage { .. } => (limit, 0..u64::MAX),
+            };
+            salvage(file, place, end, lsns, &mut take)?;
+        }
+    }
+    Ok(found)
+}
+
+/// Indexes the batches from `place` to the segment's valid end, and in damaged ones the records
+/// that can still be read. Gives the damaged ranges.
 fn scan_index(
     file: &dyn DiskFile,
     place: BatchPlace,
     unit: u64,
     facts: &SegmentFacts,
     index: &mut IndexMap,
-) -> io::Result<()> {
-    let mut reader = BatchReader::new(file, place, unit, facts.valid_bytes);
-    while reader.offset() < facts.valid_bytes {
-        match reader.next()? {
-            Ok(batch) => index_batch(&batch, index),
-            Err(_) => {
-                let place = BatchPlace {
-                    offset: reader.offset(),
-                    ..place
-                };
-                match look_beyond(file, place, unit, facts.valid_bytes)? {
-                    Beyond::Batch { offset } => reader.seek(offset),
-                    Beyond::Nothing | Beyond::Garbage { .. } => break,
-                }
-            }
+) -> io::Result<Vec<Range<u64>>> {
+    let mut damaged = Vec::new();
+    let limit = facts.valid_bytes;
+    let mut reader = BatchReader::new(file, place, unit, limit);
+    let mut next_lsn = 0;
+    while reader.offset() < limit {
+        if let Ok(batch) = reader.next()? {
+            next_lsn = batch.next_lsn();
+            index_batch(&batch, index);
+            continue;
         }
+        let offset = reader.offset();
+        let here = BatchPlace { offset, ..place };
+        let (end, lsns) = match look_beyond(file, here, unit, limit)? {
+            Beyond::Batch { offset, first_lsn } => (offset, next_lsn..first_lsn),
+            Beyond::Nothing | Beyond::Garbage { .. } => (limit, next_lsn..u64::MAX),
+        };
+        salvage(file, here, end, lsns, &mut |record| {
+            index_record(record, index);
+        })?;
+        damaged.push(offset..end);
+        reader.seek(end);
     }
-    Ok(())
+    Ok(damaged)
 }

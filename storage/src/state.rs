@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::bits::{CHUNK_REFERENCES, SettledBits};
-use crate::format::batch::{Batch, Record, RecordKind};
+use crate::format::batch::{Batch, BatchPlace, Record, RecordKind};
 use crate::format::payload::{
     Quarantined, RowChange, SealEntry, SettledGroup, SnapshotPart, decode_seals, decode_settled,
 };
@@ -136,18 +136,65 @@ impl State {
         state.valid_bytes = self.position.offset;
         state.last_lsn = batch.next_lsn().saturating_sub(1);
         state.chain_crc = batch.crc;
-        // After a range that could not be read the ordinals go on behind the gap; nobody can
-        // tell the queues of the lost references, so they count as settled.
-        while state.references < self.position.next_ordinal {
-            state.settled.set(state.references);
-            self.dirty
-                .chunks
-                .insert((segment, state.references / CHUNK_REFERENCES));
-            state.references += 1;
-        }
+        self.lose_up_to(segment, self.position.next_ordinal);
         if significant {
             self.dirty.segments.insert(segment);
         }
+    }
+
+    /// After a range that could not be read the ordinals go on behind the gap. Nobody can tell the
+    /// queues of the lost references, so they never count, and stand as settled.
+    fn lose_up_to(&mut self, segment: u64, ordinal: u32) {
+        let Some(state) = self.segments.get_mut(&segment) else {
+            return;
+        };
+        while state.references < ordinal {
+            state.settled.set(state.references);
+            let chunk = (segment, state.references / CHUNK_REFERENCES);
+            self.dirty.chunks.insert(chunk);
+            state.references += 1;
+        }
+    }
+
+    /// Applies a record that was found in a damaged range at `place`.
+    pub(crate) fn apply_salvaged(&mut self, place: BatchPlace, record: &Record<'_>) {
+        self.apply_record(place.segment, place.offset, record);
+        self.dirty.segments.insert(place.segment);
+    }
+
+    /// Goes on behind a damaged range.
+    pub(crate) fn skip_to(&mut self, segment: u64, offset: u64, next_lsn: u64) {
+        let Some(state) = self.segments.get_mut(&segment) else {
+            return;
+        };
+        state.valid_bytes = state.valid_bytes.max(offset);
+        state.last_lsn = next_lsn.saturating_sub(1);
+        self.position = LogPosition {
+            segment,
+            offset: state.valid_bytes,
+            next_lsn,
+            next_ordinal: state.references,
+            chain_crc: self.position.chain_crc,
+        };
+        self.dirty.segments.insert(segment);
+    }
+
+    /// Brings a segment that was read to its end to what is known of that end.
+    pub(crate) fn end_segment(&mut self, seal: &SealEntry) {
+        self.lose_up_to(seal.segment, seal.references);
+        let Some(state) = self.segments.get_mut(&seal.segment) else {
+            return;
+        };
+        state.valid_bytes = seal.valid_bytes;
+        state.last_lsn = seal.last_lsn;
+        state.chain_crc = seal.chain_crc;
+        self.position = LogPosition {
+            segment: seal.segment,
+            offset: seal.valid_bytes,
+            next_lsn: self.position.next_lsn.max(seal.last_lsn + 1),
+            next_ordinal: state.references,
+            chain_crc: seal.chain_crc,
+        };
     }
 
     fn apply_record(&mut self, segment: u64, batch_offset: u64, record: &Record<'_>) {
@@ -187,18 +234,11 @@ impl State {
     fn apply_message(&mut self, segment: u64, record: &Record<'_>) {
         let bytes = u64::from(record.counted_bytes());
         let base_lsn = record.lsn;
+        self.lose_up_to(segment, record.ordinal);
         let state = self
             .segments
             .entry(segment)
             .or_insert_with(|| SegmentState::new(segment, base_lsn));
-        // Ordinals lost in a damaged range before this record: see apply_batch.
-        while state.references < record.ordinal {
-            state.settled.set(state.references);
-            self.dirty
-                .chunks
-                .insert((segment, state.references / CHUNK_REFERENCES));
-            state.references += 1;
-        }
         state.references += record.references();
         state.live += record.references();
         for queue in record.routes() {
@@ -216,8 +256,9 @@ impl State {
     }
 
     fn apply_settled(&mut self, group: &SettledGroup) {
-        let mut settled = 0;
+        let (mut settled, mut named) = (0, 0);
         for range in &group.ranges {
+            named += u64::from(range.count);
             let Some(segment) = self.segments.get_mut(&range.segment) else {
                 continue;
             };
@@ -236,7 +277,15 @@ impl State {
             }
             self.dirty.segments.insert(range.segment);
         }
-        self.leave_queue(group.queue, settled, group.bytes);
+        // References that were lost to damage never counted, so neither do their bytes.
+        let bytes = match settled == named {
+            true => group.bytes,
+            false => {
+                u64::try_from(u128::from(group.bytes) * u128::from(settled) / u128::from(named))
+                    .unwrap_or(group.bytes)
+            }
+        };
+        self.leave_queue(group.queue, settled, bytes);
     }
 
     fn settle_one(&mut self, queue: u32, segment: u64, ordinal: u32, bytes: u64) {

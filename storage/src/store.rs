@@ -10,7 +10,7 @@ use crate::error::{AppendError, FatalError};
 use crate::format::batch::{
     BATCH_HEADER_BYTES, Batch, BatchPlace, FLAG_DURABLE, MessageParts, RecordKind,
 };
-use crate::format::payload::{Quarantined, RowChange};
+use crate::format::payload::RowChange;
 use crate::format::{FIRST_BATCH_OFFSET, Identity};
 use crate::index::SegmentIndex;
 use crate::job::{Job, JobDone, Outcome};
@@ -18,6 +18,7 @@ use crate::maintain::Maintenance;
 use crate::options::{Fence, StoreOptions, StoreStatus};
 use crate::read::{ReadCache, ReadJob, SegmentPlan, Source};
 use crate::scan::SegmentFacts;
+use crate::setaside::SetAside;
 use crate::state::{SegmentKind, State};
 use crate::types::{
     Appended, Cursor, DurableBatch, Lsn, NewMessage, Place, QueueId, QueueStats, ReadLimit, Ticket,
@@ -44,6 +45,7 @@ pub struct Store {
     pub(crate) state: State,
     pub(crate) writer: Writer,
     pub(crate) maintenance: Maintenance,
+    pub(crate) set_aside: SetAside,
     /// Index of each segment that has no footer yet and was written by this owner.
     pub(crate) indexes: BTreeMap<u64, SegmentIndex>,
     /// Index files that exist beside segments of dead owners.
@@ -63,7 +65,7 @@ pub struct Store {
 }
 
 impl Store {
-    fn open_for_append(&self) -> Result<(), AppendError> {
+    pub(crate) fn open_for_append(&self) -> Result<(), AppendError> {
         match &self.fatal {
             Some(fatal) => Err(AppendError::Closed(fatal.to_string())),
             None if self.maintenance.is_closing() => {
@@ -186,29 +188,6 @@ impl Store {
         Ok(self.writer.open_ticket())
     }
 
-    /// Sets a damaged reference aside: it leaves its queue, the damage is counted.
-    ///
-    /// # Errors
-    /// [`AppendError::Closed`] after a failure or shutdown.
-    pub fn quarantine(&mut self, queue: QueueId, place: Place) -> Result<Ticket, AppendError> {
-        self.open_for_append()?;
-        if self.is_live(place) {
-            self.settled_early.insert((place.segment, place.ordinal));
-            let bad = Quarantined {
-                segment: place.segment,
-                offset: u64::from(place.offset) * 8,
-                bytes: place.bytes,
-                queue: queue.0,
-                ordinal: place.ordinal,
-            };
-            self.make_room(64);
-            self.writer
-                .open
-                .record(RecordKind::Quarantine, &bad.encode());
-        }
-        Ok(self.writer.open_ticket())
-    }
-
     /// Closes the open batch when a record of so many bytes does not fit, and moves on to the next
     /// segment when the current one is full.
     pub(crate) fn make_room(&mut self, bytes: usize) {
@@ -239,8 +218,11 @@ impl Store {
     /// Whether a durable reference has not been settled yet.
     #[must_use]
     pub fn is_live(&self, place: Place) -> bool {
-        self.state.is_live(place.segment, place.ordinal)
-            && !self.settled_early.contains(&(place.segment, place.ordinal))
+        self.is_live_reference(place.segment, place.ordinal)
+    }
+
+    pub(crate) fn is_live_reference(&self, segment: u64, ordinal: u32) -> bool {
+        self.state.is_live(segment, ordinal) && !self.settled_early.contains(&(segment, ordinal))
     }
 
     /// Number of the last record appended.
@@ -413,6 +395,11 @@ impl Store {
             let entries = index.live_from(queue, ordinal, limit + 1, settled);
             return (!entries.is_empty()).then_some(Source::Entries(entries));
         }
+        self.sealed_source(segment)
+    }
+
+    /// Where the lists of a segment are that this owner does not write.
+    pub(crate) fn sealed_source(&self, segment: u64) -> Option<Source> {
         let state = self.state.segments.get(&segment)?;
         Some(match state.kind {
             SegmentKind::Footer => Source::Footer,
@@ -463,7 +450,12 @@ impl Store {
         let heartbeat = self
             .fence_deadline_ms
             .map(|deadline| self.durable_at_ms + deadline.min(3000) / 3);
-        let times = [watermark, heartbeat, self.maintenance_deadline_ms()];
+        let times = [
+            watermark,
+            heartbeat,
+            self.maintenance_deadline_ms(),
+            self.set_aside.deadline_ms(),
+        ];
         times.into_iter().flatten().min()
     }
 
@@ -542,6 +534,10 @@ impl Store {
             self.now_ms.saturating_sub(self.durable_at_ms) >= deadline.min(3000) / 3
         });
         let index_due = self.index_is_due();
+        if index_due && self.writer.has_closed() {
+            // Under overload a batch always waits; the checkpoint must not wait for ever.
+            self.prepare_checkpoint();
+        }
         if !self.writer.has_closed() {
             if self.writer.open_is_empty() && !watermark && !stale && !index_due {
                 return None;
@@ -566,6 +562,7 @@ impl Store {
             batch_bytes: self.writer.batch_bytes,
             message_bytes: self.writer.message_bytes,
             quarantined: self.state.quarantined,
+            lost_references: self.set_aside.lost_references(),
             ..StoreStatus::default()
         };
         self.maintenance.describe(&mut status);

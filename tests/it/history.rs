@@ -191,8 +191,6 @@ struct Sender {
 /// The first deliveries of one sender's copies to one receiver.
 #[derive(Default)]
 struct Stream {
-    connection: u32,
-    highest_of_connection: Option<u64>,
     highest_unmarked: Option<u64>,
 }
 
@@ -370,20 +368,14 @@ impl Checker<'_> {
         lost.is_some_and(|&lost| lost < by_ns)
     }
 
-    /// The order of first deliveries. What one connection sees is in order, marked or not: it is the
-    /// order of the queue. Over several connections, what is not marked is in order (what is marked may
-    /// have gone to another receiver that never read it). A sole receiver sees all in order.
+    /// The order of first deliveries. What is not marked as redelivered is in order for each receiver: it
+    /// is the order of the queue. What is marked may have gone to another receiver that lost its
+    /// connection before it read it, and rightly comes behind later messages.
     fn first_delivery(&mut self, event: &Event, sender: usize, client: usize, position: u64) {
         let stream = self.streams.entry((client, sender)).or_default();
-        if stream.connection != event.connection {
-            stream.connection = event.connection;
-            stream.highest_of_connection = None;
-        }
         let position = Some(position);
         let is_unmarked = event.delivery_count == 0;
-        let overtaken = stream.highest_of_connection > position
-            || is_unmarked && stream.highest_unmarked > position;
-        stream.highest_of_connection = stream.highest_of_connection.max(position);
+        let overtaken = is_unmarked && stream.highest_unmarked > position;
         if is_unmarked {
             stream.highest_unmarked = stream.highest_unmarked.max(position);
         }

@@ -39,8 +39,8 @@ pub(crate) enum Value {
     Text(String),
     Symbol(String),
     Binary(Vec<u8>),
-    List(Vec<Value>),
-    Described(u8, Box<Value>),
+    List(Vec<Self>),
+    Described(u8, Box<Self>),
     Raw(Vec<u8>),
 }
 

@@ -5,11 +5,11 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::load::{connect, durable_message, latency_histogram};
+use super::load::{connect, detached, durable_message, latency_histogram, not_taken};
 use super::raw::RawFile;
 use super::{Subject, rounded, say_figures};
 use crate::cli::args::LatencyArgs;
-use crate::cli::tool::{ToolError, progress, say_json};
+use crate::cli::tool::{ToolError, grouped, say_json, spinner};
 use crate::net::client::{Client, Wake};
 use crate::proto::{Event, LinkId, Outcome};
 use crate::role::Exit;
@@ -46,7 +46,7 @@ pub(super) async fn run(arguments: &LatencyArgs) -> Result<Exit, ToolError> {
     let message = durable_message(arguments.client.size);
     let mut confirms = latency_histogram()?;
     let mut syncs = latency_histogram()?;
-    let bar = progress("messages", arguments.messages.unwrap_or(0));
+    let spinner = spinner("measuring");
     let mut started = Instant::now();
     let mut count = 0;
     loop {
@@ -69,7 +69,7 @@ pub(super) async fn run(arguments: &LatencyArgs) -> Result<Exit, ToolError> {
             break;
         }
     }
-    bar.finish_and_clear();
+    spinner.finish_and_clear();
     client.close().await;
     drop(raw);
     subject.end().await?;
@@ -117,10 +117,10 @@ async fn round_trip(
                 }
                 return match outcome {
                     Some(Outcome::Accepted) => Ok(took),
-                    other => Err(super::load::not_taken(other)),
+                    other => Err(not_taken(other)),
                 };
             }
-            Wake::Event(Event::Detached { error, .. }) => return Err(super::load::detached(error)),
+            Wake::Event(Event::Detached { error, .. }) => return Err(detached(error)),
             _ => {}
         }
     }
@@ -162,7 +162,7 @@ fn say_report(report: &Report) {
     }
     let title = format!(
         "{} durable messages of {} bytes, one in flight",
-        super::super::tool::grouped(report.messages),
+        grouped(report.messages),
         report.size
     );
     say_figures(&title, &figures);

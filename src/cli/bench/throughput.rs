@@ -1,7 +1,6 @@
 //! `steadfast bench throughput`: messages a second through senders and receivers, in turn with the disk
 //! alone.
 
-use std::path::Path;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -128,7 +127,11 @@ async fn measure(
     subject: &Subject,
     load: &Rc<Load>,
 ) -> Result<Report, ToolError> {
-    let mut raw = subject.raw_directory.as_deref().map(make_raw).transpose()?;
+    let mut raw = subject
+        .raw_directory
+        .as_deref()
+        .map(RawFile::create)
+        .transpose()?;
     let before_warm_up = store(subject).await?;
     load.open();
     sleep(WARM_UP).await;
@@ -163,10 +166,6 @@ async fn measure(
         before.as_ref(),
         after.as_ref(),
     ))
-}
-
-fn make_raw(directory: &Path) -> Result<RawFile, ToolError> {
-    RawFile::create(directory)
 }
 
 async fn raw_turn(

@@ -105,6 +105,7 @@ async fn demo(arguments: &DemoArgs) -> Result<Exit, ToolError> {
     let takeover = clients.beside(drama).await?;
     clients.beside(all_received(&ledger, &bar)).await?;
     bar.finish_and_clear();
+    story.all_received(&ledger);
     drop(clients);
     pair.b.stop().await?;
 
@@ -331,16 +332,19 @@ impl Story {
         bar.suspend(|| self.after(time, "server B confirms its first message"));
     }
 
+    fn all_received(&self, ledger: &Ledger) {
+        let confirmed = grouped(ledger.confirmed());
+        self.at(&match ledger.missing() {
+            0 => format!("{confirmed} confirmed, every one of them received"),
+            missing => format!("{confirmed} confirmed, {} not received", grouped(missing)),
+        });
+    }
+
     fn end(&self, report: &Report) {
-        self.at(&format!(
-            "{} confirmed, all senders are done\n",
-            grouped(report.confirmed)
-        ));
-        self.plain(&format!("  confirmed   {}", grouped(report.confirmed)));
+        self.plain(&format!("\n  confirmed   {}", grouped(report.confirmed)));
         self.plain(&format!("  lost        {}", grouped(report.lost)));
         self.plain(&format!(
-            "  duplicated  {}, among {} messages in doubt that were sent again and {} deliveries that were \
-             marked as repeated",
+            "  duplicated  {}: {} messages in doubt were sent again, {} deliveries came marked as repeated",
             grouped(report.duplicated),
             grouped(report.sent_again),
             grouped(report.marked_redelivered)

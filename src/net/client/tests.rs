@@ -56,7 +56,11 @@ async fn start(kind: Kind) -> ServerUrl {
 }
 
 async fn serve(mut stream: TcpStream, kind: Kind) {
-    let mut connection = Connection::server(Settings::default(), 0);
+    let settings = Settings {
+        sasl_mechanisms: vec![String::from("PLAIN"), String::from("ANONYMOUS")],
+        ..Settings::default()
+    };
+    let mut connection = Connection::server(settings, 0);
     let mut input = BytesMut::new();
     loop {
         match stream.read_buf(&mut input).await {

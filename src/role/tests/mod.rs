@@ -21,6 +21,7 @@ fn news(instance: &str, state: State, epoch: u64) -> PeerNews {
         name: format!("tcp://{instance}"),
         state,
         epoch,
+        beat: 0,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{news, settings, words};
 use crate::role::{
-    Action, Failure, FailureKind, Input, LinkId, LockResult, RecoveryResult, Role, State,
+    Action, Failure, FailureKind, Input, LinkId, LockResult, PeerNews, RecoveryResult, Role, State,
 };
 
 const LINK: LinkId = LinkId(1);
@@ -329,6 +329,42 @@ fn one_of_two_links_may_break_without_the_peer_being_lost() {
         "trying costs nothing"
     );
     assert_eq!(role.state(), State::Standby);
+}
+
+#[test]
+fn what_a_second_link_says_late_does_not_count() {
+    let mut role = Role::new(settings(1), 0);
+    words(&mut role);
+    let at = |state, beat| PeerNews {
+        beat,
+        ..news("b", state, 4)
+    };
+    let first = Input::Connected {
+        link: LINK,
+        peer: Some(0),
+        news: at(State::Active, 3),
+    };
+    assert_eq!(
+        after(&mut role, 1, vec![first]),
+        "*peer_connected, *standby, refuse"
+    );
+    let late = Input::Connected {
+        link: LinkId(2),
+        peer: None,
+        news: at(State::Starting, 1),
+    };
+    assert_eq!(after(&mut role, 2, vec![late]), "");
+    let late = Input::Heard {
+        link: LinkId(2),
+        news: at(State::Activating, 2),
+    };
+    assert_eq!(after(&mut role, 3, vec![late]), "");
+    assert_eq!(role.state(), State::Standby);
+    let newer = Input::Heard {
+        link: LinkId(2),
+        news: at(State::Stopping, 4),
+    };
+    assert_eq!(after(&mut role, 4, vec![newer]), "*activating, hold, try");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::{news, settings};
-use crate::role::{Action, Exit, Input, LinkId, LockResult, RecoveryResult, Role, State};
+use crate::role::{Action, Exit, Input, LinkId, LockResult, PeerNews, RecoveryResult, Role, State};
 
 const SERVERS: usize = 3;
 
@@ -39,9 +39,25 @@ enum Event {
     /// A heartbeat arrives.
     Beat {
         link: LinkId,
-        state: State,
-        epoch: u64,
+        told: Told,
     },
+}
+
+/// What a server said last.
+#[derive(Clone, Copy, Debug)]
+struct Told {
+    state: State,
+    epoch: u64,
+    beat: u64,
+}
+
+impl Told {
+    fn news(self, instance: &str) -> PeerNews {
+        PeerNews {
+            beat: self.beat,
+            ..news(instance, self.state, self.epoch)
+        }
+    }
 }
 
 struct Server {
@@ -50,7 +66,7 @@ struct Server {
     life: u64,
     started_ms: u64,
     paused_until_ms: u64,
-    told: (State, u64),
+    told: Told,
 }
 
 struct Link {
@@ -77,7 +93,11 @@ impl World {
             life: 0,
             started_ms: 0,
             paused_until_ms: 0,
-            told: (State::Starting, 0),
+            told: Told {
+                state: State::Starting,
+                epoch: 0,
+                beat: 0,
+            },
         };
         Self {
             now_ms: 0,
@@ -248,9 +268,8 @@ impl World {
         let ends = [(from, from_life), (to, self.servers[to].life)];
         self.links.insert(link, Link { ends });
         for (me, other, outgoing) in [(from, to, Some(peer)), (to, from, None)] {
-            let (state, epoch) = self.servers[other].told;
             let name = format!("{other}/{}", self.servers[other].life);
-            let news = news(&name, state, epoch);
+            let news = self.servers[other].told.news(&name);
             let input = Input::Connected {
                 link,
                 peer: outgoing,
@@ -261,7 +280,9 @@ impl World {
     }
 
     fn beat(&mut self, server: usize, state: State, epoch: u64) {
-        self.servers[server].told = (state, epoch);
+        let beat = self.servers[server].told.beat + 1;
+        let told = Told { state, epoch, beat };
+        self.servers[server].told = told;
         let life = self.servers[server].life;
         let mine: Vec<(LinkId, usize)> = self
             .links
@@ -271,7 +292,7 @@ impl World {
             .collect();
         for (link, to) in mine {
             if !self.is_cut(server, to) {
-                self.soon(to, Event::Beat { link, state, epoch });
+                self.soon(to, Event::Beat { link, told });
             }
         }
     }
@@ -289,7 +310,8 @@ impl World {
                 self.at(self.now_ms, server, Event::Input(Input::Stop { reason }));
             }
             Fault::Pause(server, for_ms) => {
-                self.servers[server].paused_until_ms = self.now_ms + for_ms;
+                let paused_until_ms = &mut self.servers[server].paused_until_ms;
+                *paused_until_ms = (*paused_until_ms).max(self.now_ms + for_ms);
             }
             Fault::Cut(a, b, for_ms) => self.cuts.push((a, b, self.now_ms + for_ms)),
             Fault::Reset(a, b) => {
@@ -327,12 +349,12 @@ impl World {
             } => {
                 return self.arrive(from, from_life, server, peer);
             }
-            Event::Beat { link, state, epoch } => {
+            Event::Beat { link, told } => {
                 let Some(ends) = self.links.get(&link).map(|link| link.ends) else {
                     return;
                 };
                 let (other, other_life) = ends[usize::from(ends[0].0 == server)];
-                let news = news(&format!("{other}/{other_life}"), state, epoch);
+                let news = told.news(&format!("{other}/{other_life}"));
                 Input::Heard { link, news }
             }
             Event::Input(input) => input,

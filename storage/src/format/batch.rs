@@ -257,6 +257,30 @@ impl BatchBuilder {
     }
 }
 
+/// What the header of a batch says, its checksum not looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct BatchClaim {
+    pub(crate) segment: u64,
+    pub(crate) epoch: u64,
+    pub(crate) offset: u64,
+    pub(crate) first_lsn: u64,
+    pub(crate) count: u32,
+}
+
+impl BatchClaim {
+    /// Reads the fields when the bytes start like a batch.
+    pub(crate) fn read(bytes: &[u8]) -> Option<Self> {
+        let header = bytes.get(..BATCH_HEADER_BYTES)?;
+        (get_u32(header, 0) == BATCH_MAGIC).then(|| Self {
+            segment: get_u64(header, 24),
+            epoch: get_u64(header, 32),
+            offset: get_u64(header, 40),
+            first_lsn: get_u64(header, 48),
+            count: get_u32(header, 16),
+        })
+    }
+}
+
 /// Why bytes are no batch.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum BatchFault {

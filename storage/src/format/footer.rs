@@ -3,7 +3,7 @@
 //! The same bytes stand behind the last batch of a segment that its owner sealed, or in a file
 //! beside a segment whose owner died.
 
-use super::payload::{IndexEntry, IndexMap, decode_entries, encode_entries};
+use super::payload::{IndexEntry, IndexMap, SealEntry, decode_entries, encode_entries};
 use super::{Reader, get_u32, placed_crc, put_u32};
 
 const FOOTER_MAGIC: u32 = 0x5446_4653; // "SFFT"
@@ -54,6 +54,17 @@ impl Trailer {
         );
         put_u32(&mut out, 4, crc);
         out.try_into().unwrap_or([0; TRAILER_BYTES])
+    }
+
+    /// Where the segment ends, in the form that a successor's SEAL has.
+    pub(crate) fn facts(&self) -> SealEntry {
+        SealEntry {
+            segment: self.segment,
+            valid_bytes: self.valid_bytes,
+            last_lsn: self.last_lsn,
+            chain_crc: self.chain_crc,
+            references: self.references,
+        }
     }
 
     /// Reads a trailer; `None` when there is none (the segment is not sealed) or it is damaged.

@@ -15,7 +15,7 @@ pub(crate) const SECTOR_BYTES: u64 = 512;
 pub(crate) const FIRST_BATCH_OFFSET: u64 = 4096;
 
 /// What ties all files of one store together.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Identity {
     /// Identity of the store, chosen when it was made.
     pub(crate) uuid: [u8; 16],

@@ -1,5 +1,7 @@
 //! The header of a segment and the names of the files.
 
+use thiserror::Error;
+
 use super::{Identity, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 
 /// Length of the header's defined part. The rest up to the first batch is zero.
@@ -40,33 +42,45 @@ impl SegmentHeader {
         out
     }
 
-    /// Reads a header; the text says what is wrong with the bytes.
-    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, &'static str> {
+    /// Reads a header.
+    pub(crate) fn decode(bytes: &[u8]) -> Result<Self, HeaderFault> {
         let Some(bytes) = bytes.get(..HEADER_BYTES) else {
-            return Err("shorter than a segment header");
+            let zero = bytes.iter().all(|byte| *byte == 0);
+            return Err(if zero {
+                HeaderFault::Empty
+            } else {
+                HeaderFault::Short
+            });
         };
         if bytes.iter().all(|byte| *byte == 0) {
-            return Err("header not written yet");
+            return Err(HeaderFault::Empty);
         }
         if !bytes.starts_with(MAGIC) {
-            return Err("no segment magic");
+            return Err(HeaderFault::Magic);
         }
         let (body, _) = bytes.split_at(HEADER_BYTES - 4);
         if crc32fast::hash(body) != get_u32(bytes, HEADER_BYTES - 4) {
-            return Err("header checksum differs");
+            return Err(HeaderFault::Checksum);
         }
-        if get_u16(bytes, 64) != VERSION {
-            return Err("written by another format version");
+        match get_u16(bytes, 64) {
+            VERSION => {}
+            version => return Err(HeaderFault::Version(version)),
         }
+        Self::claimed(bytes).ok_or(HeaderFault::Unit)
+    }
+
+    /// What a header says, its checksum not looked at.
+    pub(crate) fn claimed(bytes: &[u8]) -> Option<Self> {
+        let bytes = bytes.get(..HEADER_BYTES)?;
         let unit = get_u32(bytes, 68);
         if !unit.is_power_of_two() || !(512..=4096).contains(&unit) {
-            return Err("impossible batch alignment");
+            return None;
         }
         let uuid = bytes
             .get(40..56)
             .and_then(|b| b.try_into().ok())
             .unwrap_or_default();
-        Ok(Self {
+        Some(Self {
             identity: Identity {
                 uuid,
                 salt: get_u64(bytes, 56),
@@ -78,6 +92,23 @@ impl SegmentHeader {
             unit,
         })
     }
+}
+
+/// Why bytes are no header of a segment.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Error)]
+pub(crate) enum HeaderFault {
+    #[error("header not written yet")]
+    Empty,
+    #[error("shorter than a segment header")]
+    Short,
+    #[error("no segment magic")]
+    Magic,
+    #[error("header checksum differs")]
+    Checksum,
+    #[error("written by format version {0}, this program knows version {VERSION}")]
+    Version(u16),
+    #[error("impossible batch alignment")]
+    Unit,
 }
 
 /// The lock file that queues servers waiting for the store.
@@ -150,10 +181,7 @@ mod tests {
             bad[at] ^= 0x10;
             assert!(SegmentHeader::decode(&bad).is_err(), "byte {at}");
         }
-        assert_eq!(
-            SegmentHeader::decode(&[0; 4096]),
-            Err("header not written yet")
-        );
+        assert_eq!(SegmentHeader::decode(&[0; 4096]), Err(HeaderFault::Empty));
     }
 
     #[test]

@@ -315,3 +315,37 @@ fn known_places_are_read_again_unless_settled() {
     let found: Vec<_> = done.messages.iter().map(|message| message.place).collect();
     assert_eq!(found, [places[2], places[7]]);
 }
+
+#[test]
+fn checkpoints_are_taken_under_overload_too() {
+    let world = SimWorld::new();
+    let mut server = try_open(
+        &world,
+        StoreOptions {
+            batch_bytes: 8192,
+            ..options()
+        },
+    )
+    .unwrap();
+    let text = "o".repeat(3000);
+    let mut number = 0;
+    for _ in 0..300 {
+        // More than one batch always waits, as far as a bounded backlog allows.
+        while server.store.backlog_bytes() < 40_000 {
+            server.publish(1, &format!("{number} {text}"));
+            number += 1;
+        }
+        // One job of each lane at a time, as on threads.
+        let jobs: Vec<_> = std::iter::from_fn(|| server.step()).collect();
+        for job in jobs {
+            server.store.complete(job.run()).unwrap();
+        }
+    }
+    let status = server.store.status();
+    assert!(status.checkpoints >= 2, "{status:?}");
+    server.rest();
+    let before = server.texts(1);
+    assert_eq!(before.len(), number);
+    world.kill(&server.disk);
+    assert_eq!(open(&world).texts(1), before);
+}
