@@ -10,6 +10,7 @@ const DRAIN_CREDIT = 1000;
 
 const options = {
     count: 4, window: 100, rate: 0, size: 1024, 'large-every': 0, 'large-size': 100000, hold: 10,
+    'max-frame-size': 0, // no limit
 };
 const mode = process.argv[2];
 for (let i = 3; i < process.argv.length; i += 2) {
@@ -56,6 +57,7 @@ class Client {
                 const url = servers[attempt++ % servers.length];
                 return { host: url.hostname, port: url.port, connect: require('net').connect };
             },
+            max_frame_size: options['max-frame-size'] || undefined,
             // Takeovers are shorter than the library's default delays of 100 ms and doubling.
             initial_reconnect_delay: 10,
             max_reconnect_delay: 100,

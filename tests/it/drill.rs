@@ -276,6 +276,8 @@ impl Drill {
             "500",
             "--large-every",
             "100",
+            "--max-frame-size",
+            "1000000",
         ];
         start(library, name, &options, &history)
     }

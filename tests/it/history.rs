@@ -191,6 +191,8 @@ struct Sender {
 /// The first deliveries of one sender's copies to one receiver.
 #[derive(Default)]
 struct Stream {
+    connection: u32,
+    highest_of_connection: Option<u64>,
     highest_unmarked: Option<u64>,
 }
 
@@ -211,6 +213,8 @@ struct Checker<'a> {
     clients: Vec<Client>,
     client_index: HashMap<String, usize>,
     streams: HashMap<(usize, usize), Stream>,
+    /// When any client lost a connection.
+    last_loss_ns: Option<u64>,
     report: Report,
 }
 
@@ -226,6 +230,7 @@ pub(crate) fn check(mut events: Vec<Event>, outages: &[u64]) -> Report {
         clients: Vec::new(),
         client_index: HashMap::new(),
         streams: HashMap::new(),
+        last_loss_ns: None,
         report: Report::default(),
     };
     for event in &events {
@@ -243,6 +248,7 @@ impl Checker<'_> {
                 opened.insert(event.connection, event.time_ns);
             }
             Kind::Disconnect => {
+                self.last_loss_ns = Some(event.time_ns);
                 let lost = &mut self.clients[client].lost;
                 lost.insert(event.connection, event.time_ns);
             }
@@ -368,14 +374,23 @@ impl Checker<'_> {
         lost.is_some_and(|&lost| lost < by_ns)
     }
 
-    /// The order of first deliveries. What is not marked as redelivered is in order for each receiver: it
-    /// is the order of the queue. What is marked may have gone to another receiver that lost its
-    /// connection before it read it, and rightly comes behind later messages.
+    /// The order of first deliveries. What is not marked as redelivered is in order for each receiver, over
+    /// all its connections. What is marked may have gone to another receiver that never read it: it is in
+    /// order on its connection, unless a connection was lost meanwhile, whose messages came back. A sole
+    /// receiver sees all in order.
     fn first_delivery(&mut self, event: &Event, sender: usize, client: usize, position: u64) {
+        let opened = self.clients[client].opened.get(&event.connection);
+        let is_undisturbed = self.last_loss_ns.as_ref() < opened;
         let stream = self.streams.entry((client, sender)).or_default();
+        if stream.connection != event.connection {
+            stream.connection = event.connection;
+            stream.highest_of_connection = None;
+        }
         let position = Some(position);
         let is_unmarked = event.delivery_count == 0;
-        let overtaken = is_unmarked && stream.highest_unmarked > position;
+        let overtaken = is_unmarked && stream.highest_unmarked > position
+            || is_undisturbed && stream.highest_of_connection > position;
+        stream.highest_of_connection = stream.highest_of_connection.max(position);
         if is_unmarked {
             stream.highest_unmarked = stream.highest_unmarked.max(position);
         }

@@ -289,6 +289,25 @@ fn a_connection_sees_first_deliveries_in_the_senders_order() {
 }
 
 #[test]
+fn marked_messages_come_in_order_on_a_connection_unless_another_one_was_lost() {
+    let story = || {
+        let story = Story::new().sent(0).sent(1).sent(2);
+        story
+            .deliver(30, ("q", 1), 2, 0)
+            .deliver(31, ("r", 1), 1, 0)
+    };
+    let report = story().deliver(50, ("r", 1), 0, 1).check(&[]);
+    assert_eq!(
+        (report.out_of_order, report.violations()),
+        (1, 1),
+        "{report}"
+    );
+    // It was on its way to the other receiver, which never read it.
+    let lost = story().lose(40, "q", 1).deliver(50, ("r", 1), 0, 1);
+    assert_eq!(lost.check(&[]).violations(), 0);
+}
+
+#[test]
 fn unmarked_messages_come_in_order_over_several_connections() {
     let story = |count| {
         Story::new()

@@ -7,6 +7,7 @@
 //! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
+//! * `exchange`: messages between such clients, without disturbance.
 //! * `drill`: the active server is killed under the load of such clients.
 //! * `wire`: AMQP by hand, for what no client library would say.
 //! * `hostile`: bad input, while well-behaved clients go on.
@@ -19,6 +20,7 @@
 )]
 
 mod drill;
+mod exchange;
 mod floods;
 mod foreign;
 mod history;
