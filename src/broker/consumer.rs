@@ -1,6 +1,6 @@
 //! One consumer of a queue.
 
-use super::ConsumerMode;
+use super::{ConsumerMode, Limits};
 
 #[derive(Debug)]
 pub(super) struct Consumer {
@@ -13,6 +13,8 @@ pub(super) struct Consumer {
     pub(super) draining: bool,
     /// Deliveries that it has not settled.
     pub(super) unsettled: usize,
+    /// Messages that it does not want again.
+    pub(super) barred: usize,
 }
 
 impl Consumer {
@@ -23,12 +25,18 @@ impl Consumer {
             in_turn: false,
             draining: false,
             unsettled: 0,
+            barred: 0,
         }
     }
 
     /// Whether it may get another message.
-    pub(super) fn takes(&self, unsettled_max: usize) -> bool {
-        self.ready && self.unsettled < unsettled_max
+    pub(super) fn takes(&self, limits: &Limits) -> bool {
+        self.ready && !self.is_at_limit(limits)
+    }
+
+    /// Whether it has to settle something, or others have to take what it refused.
+    pub(super) fn is_at_limit(&self, limits: &Limits) -> bool {
+        self.unsettled >= limits.unsettled_per_consumer || self.barred >= limits.barred_per_consumer
     }
 
     pub(super) fn settles_at_send(&self) -> bool {

@@ -19,6 +19,10 @@ pub struct Limits {
     pub returned: usize,
     /// Deliveries that one consumer may leave unsettled.
     pub unsettled_per_consumer: usize,
+    /// Deliveries that all consumers together may leave unsettled.
+    pub unsettled: usize,
+    /// Messages that one consumer may refuse for itself alone before it gets no more.
+    pub barred_per_consumer: usize,
 }
 
 impl Default for Limits {
@@ -31,6 +35,8 @@ impl Default for Limits {
             read_bytes: 1 << 20,
             returned: 4096,
             unsettled_per_consumer: 65_536,
+            unsettled: 1 << 20,
+            barred_per_consumer: 10_000,
         }
     }
 }

@@ -131,6 +131,18 @@ impl Broker {
 
     /// Takes one event.
     pub fn handle(&mut self, event: Event) {
+        self.on_event(event);
+        let context = &mut self.context;
+        if context.is_saturated && context.in_flight < context.limits.unsettled {
+            context.is_saturated = false;
+            let all: Vec<QueueId> = self.queues.keys().copied().collect();
+            for queue in all {
+                self.mark_busy(queue);
+            }
+        }
+    }
+
+    fn on_event(&mut self, event: Event) {
         match event {
             Event::QueueAdded {
                 queue,

@@ -20,6 +20,10 @@ pub(super) struct Context {
     pub(super) window_bytes: usize,
     /// Queues whose windows hold bytes of the present batch.
     pub(super) fresh: Vec<QueueId>,
+    /// Deliveries of all queues that are not settled.
+    pub(super) in_flight: usize,
+    /// Some queue could not deliver because these are too many.
+    pub(super) is_saturated: bool,
 }
 
 impl Context {
@@ -30,6 +34,8 @@ impl Context {
             counters: Counters::default(),
             window_bytes: 0,
             fresh: Vec::new(),
+            in_flight: 0,
+            is_saturated: false,
         }
     }
 
@@ -123,11 +129,8 @@ impl Queue {
     pub(super) fn ready(&mut self, id: ConsumerId) {
         if let Some(consumer) = self.consumers.get_mut(&id.number) {
             consumer.ready = true;
-            if !consumer.in_turn {
-                consumer.in_turn = true;
-                self.turn.push_back(id.number);
-            }
         }
+        self.enter_turn(id.number);
     }
 
     pub(super) fn blocked(&mut self, id: ConsumerId) {
@@ -163,7 +166,7 @@ impl Queue {
             .map(|(&lsn, _)| lsn)
             .collect();
         for lsn in theirs {
-            if let Some(it) = self.in_flight.remove(&lsn) {
+            if let Some(it) = self.take_in_flight(context, lsn) {
                 self.come_back(context, lsn, &it, how == Gone::Lost);
             }
         }
@@ -229,16 +232,13 @@ impl Queue {
         {
             return;
         }
-        let Some(it) = self.in_flight.remove(&lsn) else {
+        let Some(it) = self.take_in_flight(context, lsn) else {
             return;
         };
         if let Some(consumer) = self.consumers.get_mut(&id.number) {
             consumer.unsettled -= 1;
-            if consumer.ready && !consumer.in_turn {
-                consumer.in_turn = true;
-                self.turn.push_back(id.number);
-            }
         }
+        self.enter_turn(id.number);
         match outcome {
             Outcome::Accepted => {
                 context.counters.accepted += 1;
@@ -250,7 +250,8 @@ impl Queue {
             }
             Outcome::Released => self.come_back(context, lsn, &it, false),
             Outcome::Modified { failed, not_here } => {
-                if not_here {
+                if not_here && let Some(consumer) = self.consumers.get_mut(&id.number) {
+                    consumer.barred += 1;
                     self.barred.entry(lsn).or_default().push(id.number);
                 }
                 self.come_back(context, lsn, &it, failed);
@@ -258,9 +259,31 @@ impl Queue {
         }
     }
 
+    fn take_in_flight(&mut self, context: &mut Context, lsn: u64) -> Option<InFlight> {
+        let it = self.in_flight.remove(&lsn)?;
+        context.in_flight -= 1;
+        Some(it)
+    }
+
+    /// Lets a consumer have its turns again, if it takes messages.
+    fn enter_turn(&mut self, number: u64) {
+        if let Some(consumer) = self.consumers.get_mut(&number)
+            && consumer.ready
+            && !consumer.in_turn
+        {
+            consumer.in_turn = true;
+            self.turn.push_back(number);
+        }
+    }
+
     /// A message leaves the queue for good.
     fn settle(&mut self, context: &mut Context, position: Position) {
-        self.barred.remove(&position.lsn);
+        for number in self.barred.remove(&position.lsn).unwrap_or_default() {
+            if let Some(consumer) = self.consumers.get_mut(&number) {
+                consumer.barred -= 1;
+            }
+            self.enter_turn(number);
+        }
         if self.counts.remove(&position.lsn).is_some_and(|it| it > 1) {
             // Before the settlement: a record without its message would never be found again.
             context.effects.push_back(Effect::Count {
@@ -340,6 +363,10 @@ impl Queue {
     }
 
     fn next_match(&mut self, context: &mut Context, wall_ms: u64) -> Option<Delivery> {
+        if context.in_flight >= context.limits.unsettled {
+            context.is_saturated = true;
+            return None;
+        }
         let mut index = 0;
         while index < self.window.deliverable() {
             let message = self.window.get(index)?;
@@ -352,8 +379,7 @@ impl Queue {
                 self.settle(context, position);
                 continue;
             }
-            let Some(number) = self.take_turn(position.lsn, context.limits.unsettled_per_consumer)
-            else {
+            let Some(number) = self.take_turn(position.lsn, &context.limits) else {
                 if self.turn.is_empty() {
                     return None;
                 }
@@ -376,12 +402,12 @@ impl Queue {
 
     /// Takes the consumer out of the order of turns that gets the message. Those that take none
     /// lose their turn.
-    fn take_turn(&mut self, lsn: u64, unsettled_max: usize) -> Option<u64> {
+    fn take_turn(&mut self, lsn: u64, limits: &Limits) -> Option<u64> {
         let barred = self.barred.get(&lsn);
         let mut index = 0;
         while let Some(number) = self.turn.get(index) {
             let takes = self.consumers.get_mut(number).is_some_and(|it| {
-                it.in_turn = it.takes(unsettled_max);
+                it.in_turn = it.takes(limits);
                 it.in_turn
             });
             if !takes {
@@ -431,6 +457,7 @@ impl Queue {
         let settled = consumer.settles_at_send();
         consumer.unsettled += 1;
         self.turn.push_back(number);
+        context.in_flight += 1;
         self.in_flight.insert(
             lsn,
             InFlight {
@@ -481,13 +508,12 @@ impl Queue {
         if !self.window.is_complete() {
             return;
         }
-        let unsettled_max = context.limits.unsettled_per_consumer;
         for (&number, consumer) in &mut self.consumers {
             if !consumer.draining {
                 continue;
             }
             let barred = &self.barred;
-            let has_something = consumer.unsettled < unsettled_max
+            let has_something = !consumer.is_at_limit(&context.limits)
                 && self.window.waiting().any(|message| {
                     let barred = barred.get(&message.position.lsn);
                     barred.is_none_or(|numbers| !numbers.contains(&number))
@@ -511,6 +537,7 @@ impl Queue {
     /// Starts to settle all messages.
     pub(super) fn purge(&mut self, context: &mut Context) {
         self.purging = true;
+        context.in_flight -= self.in_flight.len();
         self.in_flight.clear();
         self.parked.clear();
         for (lsn, count) in std::mem::take(&mut self.counts) {

@@ -54,6 +54,8 @@ fn small_limits() -> Limits {
         read_bytes: 1 << 20,
         returned: 6,
         unsettled_per_consumer: 1000,
+        unsettled: 1000,
+        barred_per_consumer: 1000,
     }
 }
 
@@ -591,6 +593,46 @@ fn a_consumer_that_settles_nothing_is_stopped_at_the_limit() {
     scene.check("1<1, 1<2");
     scene.settle(1, 1, Outcome::Accepted);
     scene.check("settle 1, 1<3");
+}
+
+#[test]
+fn all_consumers_together_are_stopped_at_their_limit() {
+    let mut scene = Scene::new(Limits {
+        unsettled: 3,
+        ..Limits::default()
+    });
+    scene.attach(1);
+    scene.attach(2);
+    scene.publish(5);
+    scene.check("1<1, 2<2, 1<3");
+    scene.settle(2, 2, Outcome::Accepted);
+    scene.check("settle 2, 2<4");
+    scene.gone(1, Gone::InOrder);
+    scene.check("2<1, 2<3");
+}
+
+#[test]
+fn a_consumer_that_refuses_everything_for_itself_is_stopped_until_others_take_it() {
+    let not_here = Outcome::Modified {
+        failed: false,
+        not_here: true,
+    };
+    let mut scene = Scene::new(Limits {
+        barred_per_consumer: 2,
+        ..Limits::default()
+    });
+    scene.attach(1);
+    scene.publish(1);
+    scene.settle(1, 1, not_here);
+    scene.publish(1);
+    scene.settle(1, 2, not_here);
+    scene.publish(1);
+    scene.check("1<1, 1<2");
+    scene.attach(2);
+    scene.check("2<1, 2<2, 2<3");
+    scene.settle(2, 1, Outcome::Accepted);
+    scene.publish(2);
+    scene.check("settle 1, 2<4, 1<5");
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl Default for NodeSettings {
             publisher_credit: 1000,
             backlog_soft_bytes: 16 << 20,
             backlog_hard_bytes: 48 << 20,
-            queues_max: 100_000,
+            queues_max: 50_000,
             links_per_connection_max: 8192,
             reconnect_timeout_ms: 60_000,
             limits: broker::Limits::default(),
