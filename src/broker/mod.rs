@@ -132,11 +132,8 @@ impl Broker {
     /// Takes one event.
     pub fn handle(&mut self, event: Event) {
         self.on_event(event);
-        let context = &mut self.context;
-        if context.is_saturated && context.in_flight < context.limits.unsettled {
-            context.is_saturated = false;
-            let all: Vec<QueueId> = self.queues.keys().copied().collect();
-            for queue in all {
+        if self.context.in_flight < self.context.limits.unsettled {
+            while let Some(queue) = self.context.saturated.pop_first() {
                 self.mark_busy(queue);
             }
         }

@@ -1,6 +1,6 @@
 //! One queue: who gets which message, and what becomes of it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::consumer::Consumer;
 use super::reservation::Reservation;
@@ -22,8 +22,8 @@ pub(super) struct Context {
     pub(super) fresh: Vec<QueueId>,
     /// Deliveries of all queues that are not settled.
     pub(super) in_flight: usize,
-    /// Some queue could not deliver because these are too many.
-    pub(super) is_saturated: bool,
+    /// Queues that could not deliver because these are too many.
+    pub(super) saturated: BTreeSet<QueueId>,
 }
 
 impl Context {
@@ -35,7 +35,7 @@ impl Context {
             window_bytes: 0,
             fresh: Vec::new(),
             in_flight: 0,
-            is_saturated: false,
+            saturated: BTreeSet::new(),
         }
     }
 
@@ -364,7 +364,7 @@ impl Queue {
 
     fn next_match(&mut self, context: &mut Context, wall_ms: u64) -> Option<Delivery> {
         if context.in_flight >= context.limits.unsettled {
-            context.is_saturated = true;
+            context.saturated.insert(self.id);
             return None;
         }
         let mut index = 0;
@@ -503,22 +503,24 @@ impl Queue {
         }));
     }
 
-    /// Tells draining consumers that they have got all there is for them.
+    /// Tells draining consumers that they have got all there is for them now: a consumer at a limit gets
+    /// nothing before it settles, whatever waits.
     fn answer_drains(&mut self, context: &mut Context) {
-        if !self.window.is_complete() {
-            return;
-        }
+        let is_complete = self.window.is_complete();
+        let is_saturated = context.in_flight >= context.limits.unsettled;
         for (&number, consumer) in &mut self.consumers {
             if !consumer.draining {
                 continue;
             }
             let barred = &self.barred;
-            let has_something = !consumer.is_at_limit(&context.limits)
-                && self.window.waiting().any(|message| {
-                    let barred = barred.get(&message.position.lsn);
-                    barred.is_none_or(|numbers| !numbers.contains(&number))
-                });
-            if has_something {
+            let may_get_more = !is_saturated
+                && !consumer.is_at_limit(&context.limits)
+                && (!is_complete
+                    || self.window.waiting().any(|message| {
+                        let barred = barred.get(&message.position.lsn);
+                        barred.is_none_or(|numbers| !numbers.contains(&number))
+                    }));
+            if may_get_more {
                 continue;
             }
             consumer.draining = false;

@@ -552,6 +552,31 @@ fn a_drain_is_answered_when_the_rest_is_for_others() {
 }
 
 #[test]
+fn a_drain_is_answered_when_the_consumer_has_to_settle_first() {
+    let mut scene = Scene::new(Limits {
+        unsettled_per_consumer: 2,
+        ..small_limits()
+    });
+    // More than a window: part of it is still on disk.
+    scene.publish(20);
+    scene.attach(1);
+    scene.handle(Event::DrainWanted {
+        consumer: consumer(1),
+    });
+    scene.check("1<1, 1<2, 1 drained");
+    let mut scene = Scene::new(Limits {
+        unsettled: 1,
+        ..small_limits()
+    });
+    scene.publish(3);
+    scene.attach(1);
+    scene.handle(Event::DrainWanted {
+        consumer: consumer(1),
+    });
+    scene.check("1<1, 1 drained");
+}
+
+#[test]
 fn a_browser_sees_what_was_there_and_takes_nothing() {
     let mut scene = Scene::new(small_limits());
     scene.publish(6);
