@@ -142,6 +142,10 @@ struct Work {
     watchdog: Watchdog,
     /// Ownership was in doubt at the last turn: sockets have output that waits.
     was_lapsed: bool,
+    /// Messages were refused for lack of space at the last turn.
+    was_full: bool,
+    /// Writes of the log that had found no space at the last turn.
+    refused_writes: u64,
 }
 
 impl Engine {
@@ -210,6 +214,8 @@ impl Engine {
             lanes,
             watchdog,
             was_lapsed: false,
+            was_full: false,
+            refused_writes: 0,
         }));
         spawn_local(flush_batches(self.clone()));
         spawn_local(take_results(self.clone(), finished));
@@ -393,6 +399,7 @@ impl Engine {
                 return None;
             }
             work.watch_ownership(now, self.0.settings.watchdog_ms);
+            work.watch_space();
             while let Some(task) = work.node.poll_read() {
                 work.lanes.start_read(task);
             }
@@ -537,6 +544,12 @@ impl Work {
     fn watch_ownership(&mut self, now: Now, watchdog_ms: u64) {
         self.node.refresh(now);
         let is_lapsed = self.node.is_lapsed();
+        let refused_writes = self.node.refused_writes();
+        if refused_writes != self.refused_writes {
+            // The disk answers, it is only full: the watchdog is for writes that never end.
+            self.refused_writes = refused_writes;
+            self.watchdog.disarm();
+        }
         if is_lapsed {
             self.watchdog.arm(now.boot_ms + watchdog_ms);
         } else {
@@ -549,6 +562,30 @@ impl Work {
             }
         }
         self.was_lapsed = is_lapsed;
+    }
+
+    /// Says when messages begin to be refused for lack of space, and when that ends.
+    fn watch_space(&mut self) {
+        let is_full = !self.node.accepts_messages();
+        if is_full == self.was_full {
+            return;
+        }
+        self.was_full = is_full;
+        let free_bytes = self.node.status().store.free_bytes;
+        if is_full {
+            tracing::warn!(
+                event = "store_full",
+                free_bytes,
+                "the disk of the store is nearly full: messages are refused while consuming and \
+                 settling go on; consume messages or free space on that disk"
+            );
+        } else {
+            tracing::info!(
+                event = "store_has_space",
+                free_bytes,
+                "the disk of the store has space again: messages are taken"
+            );
+        }
     }
 
     /// Gives up clients that take nothing.

@@ -306,6 +306,16 @@ impl Node {
         }
     }
 
+    /// Whether the store takes messages: it has space.
+    pub fn accepts_messages(&self) -> bool {
+        self.store.accepts_messages()
+    }
+
+    /// Writes of the log that found no space so far; each is tried again.
+    pub fn refused_writes(&self) -> u64 {
+        self.store.refused_writes()
+    }
+
     /// Whether ownership of the store is in doubt: nothing leaves until a write succeeds.
     pub fn is_lapsed(&self) -> bool {
         self.ownership == Ownership::Lapsed

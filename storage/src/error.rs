@@ -84,3 +84,11 @@ impl OpenError {
         }
     }
 }
+
+/// Errors that go away when somebody frees space.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}

@@ -7,7 +7,7 @@ use bytes::Bytes;
 
 use crate::checkpoint::CheckpointFile;
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::error::FatalError;
+use crate::error::{FatalError, is_no_space};
 use crate::format::footer::{TRAILER_BYTES, Trailer, encode_footer};
 use crate::format::payload::IndexMap;
 use crate::format::segment::{RESERVE_NAME, SegmentHeader, segment_name, side_index_name};
@@ -52,11 +52,17 @@ pub(crate) enum Work {
     Create {
         disk: Arc<dyn Disk>,
         segment: u64,
+        /// Free space without which it is not begun.
+        free_bytes_min: u64,
     },
     Zero {
+        disk: Arc<dyn Disk>,
+        segment: u64,
         file: Arc<dyn DiskFile>,
         from: u64,
         to: u64,
+        /// It may have the reserve.
+        is_urgent: bool,
     },
     Publish {
         disk: Arc<dyn Disk>,
@@ -122,6 +128,9 @@ pub(crate) enum Outcome {
         started_ms: u64,
     },
     CommitFailed(FatalError),
+    /// There is no space for it. Nothing of it is confirmed, so the same bytes may be written again
+    /// at the same place.
+    CommitRefused(Commit),
     Checkpointed(io::Result<()>),
     Created {
         segment: u64,
@@ -173,14 +182,33 @@ impl Job {
             Work::Checkpoint { disk, file, rows } => {
                 Outcome::Checkpointed(file.write(disk.as_ref(), &rows))
             }
-            Work::Create { disk, segment } => Outcome::Created {
+            Work::Create {
+                disk,
                 segment,
-                result: create(disk.as_ref(), segment),
+                free_bytes_min,
+            } => Outcome::Created {
+                segment,
+                result: create_if_free(disk.as_ref(), segment, free_bytes_min),
             },
-            Work::Zero { file, from, to } => Outcome::Zeroed {
+            Work::Zero {
+                disk,
+                segment,
+                file,
+                from,
                 to,
-                result: zero(file.as_ref(), from, to),
-            },
+                is_urgent,
+            } => {
+                let mut result = zero(file.as_ref(), from, to);
+                if is_urgent && result.as_ref().is_err_and(is_no_space) {
+                    let _ = disk.remove(RESERVE_NAME);
+                    result = zero(file.as_ref(), from, to);
+                }
+                if result.is_err() {
+                    // Half a segment helps nobody and takes space.
+                    let _ = disk.remove(&temporary_name(segment));
+                }
+                Outcome::Zeroed { to, result }
+            }
             Work::Publish { disk, segment } => Outcome::Published {
                 segment,
                 result: publish(disk.as_ref(), segment),
@@ -229,19 +257,12 @@ impl Job {
 
 impl Commit {
     fn run(self) -> Outcome {
-        let failed = |what: &str, error: io::Error| {
-            Outcome::CommitFailed(FatalError::io(what, &segment_name(self.segment), &error))
-        };
-        if let Some(header) = &self.header
-            && let Err(error) = self.file.write_at(0, &header.encode())
-        {
-            return failed("writing the header of a segment failed", error);
-        }
-        if let Err(error) = self.file.write_at(self.offset, &self.bytes) {
-            return failed("writing to the log failed", error);
-        }
-        if let Err(error) = self.file.sync() {
-            return failed("syncing the log failed", error);
+        if let Err((what, error)) = self.write() {
+            if is_no_space(&error) {
+                return Outcome::CommitRefused(self);
+            }
+            let file = segment_name(self.segment);
+            return Outcome::CommitFailed(FatalError::io(what, &file, &error));
         }
         Outcome::Committed {
             ticket: self.ticket,
@@ -250,6 +271,17 @@ impl Commit {
             offset: self.offset,
             started_ms: self.started_ms,
         }
+    }
+
+    fn write(&self) -> Result<(), (&'static str, io::Error)> {
+        if let Some(header) = &self.header {
+            let written = self.file.write_at(0, &header.encode());
+            written.map_err(|error| ("writing the header of a segment failed", error))?;
+        }
+        let written = self.file.write_at(self.offset, &self.bytes);
+        written.map_err(|error| ("writing to the log failed", error))?;
+        let synced = self.file.sync();
+        synced.map_err(|error| ("syncing the log failed", error))
     }
 }
 
@@ -271,6 +303,13 @@ pub(crate) fn create(disk: &dyn Disk, segment: u64) -> io::Result<Arc<dyn DiskFi
         return Ok(file);
     }
     Err(io::Error::other("another server makes the same segment"))
+}
+
+fn create_if_free(disk: &dyn Disk, segment: u64, free_min: u64) -> io::Result<Arc<dyn DiskFile>> {
+    if disk.free_bytes().is_ok_and(|free| free < free_min) {
+        return Err(io::Error::from(io::ErrorKind::StorageFull));
+    }
+    create(disk, segment)
 }
 
 /// Writes zeros and makes them durable.

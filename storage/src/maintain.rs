@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use crate::checkpoint::CheckpointFile;
 use crate::disk::DiskFile;
-use crate::error::FatalError;
+use crate::error::{FatalError, is_no_space};
 use crate::format::batch::RecordKind;
 use crate::format::payload::SnapshotPart;
 use crate::format::segment::{SegmentHeader, segment_name, side_index_name};
-use crate::job::{Commit, Footer, Job, Outcome, Work};
+use crate::job::{Commit, Footer, Job, Outcome, Work, temporary_name};
 use crate::options::StoreStatus;
 use crate::rows::{TableRow, all_rows, encode_rows, take_dirty};
 use crate::state::SegmentKind;
@@ -28,6 +28,10 @@ const SLICE_PAUSE_MS: u64 = 20;
 const URGENT_SEGMENTS: u64 = 3;
 /// How soon a failed preparation is tried again, in ms.
 const RETRY_MS: u64 = 1000;
+/// How soon a batch that found no space is written again, in ms.
+const COMMIT_RETRY_MS: u64 = 100;
+/// On a full disk a small next segment is made when less than this is left of the present one.
+const LOW_BYTES: u64 = 256 << 10;
 /// Part of a snapshot in one record.
 const SNAPSHOT_PART_BYTES: usize = 192 << 10;
 /// Size of the file that a new owner may delete on a full disk.
@@ -87,8 +91,15 @@ pub(crate) struct Maintenance {
     next: Next,
     next_slice_ms: u64,
     prepare_busy: bool,
-    retry_at_ms: u64,
+    /// When a failed preparation, footer or index is tried again.
+    prepare_retry_ms: u64,
+    footer_retry_ms: u64,
+    index_retry_ms: u64,
+    /// Something found no space, and there has not been enough since.
     no_space: bool,
+    /// A batch that found no space, and when it is written again.
+    refused: Option<(Commit, u64)>,
+    refused_writes: u64,
     free_bytes: u64,
     free_bytes_min: u64,
     space_check_ms: u64,
@@ -100,7 +111,10 @@ pub(crate) struct Maintenance {
     last_indexes: BTreeMap<u64, u64>,
     /// Files of earlier owners, removed once this owner has a checkpoint.
     pub(crate) leftovers: Vec<String>,
+    /// Segments that the coming checkpoint does not name.
     doomed: BTreeSet<u64>,
+    /// Segments that the last checkpoint does not name.
+    removable: BTreeSet<u64>,
     reserve_done: u64,
     checkpoint_file: Arc<CheckpointFile>,
     checkpoint: CheckpointStep,
@@ -150,8 +164,12 @@ impl Maintenance {
             next: Next::Missing,
             next_slice_ms: 0,
             prepare_busy: false,
-            retry_at_ms: 0,
+            prepare_retry_ms: 0,
+            footer_retry_ms: 0,
+            index_retry_ms: 0,
             no_space: false,
+            refused: None,
+            refused_writes: 0,
             free_bytes: u64::MAX,
             free_bytes_min: start.free_bytes_min,
             space_check_ms: start.now_ms,
@@ -161,6 +179,7 @@ impl Maintenance {
             last_indexes,
             leftovers: start.leftovers,
             doomed: BTreeSet::new(),
+            removable: BTreeSet::new(),
             reserve_done: 0,
             checkpoint_file: Arc::new(CheckpointFile::new(start.checkpoint_name)),
             checkpoint: CheckpointStep::Idle,
@@ -180,6 +199,10 @@ impl Maintenance {
 
     pub(crate) fn is_full(&self) -> bool {
         self.no_space || self.free_bytes < self.free_bytes_min
+    }
+
+    pub(crate) fn refused_writes(&self) -> u64 {
+        self.refused_writes
     }
 
     pub(crate) fn is_closing(&self) -> bool {
@@ -207,22 +230,40 @@ impl Maintenance {
         status.checkpoints = self.checkpoints;
         status.checkpoint_failures = self.checkpoint_failures;
         status.full = self.is_full();
+        status.refused_writes = self.refused_writes;
         status.free_bytes = self.free_bytes;
     }
 
-    fn space_result(&mut self, now_ms: u64) {
-        self.no_space = true;
-        self.plan.is_full = true;
-        self.retry_at_ms = now_ms + RETRY_MS;
+    /// Keeps a batch that found no space. It is the only one on its way and nothing of it is
+    /// confirmed, so the same bytes can be written again, even after a failed sync.
+    pub(crate) fn commit_refused(&mut self, commit: Commit, now_ms: u64) {
+        self.refused_writes += 1;
+        self.no_space_found(now_ms);
+        self.refused = Some((commit, now_ms + COMMIT_RETRY_MS));
     }
-}
 
-/// Errors that go away when somebody frees space.
-fn is_no_space(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    /// The batch that found no space, when it is time to try again.
+    pub(crate) fn refused_commit(&mut self, now_ms: u64) -> Option<Job> {
+        let (mut commit, _) = self.refused.take_if(|(_, at_ms)| *at_ms <= now_ms)?;
+        commit.started_ms = now_ms;
+        Some(Job {
+            work: Work::Commit(commit),
+        })
+    }
+
+    fn no_space_found(&mut self, now_ms: u64) {
+        self.no_space = true;
+        self.space_check_ms = now_ms + RETRY_MS;
+    }
+
+    fn space_found(&mut self, free_bytes: u64) {
+        self.free_bytes = free_bytes;
+        // The next segment may have been made small; the one behind it is to have its full size.
+        let next = self.plan.capacity(self.current_segment + 2);
+        if self.refused.is_none() && free_bytes >= self.free_bytes_min.saturating_add(next) {
+            self.no_space = false;
+        }
+    }
 }
 
 impl Store {
@@ -444,7 +485,7 @@ impl Store {
         !matches!(maintenance.next, Next::Ready { .. })
             && !maintenance.is_full()
             && maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
-            && self.now_ms >= maintenance.retry_at_ms
+            && self.now_ms >= maintenance.prepare_retry_ms
     }
 
     fn poll_other(&mut self) -> Option<Job> {
@@ -474,17 +515,40 @@ impl Store {
 
     fn poll_next_segment(&mut self) -> Option<Job> {
         let maintenance = &mut self.maintenance;
-        if self.now_ms < maintenance.retry_at_ms {
+        if self.now_ms < maintenance.prepare_retry_ms {
             return None;
         }
         let wanted = maintenance.current_segment + 1;
+        let is_full = maintenance.is_full();
         match &maintenance.next {
-            Next::Missing => Some(Job {
-                work: Work::Create {
-                    disk: Arc::clone(&self.disk),
-                    segment: wanted,
-                },
-            }),
+            Next::Missing => {
+                maintenance
+                    .plan
+                    .small
+                    .retain(|segment| *segment + 1 >= wanted);
+                let mut free_bytes_min = maintenance.free_bytes_min;
+                if is_full {
+                    let place = self.writer.open.place();
+                    let limit = maintenance
+                        .plan
+                        .limit(place.segment, self.writer.open.next_ordinal());
+                    if place.segment < wanted && place.offset + LOW_BYTES < limit {
+                        return None;
+                    }
+                    // Settlements go on: what is below the limit of free space is for them.
+                    maintenance.plan.small.insert(wanted);
+                    free_bytes_min = 0;
+                } else if maintenance.zeroed {
+                    free_bytes_min += maintenance.plan.capacity(wanted);
+                }
+                Some(Job {
+                    work: Work::Create {
+                        disk: Arc::clone(&self.disk),
+                        segment: wanted,
+                        free_bytes_min,
+                    },
+                })
+            }
             Next::Zeroing {
                 segment,
                 file,
@@ -502,9 +566,12 @@ impl Store {
                 let (from, to) = (*done, (*done + SLICE_BYTES).min(capacity));
                 Some(Job {
                     work: Work::Zero {
+                        disk: Arc::clone(&self.disk),
+                        segment: *segment,
                         file: Arc::clone(file),
                         from,
                         to,
+                        is_urgent: maintenance.plan.small.contains(segment),
                     },
                 })
             }
@@ -519,7 +586,7 @@ impl Store {
     }
 
     fn poll_footer(&mut self) -> Option<Job> {
-        if self.now_ms < self.maintenance.retry_at_ms {
+        if self.now_ms < self.maintenance.footer_retry_ms {
             return None;
         }
         let segment = *self.maintenance.to_seal.front()?;
@@ -537,7 +604,7 @@ impl Store {
     }
 
     fn poll_side_index(&mut self) -> Option<Job> {
-        if self.now_ms < self.maintenance.retry_at_ms {
+        if self.now_ms < self.maintenance.index_retry_ms {
             return None;
         }
         let (segment, last_index) = *self.maintenance.to_index.front()?;
@@ -557,18 +624,7 @@ impl Store {
 
     /// Removes files that the last checkpoint does not name any more.
     fn poll_remove(&mut self) -> Option<Job> {
-        let idle = matches!(self.maintenance.checkpoint, CheckpointStep::Idle);
-        if !idle || self.maintenance.checkpoints == 0 {
-            return None;
-        }
-        let mut names = std::mem::take(&mut self.maintenance.leftovers);
-        let segments = std::mem::take(&mut self.maintenance.doomed);
-        for segment in &segments {
-            self.held.remove(segment);
-            self.cache.forget(*segment);
-            names.push(segment_name(*segment));
-            names.push(side_index_name(*segment));
-        }
+        let names = self.take_removable();
         if names.is_empty() {
             return None;
         }
@@ -578,6 +634,21 @@ impl Store {
                 names,
             },
         })
+    }
+
+    /// The names of what the last checkpoint of this owner does not need.
+    fn take_removable(&mut self) -> Vec<String> {
+        if self.maintenance.checkpoints == 0 {
+            return Vec::new();
+        }
+        let mut names = std::mem::take(&mut self.maintenance.leftovers);
+        for segment in std::mem::take(&mut self.maintenance.removable) {
+            self.held.remove(&segment);
+            self.cache.forget(segment);
+            names.push(segment_name(segment));
+            names.push(side_index_name(segment));
+        }
+        names
     }
 
     fn poll_reserve(&mut self) -> Option<Job> {
@@ -609,12 +680,15 @@ impl Store {
         let busy = maintenance.prepare_busy;
         let preparing = !busy && !matches!(maintenance.next, Next::Ready { .. });
         let reserving = !busy && maintenance.zeroed && maintenance.reserve_done < RESERVE_BYTES;
-        let slice = (preparing || (reserving && !maintenance.is_full()))
-            .then(|| maintenance.next_slice_ms.max(maintenance.retry_at_ms));
-        let waiting = !maintenance.to_seal.is_empty() || !maintenance.to_index.is_empty();
-        let retry = (!busy && waiting).then_some(maintenance.retry_at_ms);
+        let slice = ((preparing || reserving) && !maintenance.is_full())
+            .then(|| maintenance.next_slice_ms.max(maintenance.prepare_retry_ms));
+        let footer =
+            (!busy && !maintenance.to_seal.is_empty()).then_some(maintenance.footer_retry_ms);
+        let index =
+            (!busy && !maintenance.to_index.is_empty()).then_some(maintenance.index_retry_ms);
         let space = (!busy).then_some(maintenance.space_check_ms);
-        [checkpoint, slice, retry, space]
+        let refused = maintenance.refused.as_ref().map(|(_, at_ms)| *at_ms);
+        [checkpoint, slice, footer, index, space, refused]
             .into_iter()
             .flatten()
             .min()
@@ -643,22 +717,13 @@ impl Store {
             Outcome::Published { segment, result } => return self.published(segment, result),
             Outcome::Sealed { segment, result } => match result {
                 Ok(()) => self.sealed(segment),
-                Err(_) => self.maintenance.retry_at_ms = now_ms + RETRY_MS,
-            },
-            Outcome::SideIndexed { segment, result } => {
-                self.maintenance.to_index.pop_front();
-                match result {
-                    Ok(lost) => {
-                        self.side_indexes.insert(segment);
-                        self.found_lost(segment, &lost);
-                    }
-                    Err(_) => {
-                        let last = self.maintenance.last_index_of(segment);
-                        self.maintenance.to_index.push_back((segment, last));
-                        self.maintenance.retry_at_ms = now_ms + RETRY_MS;
-                    }
+                // The next owner makes the index of a segment without a footer.
+                Err(_) if self.maintenance.is_closing() => {
+                    self.maintenance.to_seal.pop_front();
                 }
-            }
+                Err(_) => self.maintenance.footer_retry_ms = now_ms + RETRY_MS,
+            },
+            Outcome::SideIndexed { segment, result } => self.side_indexed(segment, result),
             Outcome::Reconciled(Ok(found)) => self.reconciled(found),
             Outcome::Reconciled(Err(_)) => self.set_aside.failed(now_ms + RETRY_MS),
             Outcome::Removed => {
@@ -670,12 +735,30 @@ impl Store {
                 // Without a reserve the store works; it is tried again by the next owner.
                 self.maintenance.reserve_done = if result.is_ok() { to } else { RESERVE_BYTES };
             }
-            Outcome::Space(free) => {
-                self.maintenance.free_bytes = free;
-            }
-            Outcome::Committed { .. } | Outcome::CommitFailed(_) | Outcome::CopiedRaw => {}
+            Outcome::Space(free) => self.maintenance.space_found(free),
+            Outcome::Committed { .. }
+            | Outcome::CommitFailed(_)
+            | Outcome::CommitRefused(_)
+            | Outcome::CopiedRaw => {}
         }
         Ok(())
+    }
+
+    fn side_indexed(&mut self, segment: u64, result: io::Result<Vec<u32>>) {
+        self.maintenance.to_index.pop_front();
+        match result {
+            Ok(lost) => {
+                self.side_indexes.insert(segment);
+                self.found_lost(segment, &lost);
+            }
+            // What was deleted meanwhile needs no index.
+            Err(_) if !self.state.segments.contains_key(&segment) => {}
+            Err(_) => {
+                let last = self.maintenance.last_index_of(segment);
+                self.maintenance.to_index.push_back((segment, last));
+                self.maintenance.index_retry_ms = self.now_ms + RETRY_MS;
+            }
+        }
     }
 
     fn checkpoint_done(&mut self, good: bool) {
@@ -684,16 +767,12 @@ impl Store {
         maintenance.checkpoint_at_ms = self.now_ms;
         if good {
             maintenance.checkpoints += 1;
+            maintenance.removable.append(&mut maintenance.doomed);
         } else {
             maintenance.checkpoint_failures += 1;
             maintenance.all_rows_next = true;
             let name = maintenance.checkpoint_file.name().to_owned();
             maintenance.checkpoint_file = Arc::new(CheckpointFile::new(name));
-            // The log says everything; what was doomed is looked for again.
-            self.state
-                .dirty
-                .segments
-                .extend(std::mem::take(&mut maintenance.doomed));
         }
         if maintenance.closing == Closing::Checkpoint {
             maintenance.closing = Closing::Removing;
@@ -701,12 +780,16 @@ impl Store {
     }
 
     fn preparation_failed(&mut self, error: &io::Error) {
-        self.maintenance.next = Next::Missing;
+        let maintenance = &mut self.maintenance;
+        maintenance.next = Next::Missing;
+        // Whatever it is, the log itself is not touched: try again, and let a stuck roll show.
+        maintenance.prepare_retry_ms = self.now_ms + RETRY_MS;
         if is_no_space(error) {
-            self.maintenance.space_result(self.now_ms);
-        } else {
-            // Whatever it is, the log itself is not touched: try again, and let a stuck roll show.
-            self.maintenance.retry_at_ms = self.now_ms + RETRY_MS;
+            if !maintenance.plan.small.is_empty() {
+                // The reserve is gone too; it is made again when there is space.
+                maintenance.reserve_done = 0;
+            }
+            maintenance.no_space_found(self.now_ms);
         }
     }
 
@@ -738,8 +821,6 @@ impl Store {
         };
         match result {
             Ok(()) => {
-                self.maintenance.no_space = false;
-                self.maintenance.plan.is_full = false;
                 self.maintenance.next = Next::Ready { segment, file };
                 Ok(())
             }
@@ -751,6 +832,7 @@ impl Store {
                 }))
             }
             Err(error) if is_no_space(&error) => {
+                self.maintenance.leftovers.push(temporary_name(segment));
                 self.preparation_failed(&error);
                 Ok(())
             }

@@ -1,19 +1,20 @@
 //! Taking over a store: lock what the predecessor left, read what it wrote, seal it, begin.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io;
 use std::sync::Arc;
 
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
-use crate::error::OpenError;
+use crate::error::{OpenError, is_no_space};
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, RecordKind};
 use crate::format::payload::encode_seals;
 use crate::format::segment::{
     LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, segment_name, segment_of,
+    side_index_name,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
-use crate::job::{create, publish, zero};
+use crate::job::{create, publish, temporary_name, zero};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
 use crate::outline::Outlines;
@@ -156,7 +157,9 @@ impl Store {
         };
         let sealing = opening.disk.boot_ms();
         progress(Progress::Sealing);
-        let store = opening.begin(Beginning {
+        // Nobody else may look before what failed is cleared away.
+        let lock = Arc::clone(&ownership.lock);
+        let begun = opening.begin(Beginning {
             survey,
             number,
             file,
@@ -165,7 +168,12 @@ impl Store {
             zeroed,
             lease_s,
             lock: ownership.lock,
+        });
+        let store = begun.inspect_err(|_| {
+            // Whatever it holds was confirmed to nobody.
+            let _ = opening.disk.remove(&segment_name(number));
         })?;
+        drop(lock);
         opening.report.phases_us.sealing_ms = opening.since(sealing);
         let (messages, bytes) = store.state.totals();
         opening.report.messages = messages;
@@ -223,19 +231,10 @@ fn begin_segment(
         publish(disk, number)?;
         Ok(file)
     };
-    let outcome = match attempt() {
-        Err(error)
-            if matches!(
-                error.kind(),
-                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-            ) =>
-        {
-            // This is what the reserve was made for.
-            let _ = disk.remove(RESERVE_NAME);
-            attempt()
-        }
-        outcome => outcome,
-    };
+    let outcome = with_reserve(disk, attempt);
+    if outcome.is_err() {
+        let _ = disk.remove(&temporary_name(number));
+    }
     match outcome {
         Ok(file) => Ok(Some(file)),
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(None),
@@ -244,6 +243,17 @@ fn begin_segment(
             &segment_name(number),
             error,
         )),
+    }
+}
+
+/// On a full disk the reserve is given up: this is what it was made for.
+fn with_reserve<T>(disk: &dyn Disk, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+    match attempt() {
+        Err(error) if is_no_space(&error) => {
+            let _ = disk.remove(RESERVE_NAME);
+            attempt()
+        }
+        outcome => outcome,
     }
 }
 
@@ -409,7 +419,7 @@ impl Opening {
             epoch: number,
             segment_bytes_max: beginning.options.segment_bytes.max(FIRST_SEGMENT_BYTES),
             first_bytes: FIRST_SEGMENT_BYTES,
-            is_full: false,
+            small: BTreeSet::new(),
         };
         let header = SegmentHeader {
             identity: self.identity,
@@ -425,7 +435,8 @@ impl Opening {
             file.write_at(FIRST_BATCH_OFFSET, &bytes)?;
             file.sync()
         };
-        write().map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
+        with_reserve(self.disk.as_ref(), write)
+            .map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
         let to_index = index_later(&state, &survey, tail_index);
         let batch = Batch::parse(place, self.unit, &bytes)
             .map_err(|fault| OpenError::Damaged(format!("the batch just made: {fault:?}")))?;
@@ -455,6 +466,10 @@ impl Opening {
             .iter()
             .filter(|number| **number < base_segment && !state.segments.contains_key(number));
         leftovers.extend(forgotten.map(|number| segment_name(*number)));
+        let indexes = survey.side_indexes.iter();
+        let orphans = indexes
+            .filter(|number| **number < base_segment && !state.segments.contains_key(number));
+        leftovers.extend(orphans.map(|number| side_index_name(*number)));
         leftovers.extend(
             survey
                 .checkpoints

@@ -15,7 +15,8 @@ pub struct StoreOptions {
     /// Confirms are suspended when the last durable write is older than this, in ms. `None`: off
     /// on a local file system, below half of the lease on NFS.
     pub fence_deadline_ms: Option<u64>,
-    /// Messages are refused when the disk has less free space than this, in bytes.
+    /// Messages are refused when the disk has less free space than this, or when the next segment
+    /// would leave less, in bytes. What is below it is for settlements and for the store's own files.
     pub free_bytes_min: u64,
     /// Use a file system that the project does not know.
     pub allow_unverified_locking: bool,
@@ -164,6 +165,8 @@ pub struct StoreStatus {
     pub lost_references: u64,
     /// Messages are refused for lack of space.
     pub full: bool,
+    /// Writes of the log that found no space; each is tried again until it succeeds.
+    pub refused_writes: u64,
     /// Free space of the disk when it was last asked, in bytes.
     pub free_bytes: u64,
 }

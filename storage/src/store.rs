@@ -192,7 +192,7 @@ impl Store {
     /// segment when the current one is full.
     pub(crate) fn make_room(&mut self, bytes: usize) {
         self.writer
-            .make_room(bytes, self.options.batch_bytes, &mut self.maintenance.plan);
+            .make_room(bytes, self.options.batch_bytes, &self.maintenance.plan);
     }
 
     /// The value of a row, as far as durable.
@@ -247,6 +247,12 @@ impl Store {
     #[must_use]
     pub fn accepts_messages(&self) -> bool {
         !self.maintenance.is_full()
+    }
+
+    /// Writes of the log that found no space so far; each is tried again until it succeeds.
+    #[must_use]
+    pub fn refused_writes(&self) -> u64 {
+        self.maintenance.refused_writes()
     }
 
     /// Bytes appended and not handed out for writing yet.
@@ -476,6 +482,10 @@ impl Store {
                 self.commit_done(ticket, bytes, segment, offset)
             }
             Outcome::CommitFailed(fatal) => Err(self.fail(fatal)),
+            Outcome::CommitRefused(commit) => {
+                self.maintenance.commit_refused(commit, self.now_ms);
+                Ok(Vec::new())
+            }
             other => self.maintenance_done(other).map(|()| Vec::new()),
         }
     }
@@ -526,7 +536,7 @@ impl Store {
 
     fn poll_commit(&mut self) -> Option<Job> {
         if self.writer.is_in_flight() {
-            return None;
+            return self.maintenance.refused_commit(self.now_ms);
         }
         let idle_for = self.now_ms.saturating_sub(self.writer.last_activity_ms);
         let watermark = self.writer.watermark_pending() && idle_for >= WATERMARK_DELAY_MS;

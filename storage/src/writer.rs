@@ -1,6 +1,6 @@
 //! The open batch, the batches that wait for the disk, and the one in flight.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::format::batch::{
     BATCH_HEADER_BYTES, BatchBuilder, BatchPlace, RECORD_HEADER_BYTES, RecordKind,
@@ -16,13 +16,16 @@ pub(crate) struct SegmentPlanner {
     pub(crate) segment_bytes_max: u64,
     /// Size of the epoch's first segment; each further one doubles.
     pub(crate) first_bytes: u64,
-    /// The disk is full: stay in the prepared segment, up to its last byte.
-    pub(crate) is_full: bool,
+    /// Segments made on a full disk, as small as the first one.
+    pub(crate) small: BTreeSet<u64>,
 }
 
 impl SegmentPlanner {
     /// Bytes prepared for a segment.
     pub(crate) fn capacity(&self, segment: u64) -> u64 {
+        if self.small.contains(&segment) {
+            return self.first_bytes;
+        }
         let doublings = u32::try_from(segment.saturating_sub(self.epoch))
             .unwrap_or(63)
             .min(40);
@@ -30,11 +33,8 @@ impl SegmentPlanner {
     }
 
     /// Where batches of a segment should end, so that its footer fits behind them.
-    fn limit(&self, segment: u64, references: u32) -> u64 {
+    pub(crate) fn limit(&self, segment: u64, references: u32) -> u64 {
         let capacity = self.capacity(segment);
-        if self.is_full {
-            return capacity;
-        }
         let footer = u64::from(references) * 8 + capacity / 64 + 8192;
         capacity.saturating_sub(footer).max(FIRST_BATCH_OFFSET)
     }
@@ -165,19 +165,14 @@ impl Writer {
     }
 
     /// See `Store::make_room`.
-    pub(crate) fn make_room(
-        &mut self,
-        bytes: usize,
-        batch_bytes: usize,
-        plan: &mut SegmentPlanner,
-    ) {
+    pub(crate) fn make_room(&mut self, bytes: usize, batch_bytes: usize, plan: &SegmentPlanner) {
         let need = RECORD_HEADER_BYTES + bytes.next_multiple_of(8) + 8;
         let place = self.open.place();
         let end = place.offset + (self.open.len() + self.settled_bytes() + need) as u64;
         let full = end > plan.limit(place.segment, self.open.next_ordinal());
         let long = self.open.len() + self.settled_bytes() + need > batch_bytes;
         if self.open_is_empty() {
-            if full && place.offset > FIRST_BATCH_OFFSET && !plan.is_full {
+            if full && place.offset > FIRST_BATCH_OFFSET {
                 self.start(place.segment + 1, FIRST_BATCH_OFFSET, 0);
             }
         } else if full || long {
@@ -187,7 +182,6 @@ impl Writer {
             let end = place.offset + (BATCH_HEADER_BYTES + need) as u64;
             if end > plan.limit(place.segment, self.open.next_ordinal())
                 && place.offset > FIRST_BATCH_OFFSET
-                && !plan.is_full
             {
                 self.start(place.segment + 1, FIRST_BATCH_OFFSET, 0);
             }
@@ -233,7 +227,7 @@ impl Writer {
         };
         let mut ordinal = self.open.next_ordinal();
         // Nothing fits behind a batch that fills its segment.
-        if next.offset + 4096 > plan.limit(place.segment, ordinal) && !plan.is_full {
+        if next.offset + 4096 > plan.limit(place.segment, ordinal) {
             next = BatchPlace {
                 segment: place.segment + 1,
                 offset: FIRST_BATCH_OFFSET,

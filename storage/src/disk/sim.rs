@@ -47,6 +47,8 @@ struct Inode {
     durable: Vec<u8>,
     dirty: BTreeSet<usize>,
     locked_by: Option<u64>,
+    /// How many have it open, dead processes included until they let go.
+    handles: u32,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +61,8 @@ struct State {
     operations: u64,
     faults: Vec<Fault>,
     free_bytes: u64,
+    /// Bytes that all files together may have; beyond that writes fail with `ENOSPC`.
+    room_bytes: Option<u64>,
     file_system: Option<FileSystem>,
     dead: BTreeSet<u64>,
 }
@@ -128,6 +132,7 @@ impl SimWorld {
         for inode in state.inodes.values_mut() {
             inode.crash(&mut random);
         }
+        state.forget_all();
     }
 
     /// Adds a fault.
@@ -140,9 +145,31 @@ impl SimWorld {
         self.lock().faults.clear();
     }
 
+    /// How many errors of the injected faults have not struck yet.
+    #[must_use]
+    pub fn faults_left(&self) -> u64 {
+        self.lock()
+            .faults
+            .iter()
+            .map(|fault| fault.skip + fault.count)
+            .sum()
+    }
+
     /// Sets what [`Disk::free_bytes`] answers.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = bytes;
+    }
+
+    /// Gives the disk a size: what all files together take is bounded by it, and
+    /// [`Disk::free_bytes`] tells the rest. `None` takes the bound away.
+    pub fn set_room_bytes(&self, room: Option<u64>) {
+        self.lock().room_bytes = room;
+    }
+
+    /// Bytes that all files together take, also those that have no name any more and are open.
+    #[must_use]
+    pub fn used_bytes(&self) -> u64 {
+        self.lock().used_bytes()
     }
 
     /// Sets what [`Disk::file_system`] answers.
@@ -242,6 +269,44 @@ impl State {
         Ok(())
     }
 
+    fn used_bytes(&self) -> u64 {
+        let named: BTreeSet<u64> = self.names.values().copied().collect();
+        let used = |(id, inode): &(&u64, &Inode)| inode.handles > 0 || named.contains(id);
+        let inodes = self.inodes.iter().filter(used);
+        inodes.map(|(_, inode)| inode.live.len() as u64).sum()
+    }
+
+    /// Frees what has no name, lives on no disk and is not open.
+    fn forget(&mut self, id: u64) {
+        let is_open = self.inodes.get(&id).is_some_and(|inode| inode.handles > 0);
+        let names = self.names.values().chain(self.durable_names.values());
+        if !is_open && !names.copied().any(|named| named == id) {
+            self.inodes.remove(&id);
+        }
+    }
+
+    fn forget_all(&mut self) {
+        let all: Vec<u64> = self.inodes.keys().copied().collect();
+        for id in all {
+            self.forget(id);
+        }
+    }
+
+    fn free_bytes(&self) -> u64 {
+        match self.room_bytes {
+            Some(room) => room.saturating_sub(self.used_bytes()),
+            None => self.free_bytes,
+        }
+    }
+
+    /// Whether a file of `old` bytes may have `new` bytes.
+    fn may_grow(&self, old: usize, new: usize) -> io::Result<()> {
+        if self.room_bytes.is_some() && new > old && (new - old) as u64 > self.free_bytes() {
+            return Err(io::Error::from_raw_os_error(nix::libc::ENOSPC));
+        }
+        Ok(())
+    }
+
     fn id_of(&self, name: &str) -> io::Result<u64> {
         self.names
             .get(name)
@@ -304,6 +369,9 @@ impl Disk for SimDisk {
                 id
             }
         };
+        if let Some(inode) = state.inodes.get_mut(&inode) {
+            inode.handles += 1;
+        }
         state.next_id += 1;
         let handle = (self.process << 32) | (state.next_id & 0xffff_ffff);
         let world = self.world.clone();
@@ -348,6 +416,7 @@ impl Disk for SimDisk {
         let mut state = self.world.lock();
         state.operate(self.process, Operation::Name, "")?;
         state.durable_names = state.names.clone();
+        state.forget_all();
         Ok(())
     }
 
@@ -360,7 +429,7 @@ impl Disk for SimDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        Ok(self.world.lock().free_bytes)
+        Ok(self.world.lock().free_bytes())
     }
 
     fn boot_ms(&self) -> u64 {
@@ -397,6 +466,16 @@ impl SimFile {
         let gone = || io::Error::from(io::ErrorKind::NotFound);
         act(state.inodes.get_mut(&self.inode).ok_or_else(gone)?)
     }
+
+    /// Refuses what does not fit the disk.
+    fn grow(&self, to: usize) -> io::Result<()> {
+        let state = self.world.lock();
+        let old = state
+            .inodes
+            .get(&self.inode)
+            .map_or(0, |inode| inode.live.len());
+        state.may_grow(old, to)
+    }
 }
 
 impl DiskFile for SimFile {
@@ -418,9 +497,10 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let to = from.saturating_add(data.len());
+        self.grow(to)?;
         self.with(Operation::Write, |inode| {
-            let from = usize::try_from(offset).unwrap_or(usize::MAX);
-            let to = from + data.len();
             if inode.live.len() < to {
                 let old = inode.live.len();
                 inode.live.resize(to, 0);
@@ -436,18 +516,26 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(Operation::Sync, |inode| {
-            inode.durable.clone_from(&inode.live);
-            inode.dirty.clear();
+            inode.durable.resize(inode.live.len(), 0);
+            for sector in std::mem::take(&mut inode.dirty) {
+                let from = sector * SECTOR_BYTES;
+                let to = (from + SECTOR_BYTES).min(inode.live.len());
+                if let (Some(durable), Some(live)) =
+                    (inode.durable.get_mut(from..to), inode.live.get(from..to))
+                {
+                    durable.copy_from_slice(live);
+                }
+            }
             Ok(())
         })
     }
 
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
+        let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.grow(bytes)?;
         self.with(Operation::Write, |inode| {
             let old = inode.live.len();
-            inode
-                .live
-                .resize(usize::try_from(bytes).unwrap_or(usize::MAX), 0);
+            inode.live.resize(bytes, 0);
             let new = inode.live.len();
             inode.mark(old.min(new), old.max(new));
             Ok(())
@@ -485,6 +573,10 @@ impl Drop for SimFile {
         {
             inode.locked_by = None;
         }
+        if let Some(inode) = state.inodes.get_mut(&self.inode) {
+            inode.handles -= 1;
+        }
+        state.forget(self.inode);
     }
 }
 

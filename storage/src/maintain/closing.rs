@@ -39,7 +39,7 @@ impl Store {
                 None
             }
             Closing::Removing => {
-                let mut names = std::mem::take(&mut self.maintenance.leftovers);
+                let mut names = self.take_removable();
                 if let Next::Ready { segment, .. } | Next::Publishing { segment, .. } =
                     &self.maintenance.next
                 {

@@ -3,6 +3,7 @@
 mod crash;
 mod life;
 mod looking;
+mod space;
 mod takeover;
 
 use std::collections::BTreeMap;
