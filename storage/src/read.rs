@@ -65,6 +65,12 @@ pub(crate) struct ReadCache {
 
 type EntryList = Arc<Vec<IndexEntry>>;
 
+/// What a list costs, in entries: an empty one is not free, and there may be one for each queue and
+/// segment.
+fn charge(list: &EntryList) -> usize {
+    list.len() + 16
+}
+
 #[derive(Debug, Default)]
 struct Inner {
     files: BTreeMap<u64, Arc<dyn DiskFile>>,
@@ -98,10 +104,11 @@ impl ReadCache {
             let Inner { lists, entries, .. } = inner;
             lists.retain(|key, list| {
                 if key.0 == segment {
-                    *entries -= list.len();
+                    *entries -= charge(list);
                 }
                 key.0 != segment
             });
+            inner.order.retain(|key| key.0 != segment);
         });
     }
 
@@ -121,9 +128,9 @@ impl ReadCache {
 
     fn keep(&self, segment: u64, queue: u32, list: &EntryList) {
         self.with(|inner| {
-            inner.entries += list.len();
+            inner.entries += charge(list);
             if let Some(old) = inner.lists.insert((segment, queue), Arc::clone(list)) {
-                inner.entries -= old.len();
+                inner.entries -= charge(&old);
             }
             inner.order.push_back((segment, queue));
             while inner.entries > ENTRIES_MAX
@@ -132,7 +139,7 @@ impl ReadCache {
                 if key != (segment, queue)
                     && let Some(old) = inner.lists.remove(&key)
                 {
-                    inner.entries -= old.len();
+                    inner.entries -= charge(&old);
                 }
             }
         });
@@ -387,12 +394,13 @@ impl ReadJob {
             0
         };
         let start = list.partition_point(|entry| entry.ordinal < from);
+        let wanted = self.limit.messages.saturating_sub(done.messages.len()) + 1;
         let live: Vec<IndexEntry> = list
             .get(start..)
             .unwrap_or_default()
             .iter()
             .filter(|entry| !plan.settled.is_set(entry.ordinal))
-            .take(self.limit.messages.saturating_sub(done.messages.len()) + 1)
+            .take(wanted)
             .copied()
             .collect();
         if live.is_empty() {
@@ -416,7 +424,17 @@ impl ReadJob {
                 Err(place) => done.quarantined.push(place),
             }
         }
-        Ok(true)
+        match live.last() {
+            // Damaged ones took places of those that follow.
+            Some(last) if live.len() == wanted => {
+                done.next = Cursor {
+                    segment,
+                    ordinal: last.ordinal + 1,
+                };
+                Ok(false)
+            }
+            _ => Ok(true),
+        }
     }
 
     fn report_lost(&self, plan: &SegmentPlan, done: &mut ReadDone) {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 
-use crate::disk::{Disk, DiskFile, OpenMode};
+use crate::disk::{Disk, DiskFile, FileSystem, OpenMode};
 use crate::error::OpenError;
 use crate::format::batch::FLAG_MAYBE_DELIVERED;
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, Record, RecordKind};
@@ -17,6 +17,7 @@ use crate::rows::{decode_rows, load};
 use crate::salvage::salvage;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 use crate::state::{SegmentKind, SegmentState, State};
+use crate::survey::PREPARED_BYTES;
 
 /// What reading the log gave.
 #[derive(Debug, Default)]
@@ -212,6 +213,7 @@ impl Replay<'_> {
                 .map_err(failed)?;
             read.push(number);
         }
+        self.cut_short(first)?;
         let unit = self.unit;
         let adopted = work
             .pending
@@ -226,6 +228,32 @@ impl Replay<'_> {
             adoption: Adoption { batches: adopted },
             seals,
         })
+    }
+
+    /// A segment is made with all its bytes where zeros are written ahead: a shorter one has lost
+    /// some, and with them perhaps batches that nothing else tells of.
+    fn cut_short(&mut self, first: u64) -> Result<(), OpenError> {
+        if !matches!(self.disk.file_system(), FileSystem::Local { .. }) {
+            return Ok(());
+        }
+        let outlines = self.outlines;
+        for (number, outline) in outlines.iter().filter(|(number, _)| *number >= first) {
+            let capacity = match (outline.end, outline.header) {
+                (SegmentEnd::Open, Some(header)) if !outline.is_damaged => header.capacity,
+                (SegmentEnd::Unused, _) => PREPARED_BYTES,
+                _ => continue,
+            };
+            let file = self.open_segment(number)?;
+            let bytes = file.bytes().map_err(|source| read_failed(number, source))?;
+            if bytes < capacity && self.report.torn.is_none() {
+                self.report.torn = Some(TornTail {
+                    file: segment_name(number),
+                    offset: bytes,
+                    bytes: capacity - bytes,
+                });
+            }
+        }
+        Ok(())
     }
 
     fn open_segment(&self, number: u64) -> Result<std::sync::Arc<dyn DiskFile>, OpenError> {
