@@ -16,8 +16,7 @@ pub struct Target {
     pub sample: fn(&mut fastrand::Rng) -> Vec<u8>,
     /// Feeds one input; panics when the promise is broken.
     pub feed: fn(&[u8]),
-    /// How many inputs the brief run of the gate feeds; 0 for a target with open findings, which the
-    /// brief run names and leaves out.
+    /// How many inputs the brief run of the gate feeds.
     pub brief: u32,
 }
 

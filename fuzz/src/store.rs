@@ -443,8 +443,7 @@ pub(crate) fn targets() -> Vec<Target> {
             "a store with damaged files: nothing invented, nothing missing in silence, it works on",
             |random| random.u64(..).to_le_bytes().to_vec(),
             recover,
-            // Its open findings stand in the issue on proving the store.
-            0,
+            300,
         ),
     ]
 }

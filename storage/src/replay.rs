@@ -213,7 +213,7 @@ impl Replay<'_> {
                 .map_err(failed)?;
             read.push(number);
         }
-        self.cut_short(first)?;
+        self.silent_losses(first)?;
         let unit = self.unit;
         let adopted = work
             .pending
@@ -230,30 +230,48 @@ impl Replay<'_> {
         })
     }
 
-    /// A segment is made with all its bytes where zeros are written ahead: a shorter one has lost
-    /// some, and with them perhaps batches that nothing else tells of.
-    fn cut_short(&mut self, first: u64) -> Result<(), OpenError> {
-        if !matches!(self.disk.file_system(), FileSystem::Local { .. }) {
-            return Ok(());
-        }
+    /// Looks for losses that nothing in the log tells of: a segment whose header was written is to have
+    /// a batch, and one is made with all its bytes where zeros are written ahead.
+    fn silent_losses(&mut self, first: u64) -> Result<(), OpenError> {
+        let is_zeroed = matches!(self.disk.file_system(), FileSystem::Local { .. });
         let outlines = self.outlines;
         for (number, outline) in outlines.iter().filter(|(number, _)| *number >= first) {
-            let capacity = match (outline.end, outline.header) {
-                (SegmentEnd::Open, Some(header)) if !outline.is_damaged => header.capacity,
-                (SegmentEnd::Unused, _) => PREPARED_BYTES,
+            let failed = |source| read_failed(number, source);
+            let (capacity, is_used) = match (outline.end, outline.header) {
+                (SegmentEnd::Open, Some(header)) if !outline.is_damaged => (header.capacity, true),
+                (SegmentEnd::Unused, header) => (PREPARED_BYTES, header.is_none()),
                 _ => continue,
             };
             let file = self.open_segment(number)?;
-            let bytes = file.bytes().map_err(|source| read_failed(number, source))?;
-            if bytes < capacity && self.report.torn.is_none() {
-                self.report.torn = Some(TornTail {
-                    file: segment_name(number),
-                    offset: bytes,
-                    bytes: capacity - bytes,
-                });
-            }
+            let bytes = file.bytes().map_err(failed)?;
+            let lost = if is_zeroed && bytes < capacity {
+                bytes..capacity
+            } else if !is_used {
+                let end = self.end_of_garbage(number, file.as_ref());
+                FIRST_BATCH_OFFSET..end.map_err(failed)?
+            } else {
+                continue;
+            };
+            self.report.torn.get_or_insert(TornTail {
+                file: segment_name(number),
+                offset: lost.start,
+                bytes: lost.end - lost.start,
+            });
         }
         Ok(())
+    }
+
+    fn end_of_garbage(&self, segment: u64, file: &dyn DiskFile) -> io::Result<u64> {
+        let place = BatchPlace {
+            salt: self.salt,
+            epoch: segment,
+            segment,
+            offset: FIRST_BATCH_OFFSET,
+        };
+        Ok(match look_beyond(file, place, self.unit, u64::MAX)? {
+            Beyond::Garbage { bytes } => FIRST_BATCH_OFFSET + bytes,
+            Beyond::Nothing | Beyond::Batch { .. } => FIRST_BATCH_OFFSET,
+        })
     }
 
     fn open_segment(&self, number: u64) -> Result<std::sync::Arc<dyn DiskFile>, OpenError> {
