@@ -309,7 +309,7 @@ impl OwnServer {
     pub(crate) fn resident_bytes(&self) -> Option<u64> {
         let path = format!("/proc/{}/status", self.child.id());
         let text = std::fs::read_to_string(path).ok()?;
-        let line = text.lines().find(|line| line.starts_with("VmRSS:"))?;
+        let line = text.lines().find(|line| line.starts_with("VmHWM:"))?;
         let kib: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
         Some(kib * 1024)
     }
