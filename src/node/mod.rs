@@ -207,10 +207,13 @@ impl Node {
     /// Whether input of a connection may be read now. No: its client does not read what we write,
     /// or the disk does not keep up with its messages.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
-        self.peer(id).is_none_or(|peer| {
-            let disk_is_behind = self.store.backlog_bytes() > self.settings.backlog_hard_bytes;
-            !peer.connection.is_output_full() && (peer.publishers == 0 || !disk_is_behind)
-        })
+        let disk_is_behind = self.disk_is_behind();
+        self.peer(id)
+            .is_none_or(|peer| peer.wants_input(disk_is_behind))
+    }
+
+    fn disk_is_behind(&self) -> bool {
+        self.store.backlog_bytes() > self.settings.backlog_hard_bytes
     }
 
     /// The next connection that may have output, each at most once.
@@ -272,6 +275,13 @@ impl Node {
     /// Regular work, a few times in a second: time-outs of the protocol, second attempts, orphans.
     pub fn tick(&mut self, now: Now) {
         self.check_fence(now);
+        let disk_is_behind = self.disk_is_behind();
+        for (_, peer) in &mut self.peers {
+            if !peer.wants_input(disk_is_behind) {
+                // It may well have spoken; nobody has listened.
+                peer.connection.handle_reading_paused(now.monotonic_ms);
+            }
+        }
         let due: Vec<ConnectionId> = self
             .peers
             .iter()

@@ -82,6 +82,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
+    /// Whether its input may be read now.
+    pub(crate) fn wants_input(&self, disk_is_behind: bool) -> bool {
+        !self.connection.is_output_full() && (self.publishers == 0 || !disk_is_behind)
+    }
+
     pub(crate) fn new(serial: u32, connection: Connection, now_ms: u64) -> Self {
         Self {
             serial,

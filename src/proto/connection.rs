@@ -13,7 +13,7 @@ use super::sasl;
 use super::session::Session;
 use super::shared::Shared;
 use super::timers::{Due, Timers};
-use super::{ClientSasl, ErrorCondition, Event, SaslCode, Settings, condition};
+use super::{ClientSasl, ErrorCondition, Event, SaslCode, Settings, Symbol, Value, condition};
 
 /// Input that is kept while the owner's answer is awaited, bytes; more stays with the caller.
 const HELD_INPUT_MAX: usize = 64 * 1024;
@@ -311,9 +311,13 @@ impl Connection {
         }
     }
 
-    /// Server: answers [`Event::Opened`] with our open and a close for this reason.
+    /// Server: answers [`Event::Opened`] with our open and a close for this reason. The open says that a close
+    /// follows, so that clients do not take the connection for established.
     pub fn open_refused(&mut self, error: ErrorCondition) {
         if self.phase == Phase::OpenOwner {
+            let failed = Symbol::from("amqp:connection-establishment-failed");
+            let properties = &mut self.shared.settings.properties;
+            properties.push((failed, Value::Bool(true)));
             self.close(Some(error));
         }
     }

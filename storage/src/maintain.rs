@@ -32,6 +32,9 @@ const RETRY_MS: u64 = 1000;
 const COMMIT_RETRY_MS: u64 = 100;
 /// On a full disk a small next segment is made when less than this is left of the present one.
 const LOW_BYTES: u64 = 256 << 10;
+/// A snapshot is taken when so many empty segments wait for one: without it the log could not rebuild
+/// what they say. Many short lives of servers leave many.
+const PINNED_SEGMENTS_MAX: usize = 8;
 /// Part of a snapshot in one record.
 const SNAPSHOT_PART_BYTES: usize = 192 << 10;
 /// Size of the file that a new owner may delete on a full disk.
@@ -319,6 +322,7 @@ impl Store {
             self.maintenance.doomed.insert(segment);
         }
         let unit = u32::try_from(self.unit).unwrap_or(512);
+        self.maintenance.snapshot_due |= self.state.pinned() > PINNED_SEGMENTS_MAX;
         let rows = take_dirty(&mut self.state, self.identity, unit);
         if std::mem::take(&mut self.maintenance.all_rows_next) {
             return all_rows(&self.state, self.identity, unit);

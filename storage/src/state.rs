@@ -2,6 +2,7 @@
 //! that has just become durable and one that recovery reads.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeBounds;
 
 use crate::bits::{CHUNK_REFERENCES, SettledBits};
 use crate::format::batch::{Batch, BatchPlace, Record, RecordKind};
@@ -382,11 +383,20 @@ impl State {
     /// open segment.
     pub(crate) fn deletable(&self) -> Vec<u64> {
         let below = self.snapshot_base.min(self.position.segment);
+        self.empty_segments(..below).collect()
+    }
+
+    /// How many segments only wait for a snapshot to be deleted.
+    pub(crate) fn pinned(&self) -> usize {
+        let from = self.snapshot_base.min(self.position.segment);
+        self.empty_segments(from..self.position.segment).count()
+    }
+
+    fn empty_segments(&self, range: impl RangeBounds<u64>) -> impl Iterator<Item = u64> {
         self.segments
-            .range(..below)
+            .range(range)
             .filter(|(_, state)| state.live == 0 && state.kind != SegmentKind::Open)
             .map(|(segment, _)| *segment)
-            .collect()
     }
 
     pub(crate) fn forget_segment(&mut self, segment: u64) {

@@ -32,6 +32,29 @@ fn a_client_that_never_reads_is_sent_no_more_than_the_output_may_hold() {
 }
 
 #[test]
+fn a_client_that_is_not_listened_to_is_not_taken_for_dead() {
+    let mut scene = Scene::with(
+        NodeSettings {
+            backlog_hard_bytes: 0,
+            ..node_settings()
+        },
+        store_options(),
+    );
+    let to = scene.publisher("orders");
+    scene.publish(to, "a");
+    let id = scene.clients[to.0].id;
+    assert!(!scene.node.wants_input(id), "the disk is behind");
+    // It speaks and nobody listens.
+    for _ in 0..100 {
+        scene.pass(5_000);
+    }
+    scene.commit();
+    scene.publish(to, "b");
+    scene.commit();
+    scene.check(to.0, "accepted, accepted");
+}
+
+#[test]
 fn a_client_that_vanished_is_noticed_and_its_messages_go_to_others() {
     let mut scene = Scene::new();
     let to = scene.publisher("orders");

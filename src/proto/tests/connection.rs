@@ -287,7 +287,11 @@ fn an_open_may_be_refused_with_a_reason() {
     );
     assert!(!server.is_finished(), "the client's close is awaited");
     client.handle_bytes(0, &mut server.output().split());
-    assert!(matches!(client.poll_event(), Some(Event::Opened(_))));
+    let Some(Event::Opened(open)) = client.poll_event() else {
+        panic!()
+    };
+    let failed = Symbol::from("amqp:connection-establishment-failed");
+    assert!(open.properties.contains(&(failed, Value::Bool(true))));
     let Some(Event::Closed { error: Some(error) }) = client.poll_event() else {
         panic!()
     };

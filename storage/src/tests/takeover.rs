@@ -345,3 +345,28 @@ fn on_nfs_the_fence_deadline_is_below_half_of_the_lease() {
     let server = open(&world);
     assert_eq!(server.store.fence_deadline_ms(), Some(4000));
 }
+
+#[test]
+fn many_takeovers_of_an_empty_store_leave_few_files() {
+    let world = SimWorld::new();
+    for _ in 0..60 {
+        let mut server = open(&world);
+        server.rest();
+        world.kill(&server.disk);
+    }
+    let segments = world.names();
+    let segments = segments.iter().filter(|name| name.ends_with(".seg"));
+    assert!(segments.count() <= 16);
+    let mut server = open(&world);
+    server.publish(1, "x");
+    server.work();
+    world.kill(&server.disk);
+    // The log alone tells all that the deleted ones said.
+    let disk = world.process();
+    for name in world.names() {
+        if name.ends_with(".redb") {
+            disk.remove(&name).unwrap();
+        }
+    }
+    assert_eq!(open(&world).texts(1), ["x"]);
+}
