@@ -497,8 +497,11 @@ impl Queue {
     fn request(&self, context: &mut Context, from: ReadFrom) {
         context.effects.push_back(Effect::Read(ReadRequest {
             reader: Reader::Queue(self.id),
+            messages: match &from {
+                ReadFrom::Places(places) => places.len(),
+                _ => self.window.read_messages(&context.limits),
+            },
             from,
-            messages: context.limits.read_messages,
             bytes: context.limits.read_bytes,
         }));
     }

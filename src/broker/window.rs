@@ -10,6 +10,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{Limits, Loaded, Message, Position, ReadFrom};
 
+/// A first read is short, so that a consumer that waits gets its first message soon; each further one
+/// asks for four times as many, up to the limit.
+const FIRST_READ_MESSAGES: usize = 16;
+
 /// A read that is under way.
 #[derive(Debug)]
 struct Reading {
@@ -36,6 +40,8 @@ pub(super) struct Window {
     reading: Option<Reading>,
     /// How many messages at the end of `ready` share a batch's bytes.
     fresh: usize,
+    /// How many messages the next read in order asks for.
+    read_messages: usize,
 }
 
 impl Window {
@@ -51,7 +57,13 @@ impl Window {
             missed: false,
             reading: None,
             fresh: 0,
+            read_messages: FIRST_READ_MESSAGES,
         }
+    }
+
+    /// How many messages a read asks for now.
+    pub(super) fn read_messages(&self, limits: &Limits) -> usize {
+        self.read_messages.min(limits.read_messages)
     }
 
     pub(super) fn bytes(&self) -> usize {
@@ -154,6 +166,7 @@ impl Window {
         self.returned.clear();
         self.bytes = 0;
         self.fresh = 0;
+        self.read_messages = FIRST_READ_MESSAGES;
         self.passed = first.lsn - 1;
         self.from = ReadFrom::At(first);
         self.behind = true;
@@ -248,6 +261,7 @@ impl Window {
     fn loaded_in_order(&mut self, loaded: Loaded, skip: impl Fn(u64) -> bool) {
         self.from = ReadFrom::Next;
         self.behind = !loaded.end || self.missed;
+        self.read_messages = self.read_messages.saturating_mul(4);
         for message in loaded.messages {
             let lsn = message.position.lsn;
             if lsn <= self.passed {

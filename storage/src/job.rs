@@ -211,7 +211,7 @@ impl Job {
             }
             Work::Publish { disk, segment } => Outcome::Published {
                 segment,
-                result: publish(disk.as_ref(), segment),
+                result: publish(disk.as_ref(), &temporary_name(segment), segment),
             },
             Work::Footer(footer) => Outcome::Sealed {
                 segment: footer.facts.segment,
@@ -290,15 +290,14 @@ pub(crate) fn temporary_name(segment: u64) -> String {
     format!("{segment:010}.seg.tmp")
 }
 
-/// Creates a segment under its temporary name and locks it.
-pub(crate) fn create(disk: &dyn Disk, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
-    let name = temporary_name(segment);
+/// Creates a segment under a temporary name and locks it.
+pub(crate) fn create(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
     // A leftover of somebody who died may still be open elsewhere: never write into it.
-    match disk.remove(&name) {
+    match disk.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.open(&name, OpenMode::CreateEmpty)?;
+    let file = disk.open(name, OpenMode::CreateEmpty)?;
     if file.try_lock()? {
         return Ok(file);
     }
@@ -309,7 +308,7 @@ fn create_if_free(disk: &dyn Disk, segment: u64, free_min: u64) -> io::Result<Ar
     if disk.free_bytes().is_ok_and(|free| free < free_min) {
         return Err(io::Error::from(io::ErrorKind::StorageFull));
     }
-    create(disk, segment)
+    create(disk, &temporary_name(segment))
 }
 
 /// Writes zeros and makes them durable.
@@ -329,11 +328,10 @@ pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
 }
 
 /// Gives a prepared segment its number; fails when somebody else has taken it.
-pub(crate) fn publish(disk: &dyn Disk, segment: u64) -> io::Result<()> {
-    let temporary = temporary_name(segment);
-    disk.link(&temporary, &segment_name(segment))?;
+pub(crate) fn publish(disk: &dyn Disk, temporary: &str, segment: u64) -> io::Result<()> {
+    disk.link(temporary, &segment_name(segment))?;
     // A second name does no harm; the next owner removes it.
-    let _ = disk.remove(&temporary);
+    let _ = disk.remove(temporary);
     disk.sync_dir()
 }
 

@@ -14,13 +14,13 @@ use crate::format::segment::{
     side_index_name,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
-use crate::job::{create, publish, temporary_name, zero};
+use crate::job::{create, publish, zero};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
 use crate::outline::Outlines;
 use crate::read::ReadCache;
 use crate::replay::{Recovered, Replay};
-use crate::rows::load;
+use crate::rows::{Meta, load};
 use crate::setaside::{RawRange, SetAside};
 use crate::state::{SegmentKind, SegmentState, State};
 use crate::store::Store;
@@ -29,6 +29,9 @@ use crate::writer::{SegmentPlanner, Writer};
 
 /// First segment of an epoch: small, so that taking over writes little.
 const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
+/// Log behind the checkpoint that is fetched ahead: the usual distance of checkpoints and the first
+/// bytes behind it, which are looked at too.
+const AHEAD_BYTES: u64 = 9 << 20;
 /// How often a lost race for the next segment number is tried again.
 const RACES_MAX: u32 = 16;
 /// Longest deadline of the fence where it is not set, in ms.
@@ -118,11 +121,13 @@ impl Store {
         let started = disk.boot_ms();
         progress(Progress::Locking);
         let mut races = 0;
-        let (survey, number, file) = loop {
+        let (survey, ahead, number, file) = loop {
             let survey = survey(disk.as_ref())?;
+            // Only where a lock proves that its last holder is dead and caches are never stale.
+            let ahead = zeroed.then(|| read_ahead(disk.as_ref(), &survey)).flatten();
             let number = survey.segments.last().map_or(1, |last| last + 1);
             match begin_segment(disk.as_ref(), number, zeroed)? {
-                Some(file) => break (survey, number, file),
+                Some(file) => break (survey, ahead, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
                 None if races < RACES_MAX => races += 1,
                 None => {
@@ -134,6 +139,7 @@ impl Store {
         };
         let mut opening = Opening {
             disk,
+            ahead,
             identity: survey
                 .identity
                 .map_or_else(|| new_identity(&options), |found| found.0),
@@ -220,20 +226,22 @@ fn begin_segment(
     number: u64,
     zeroed: bool,
 ) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
+    // The predecessor may have left one of its own that is large, and removing that takes long.
+    let temporary = format!("{}.first.tmp", segment_name(number));
     let attempt = || -> io::Result<Arc<dyn DiskFile>> {
-        let file = create(disk, number)?;
+        let file = create(disk, &temporary)?;
         let bytes = if zeroed {
             FIRST_SEGMENT_BYTES
         } else {
             FIRST_BATCH_OFFSET
         };
         zero(file.as_ref(), 0, bytes)?;
-        publish(disk, number)?;
+        publish(disk, &temporary, number)?;
         Ok(file)
     };
     let outcome = with_reserve(disk, attempt);
     if outcome.is_err() {
-        let _ = disk.remove(&temporary_name(number));
+        let _ = disk.remove(&temporary);
     }
     match outcome {
         Ok(file) => Ok(Some(file)),
@@ -257,8 +265,39 @@ fn with_reserve<T>(disk: &dyn Disk, attempt: impl Fn() -> io::Result<T>) -> io::
     }
 }
 
+/// The newest checkpoint, read while the new segment is made.
+struct Ahead {
+    epoch: u64,
+    loaded: Result<(State, Meta), String>,
+}
+
+/// Reads the newest checkpoint and has the system fetch the log behind it: making the new segment
+/// waits for the disk several times.
+fn read_ahead(disk: &dyn Disk, survey: &Survey) -> Option<Ahead> {
+    let epoch = *survey.checkpoints.last()?;
+    let loaded = load_checkpoint(disk, epoch);
+    if let Ok((_, meta)) = &loaded {
+        let at = meta.position;
+        for found in &survey.unsealed {
+            if found.number == at.segment {
+                found.file.will_need(at.offset, AHEAD_BYTES);
+            } else if found.number > at.segment {
+                found.file.will_need(0, AHEAD_BYTES);
+            }
+        }
+    }
+    Some(Ahead { epoch, loaded })
+}
+
+fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String> {
+    let name = checkpoint_name(epoch);
+    let rows = checkpoint::load(disk, &name)?;
+    load(rows).map_err(|why| format!("{name}: {why}"))
+}
+
 struct Opening {
     disk: Arc<dyn Disk>,
+    ahead: Option<Ahead>,
     identity: Identity,
     unit: u64,
     report: RecoveryReport,
@@ -322,8 +361,10 @@ impl Opening {
         let mut reasons = Vec::new();
         for epoch in survey.checkpoints.iter().rev() {
             let name = checkpoint_name(*epoch);
-            let rows = checkpoint::load(self.disk.as_ref(), &name);
-            let loaded = rows.and_then(|rows| load(rows).map_err(|why| format!("{name}: {why}")));
+            let loaded = match self.ahead.take_if(|ahead| ahead.epoch == *epoch) {
+                Some(ahead) => ahead.loaded,
+                None => load_checkpoint(self.disk.as_ref(), *epoch),
+            };
             let (state, meta) = match loaded {
                 Ok(loaded) => loaded,
                 Err(reason) => {
@@ -356,7 +397,7 @@ impl Opening {
     fn check_checkpoint(
         &self,
         state: &State,
-        meta: &crate::rows::Meta,
+        meta: &Meta,
         outlines: &Outlines,
     ) -> Result<(), String> {
         if meta.identity != self.identity {

@@ -269,9 +269,9 @@ fn an_owner_that_died_while_taking_over_leaves_a_void_segment() {
     // The next owner gets as far as making its segment, but not to the SEAL.
     for number in [3, 4] {
         let disk = world.process();
-        let file = crate::job::create(&disk, number).unwrap();
+        let file = crate::job::create(&disk, "made.tmp").unwrap();
         crate::job::zero(file.as_ref(), 0, 8192).unwrap();
-        crate::job::publish(&disk, number).unwrap();
+        crate::job::publish(&disk, "made.tmp", number).unwrap();
         world.kill(&disk);
     }
     let mut server = open(&world);
@@ -294,9 +294,9 @@ fn a_zombie_that_comes_back_finds_its_next_segment_taken() {
     // A successor has made the number that the zombie is about to make.
     let next = zombie.store.status().segments + 2;
     let disk = world.process();
-    let file = crate::job::create(&disk, next).unwrap();
+    let file = crate::job::create(&disk, "made.tmp").unwrap();
     drop(file);
-    crate::job::publish(&disk, next).unwrap();
+    crate::job::publish(&disk, "made.tmp", next).unwrap();
     let text = "z".repeat(30_000);
     let mut fatal = None;
     'outer: for _ in 0..200 {
