@@ -185,7 +185,7 @@ impl Client {
         let message = SimpleMessage {
             to: Some(self.queue.clone()),
             header: durable(),
-            body: vec![7; large].into(),
+            body: vec![7; large],
             ..SimpleMessage::default()
         };
         let bytes = message.encode();
@@ -310,7 +310,7 @@ fn sample_message(random: &mut fastrand::Rng) -> Vec<u8> {
     let message = SimpleMessage {
         to: Some("orders".to_owned()),
         header: durable(),
-        body: vec![7; 40].into(),
+        body: vec![7; 40],
         ..SimpleMessage::default()
     };
     let mut bytes = message.encode();
