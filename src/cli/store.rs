@@ -87,11 +87,18 @@ fn verify_store(arguments: &StoreArgs) -> Result<Exit, String> {
     bar.finish_and_clear();
     let report = report.map_err(|error| cannot_read(arguments, &error))?;
     if arguments.json {
-        say(&document(&report).to_string());
+        say(&document(&report, true).to_string());
     } else {
-        say(&segment_table(&report.segments).to_string());
+        say(&segment_table(&report.segments, true).to_string());
         for finding in &report.findings {
             say(&describe(finding));
+        }
+        let aside = report.checkpoints.iter().map(|it| it.quarantined).max();
+        if let Some(aside) = aside.filter(|aside| *aside > 0) {
+            say(&format!(
+                "note: {aside} damaged messages were set aside so far; their bytes are in {}",
+                arguments.dir.join("quarantine").display()
+            ));
         }
         say(if report.is_damaged() {
             "the store is damaged"
@@ -110,7 +117,7 @@ fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
     let (disk, _) = open(arguments)?;
     let report = stats(disk.as_ref()).map_err(|error| cannot_read(arguments, &error))?;
     if arguments.json {
-        say(&document(&report).to_string());
+        say(&document(&report, false).to_string());
         return Ok(Exit::Done);
     }
     let bytes: u64 = report
@@ -118,7 +125,7 @@ fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
         .iter()
         .map(|segment| segment.file_bytes)
         .sum();
-    say(&segment_table(&report.segments).to_string());
+    say(&segment_table(&report.segments, false).to_string());
     say(&format!(
         "{} segments, {bytes} bytes",
         report.segments.len()
@@ -173,25 +180,33 @@ fn describe(finding: &Finding) -> String {
     )
 }
 
-fn segment_table(reports: &[SegmentReport]) -> Table {
+/// `is_counted`: the messages were read, not only what is known without that.
+fn segment_table(reports: &[SegmentReport], is_counted: bool) -> Table {
     let mut table = Table::new();
     table.load_style(NOTHING);
     let head = "segment epoch first-record file-bytes valid-bytes records messages references end";
     table.set_header(head.split(' ').map(|name| name.replace('-', " ")));
     for report in reports {
+        let is_known = is_counted || report.valid_bytes > 0;
         let numbers = [
-            report.segment,
-            report.epoch,
-            report.base_lsn,
-            report.file_bytes,
-            report.valid_bytes,
-            report.records,
-            report.messages,
-            report.references,
+            (report.segment, true),
+            (report.epoch, true),
+            (report.base_lsn, true),
+            (report.file_bytes, true),
+            (report.valid_bytes, is_known),
+            (report.records, is_known),
+            (report.messages, is_counted),
+            (report.references, is_known),
         ];
         let cells = numbers
             .iter()
-            .map(u64::to_string)
+            .map(|(number, is_known)| {
+                if *is_known {
+                    number.to_string()
+                } else {
+                    "-".to_owned()
+                }
+            })
             .chain([report.end.clone()]);
         table.add_row(cells);
     }
@@ -201,10 +216,11 @@ fn segment_table(reports: &[SegmentReport]) -> Table {
     table
 }
 
-fn document(report: &VerifyReport) -> Value {
+fn document(report: &VerifyReport, is_counted: bool) -> Value {
+    let segment = |it: &SegmentReport| segment_document(it, is_counted);
     json!({
         "damaged": report.is_damaged(),
-        "segments": report.segments.iter().map(segment_document).collect::<Vec<_>>(),
+        "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
         "checkpoints": report.checkpoints.iter().map(checkpoint_document).collect::<Vec<_>>(),
         "findings": report.findings.iter().map(|finding| json!({
             "file": finding.file,
@@ -215,18 +231,19 @@ fn document(report: &VerifyReport) -> Value {
     })
 }
 
-fn segment_document(report: &SegmentReport) -> Value {
+fn segment_document(report: &SegmentReport, is_counted: bool) -> Value {
+    let is_known = is_counted || report.valid_bytes > 0;
     json!({
         "segment": report.segment,
         "epoch": report.epoch,
         "base_lsn": report.base_lsn,
         "file_bytes": report.file_bytes,
-        "valid_bytes": report.valid_bytes,
-        "batches": report.batches,
-        "records": report.records,
-        "messages": report.messages,
-        "references": report.references,
-        "message_bytes": report.message_bytes,
+        "valid_bytes": is_known.then_some(report.valid_bytes),
+        "batches": is_counted.then_some(report.batches),
+        "records": is_known.then_some(report.records),
+        "messages": is_counted.then_some(report.messages),
+        "references": is_known.then_some(report.references),
+        "message_bytes": is_counted.then_some(report.message_bytes),
         "end": report.end,
     })
 }

@@ -4,14 +4,15 @@
 //! thread is never waited for: a process that ends while it hangs just ends.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::Builder;
 use std::time::Instant;
 
 use steadfast_storage::disk::{Disk, FileSystem, RealDisk};
 use steadfast_storage::{
-    Acquire, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, try_acquire,
+    Acquire, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, store_id,
+    try_acquire,
 };
 use tokio::sync::mpsc;
 
@@ -21,8 +22,39 @@ use crate::role::{Failure, FailureKind, LockResult, RecoveryResult};
 
 /// What the thread is asked for.
 enum Order {
-    TryLock,
+    TryLock(Option<PeerStore>),
     Recover,
+}
+
+/// The store of an active peer. Ours has to be the same one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PeerStore {
+    /// In hexadecimal.
+    pub(crate) id: String,
+    /// Who said so.
+    pub(crate) peer: String,
+}
+
+impl PeerStore {
+    /// What to tell whoever has given us another directory.
+    pub(crate) fn complaint(&self, directory: &Path) -> String {
+        format!(
+            "store: {} does not hold the store that {} serves: both servers of a pair must name the \
+             same shared directory; is it mounted on this host?",
+            directory.display(),
+            self.peer
+        )
+    }
+}
+
+/// Bytes as text.
+pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// An open store.
@@ -62,7 +94,7 @@ impl Opener {
         Builder::new().name("opener".to_owned()).spawn(move || {
             while let Ok(order) = receiver.recv() {
                 let answer = match order {
-                    Order::TryLock => News::Lock(worker.try_lock()),
+                    Order::TryLock(peer) => News::Lock(worker.try_lock(peer.as_ref())),
                     Order::Recover => worker.recover(),
                 };
                 if news.blocking_send(answer).is_err() {
@@ -73,9 +105,10 @@ impl Opener {
         Ok(Self { orders, progress })
     }
 
-    pub(crate) fn try_lock(&self) {
+    /// Tries for the lock; `peer` names the store that it has to be, when that is known.
+    pub(crate) fn try_lock(&self, peer: Option<PeerStore>) {
         // The thread ends only with the process.
-        let _ = self.orders.send(Order::TryLock);
+        let _ = self.orders.send(Order::TryLock(peer));
     }
 
     pub(crate) fn recover(&self) {
@@ -115,7 +148,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn try_lock(&mut self) -> LockResult {
+    fn try_lock(&mut self, peer: Option<&PeerStore>) -> LockResult {
         let disk = match self.disk() {
             Ok(disk) => disk,
             Err(error) => {
@@ -130,7 +163,17 @@ impl Worker {
         if let Some(failure) = self.unsafe_sharing(disk.as_ref()) {
             return LockResult::Failed(failure);
         }
-        match try_acquire(disk, &self.holder) {
+        let id = |disk: &dyn Disk| store_id(disk).map(|id| id.map(|id| hexadecimal(&id)));
+        match try_acquire(Arc::clone(&disk), &self.holder) {
+            Ok(Acquire::Owned(_))
+                if let Some(peer) = peer
+                    && id(disk.as_ref()).is_ok_and(|id| id.as_ref() != Some(&peer.id)) =>
+            {
+                LockResult::Failed(Failure {
+                    kind: FailureKind::OtherStore,
+                    reason: peer.complaint(&self.directory),
+                })
+            }
             Ok(Acquire::Owned(ownership)) => {
                 self.ownership = Some((ownership, Instant::now()));
                 LockResult::Owned

@@ -49,6 +49,9 @@ pub(crate) struct Hello {
     pub(crate) instance: String,
     /// Its listeners, as URLs.
     pub(crate) listens: Vec<String>,
+    /// Identity of the store that it owns, in hexadecimal.
+    #[serde(default)]
+    pub(crate) store: Option<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -68,6 +71,7 @@ pub(crate) enum PeerEvent {
         peer: Option<usize>,
         news: PeerNews,
         listens: Vec<String>,
+        store: Option<String>,
         /// Notified, it closes the link.
         hang_up: Arc<Notify>,
     },
@@ -76,6 +80,7 @@ pub(crate) enum PeerEvent {
         link: LinkId,
         news: PeerNews,
         listens: Vec<String>,
+        store: Option<String>,
     },
     /// A link that was up is gone.
     Lost { link: LinkId, reason: String },
@@ -206,6 +211,7 @@ impl Links {
 
     async fn talk(&self, stream: Stream, peer: Option<usize>, name: String, hello: Hello) {
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
+        let store = hello.store.clone();
         let (news, listens) = split(hello, &name);
         let hang_up = Arc::new(Notify::new());
         let handle = Arc::clone(&hang_up);
@@ -214,6 +220,7 @@ impl Links {
             peer,
             news,
             listens,
+            store,
             hang_up: handle,
         })
         .await;
@@ -260,11 +267,13 @@ impl Links {
                     if hello.server != self.local.borrow().server {
                         return Err(invalid("its `server` name changed"));
                     }
+                    let store = hello.store.clone();
                     let (news, listens) = split(hello, name);
                     self.tell(PeerEvent::Heard {
                         link,
                         news,
                         listens,
+                        store,
                     })
                     .await;
                 }

@@ -27,6 +27,7 @@ fn hello(server: &str, instance: &str, role: &str) -> Hello {
         beat: 0,
         instance: instance.to_owned(),
         listens: vec!["tcp://127.0.0.1:9".to_owned()],
+        store: None,
     }
 }
 

@@ -17,7 +17,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use super::engine::{Engine, EngineSettings};
 use super::listen::{Listeners, connections_max};
 use super::log;
-use super::opener::{Opened, Opener};
+use super::opener::{Opened, Opener, PeerStore, hexadecimal};
 use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
 use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
@@ -89,6 +89,8 @@ struct Server {
     local: watch::Sender<Hello>,
     hang_ups: BTreeMap<LinkId, Arc<Notify>>,
     peers: PeerViews,
+    /// The store that the last active peer owned.
+    peer_store: Option<PeerStore>,
     refusal: Option<(Instant, String)>,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
@@ -116,6 +118,7 @@ impl Server {
             beat: 0,
             instance: instance.clone(),
             listens: listeners.urls.clone(),
+            store: None,
         });
         let links = Links {
             local: local_receiver,
@@ -150,6 +153,7 @@ impl Server {
             local,
             hang_ups: BTreeMap::new(),
             peers: PeerViews::default(),
+            peer_store: None,
             refusal: None,
             news,
             news_sender,
@@ -231,9 +235,11 @@ impl Server {
                 peer,
                 news,
                 listens,
+                store,
                 hang_up,
             } => {
                 self.hang_ups.insert(link, hang_up);
+                self.weigh_store(&news, store)?;
                 self.peers.set(link, news.clone(), listens);
                 Input::Connected { link, peer, news }
             }
@@ -241,11 +247,13 @@ impl Server {
                 link,
                 news,
                 listens,
+                store,
             } => {
                 // A last word of a link that was hung up is no news.
                 if !self.hang_ups.contains_key(&link) {
                     return Ok(Input::Tick);
                 }
+                self.weigh_store(&news, store)?;
                 self.peers.set(link, news.clone(), listens);
                 Input::Heard { link, news }
             }
@@ -260,6 +268,34 @@ impl Server {
                 Input::Tick
             }
         })
+    }
+
+    /// Two servers of a pair that are active on two stores are two masters: no lock can tell. The one
+    /// with the shorter history ends.
+    fn weigh_store(
+        &mut self,
+        news: &PeerNews,
+        store: Option<String>,
+    ) -> Result<(), (Exit, String)> {
+        let Some(id) = store.filter(|_| news.state.owns_store()) else {
+            return Ok(());
+        };
+        let theirs = PeerStore {
+            id,
+            peer: news.name.clone(),
+        };
+        let own = self.local.borrow().store.clone();
+        let ends = match own {
+            Some(own) if self.role.state() == State::Active && own != theirs.id => {
+                (self.role.epoch(), &own) < (news.epoch, &theirs.id)
+            }
+            _ => false,
+        };
+        if ends {
+            return Err((Exit::NotOwner, theirs.complaint(&self.config.store)));
+        }
+        self.peer_store = Some(theirs);
+        Ok(())
     }
 
     fn take_failure(
@@ -325,7 +361,7 @@ impl Server {
                     hang_up.notify_one();
                 }
             }
-            Action::TryLock => self.opener.try_lock(),
+            Action::TryLock => self.opener.try_lock(self.peer_store.clone()),
             Action::Recover => self.opener.recover(),
             Action::Engine(mode) => self.set_engine(mode),
             Action::Beat { state, epoch } => self.local.send_modify(|hello| {
@@ -367,6 +403,8 @@ impl Server {
                 let Some(opened) = self.opened.take() else {
                     return;
                 };
+                let id = hexadecimal(&opened.store.id());
+                self.local.send_modify(|hello| hello.store = Some(id));
                 self.engine.serve(*opened.store);
                 let lock_to_ready_us = opened.locked_at.elapsed().as_micros();
                 self.recovery.lock_to_ready_ms = Some(lock_to_ready_us as f64 / 1_000.0);

@@ -207,13 +207,10 @@ impl Node {
     /// Whether input of a connection may be read now. No: its client does not read what we write,
     /// or the disk does not keep up with its messages.
     pub fn wants_input(&self, id: ConnectionId) -> bool {
-        let disk_is_behind = self.disk_is_behind();
+        let backlog_bytes = self.store.backlog_bytes();
+        let bytes_max = self.settings.backlog_hard_bytes;
         self.peer(id)
-            .is_none_or(|peer| peer.wants_input(disk_is_behind))
-    }
-
-    fn disk_is_behind(&self) -> bool {
-        self.store.backlog_bytes() > self.settings.backlog_hard_bytes
+            .is_none_or(|peer| peer.wants_input(backlog_bytes, bytes_max))
     }
 
     /// The next connection that may have output, each at most once.
@@ -275,9 +272,9 @@ impl Node {
     /// Regular work, a few times in a second: time-outs of the protocol, second attempts, orphans.
     pub fn tick(&mut self, now: Now) {
         self.check_fence(now);
-        let disk_is_behind = self.disk_is_behind();
+        let backlog_bytes = self.store.backlog_bytes();
         for (_, peer) in &mut self.peers {
-            if !peer.wants_input(disk_is_behind) {
+            if !peer.wants_input(backlog_bytes, self.settings.backlog_hard_bytes) {
                 // It may well have spoken; nobody has listened.
                 peer.connection.handle_reading_paused(now.monotonic_ms);
             }

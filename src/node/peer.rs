@@ -82,9 +82,11 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    /// Whether its input may be read now.
-    pub(crate) fn wants_input(&self, disk_is_behind: bool) -> bool {
-        !self.connection.is_output_full() && (self.publishers == 0 || !disk_is_behind)
+    /// Whether its input may be read now, with so many bytes waiting for the disk. Consumers may go
+    /// on for longer than publishers: what they settle makes room.
+    pub(crate) fn wants_input(&self, backlog_bytes: usize, bytes_max: usize) -> bool {
+        let factor = if self.publishers == 0 { 2 } else { 1 };
+        !self.connection.is_output_full() && backlog_bytes <= bytes_max.saturating_mul(factor)
     }
 
     pub(crate) fn new(serial: u32, connection: Connection, now_ms: u64) -> Self {

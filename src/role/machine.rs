@@ -363,6 +363,13 @@ impl Role {
                 self.lock = Lock::Idle;
                 self.give_way(now_ms, reason);
             }
+            // A full disk or a hanging mount may be well at the next try.
+            RecoveryResult::Failed(failure) if self.stood_by && failure.kind == FailureKind::Io => {
+                self.lock = Lock::Idle;
+                self.give_way(now_ms, failure.reason);
+                let pause_ms = self.settings.heartbeat_ms.max(RECONNECT_MS);
+                self.poll_at_ms = Some(now_ms.saturating_add(self.jitter(pause_ms)));
+            }
             RecoveryResult::Failed(Failure { kind, reason }) => {
                 let failure = Failure { kind, reason };
                 self.exit(failure.exit(), failure.reason);

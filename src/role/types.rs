@@ -232,6 +232,8 @@ pub enum FailureKind {
     Damaged,
     /// The file system is not safe for sharing.
     UnsafeFileSystem,
+    /// The directory does not hold the store of the active peer.
+    OtherStore,
 }
 
 impl Failure {
@@ -239,7 +241,7 @@ impl Failure {
         match self.kind {
             FailureKind::Io => Exit::Failed,
             FailureKind::Damaged => Exit::Damaged,
-            FailureKind::UnsafeFileSystem => Exit::NotOwner,
+            FailureKind::UnsafeFileSystem | FailureKind::OtherStore => Exit::NotOwner,
         }
     }
 }

@@ -140,11 +140,16 @@ impl CheckpointFile {
         &self.name
     }
 
-    /// Writes rows in one durable step. The first write of an epoch must bring all rows.
+    /// Writes rows in one durable step. The first write of an epoch must bring all rows. It goes into
+    /// a file with a temporary name: one that an earlier failure left stays until there is a better.
     pub(crate) fn write(&self, disk: &dyn Disk, rows: &[TableRow]) -> io::Result<()> {
         let mut database = self.database.lock().unwrap_or_else(PoisonError::into_inner);
-        if database.is_none() {
-            let file = disk.open(&self.name, OpenMode::CreateEmpty)?;
+        if let Some(database) = database.as_ref() {
+            return write_rows(database, rows);
+        }
+        let temporary = format!("{}.tmp", self.name);
+        let make = || -> io::Result<Database> {
+            let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
             if !file.try_lock()? {
                 return Err(io::Error::other(
                     "the checkpoint file is locked by another server",
@@ -155,35 +160,41 @@ impl CheckpointFile {
             let created = builder
                 .create_with_backend(Backend { file })
                 .map_err(io::Error::other)?;
+            write_rows(&created, rows)?;
+            disk.rename(&temporary, &self.name)?;
             disk.sync_dir()?;
-            *database = Some(created);
-        }
-        let Some(database) = database.as_ref() else {
-            return Ok(());
+            Ok(created)
         };
-        let mut write = database.begin_write().map_err(io::Error::other)?;
-        // Without this a kill leads to a repair that reads the whole file.
-        write.set_quick_repair(true);
-        for table in TABLES {
-            let mut open = write
-                .open_table(definition(table))
-                .map_err(io::Error::other)?;
-            for row in rows.iter().filter(|row| row.table == table) {
-                match &row.value {
-                    Some(value) => {
-                        let mut stored = value.clone();
-                        stored.extend_from_slice(&row_crc(table, &row.key, value));
-                        open.insert(row.key.as_slice(), stored.as_slice())
-                            .map_err(io::Error::other)?;
-                    }
-                    None => {
-                        open.remove(row.key.as_slice()).map_err(io::Error::other)?;
-                    }
+        *database = Some(make().inspect_err(|_| {
+            let _ = disk.remove(&temporary);
+        })?);
+        Ok(())
+    }
+}
+
+fn write_rows(database: &Database, rows: &[TableRow]) -> io::Result<()> {
+    let mut write = database.begin_write().map_err(io::Error::other)?;
+    // Without this a kill leads to a repair that reads the whole file.
+    write.set_quick_repair(true);
+    for table in TABLES {
+        let mut open = write
+            .open_table(definition(table))
+            .map_err(io::Error::other)?;
+        for row in rows.iter().filter(|row| row.table == table) {
+            match &row.value {
+                Some(value) => {
+                    let mut stored = value.clone();
+                    stored.extend_from_slice(&row_crc(table, &row.key, value));
+                    open.insert(row.key.as_slice(), stored.as_slice())
+                        .map_err(io::Error::other)?;
+                }
+                None => {
+                    open.remove(row.key.as_slice()).map_err(io::Error::other)?;
                 }
             }
         }
-        write.commit().map_err(io::Error::other)
     }
+    write.commit().map_err(io::Error::other)
 }
 
 /// A row as stored: table, key, value.

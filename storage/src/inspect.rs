@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::checkpoint;
-use crate::disk::{Disk, DiskFile, OpenMode, read_range};
+use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
 use crate::format::FIRST_BATCH_OFFSET;
 use crate::format::batch::{Batch, BatchPlace, Record, RecordKind};
 use crate::format::footer::{Directory, TRAILER_BYTES, Trailer, decode_list};
@@ -17,6 +17,7 @@ use crate::format::segment::{
 };
 use crate::rows::load;
 use crate::scan::{BatchReader, Beyond, look_beyond};
+use crate::state::{SegmentKind, State};
 
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,7 +170,9 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
     }
     for entry in disk.list()? {
         if let Some(epoch) = checkpoint_of(&entry.name) {
-            verify_checkpoint(disk, epoch, &mut report);
+            if let Some(state) = verify_checkpoint(disk, epoch, &mut report) {
+                verify_presence(disk, &state, &checkpoint_name(epoch), &mut report);
+            }
         } else if let Some(segment) = side_index_of(&entry.name) {
             verify_side_index(disk, segment, &mut report);
         }
@@ -183,9 +186,12 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
 /// When the directory cannot be listed.
 pub fn stats(disk: &dyn Disk) -> io::Result<VerifyReport> {
     let mut report = VerifyReport::default();
+    let mut known = State::default();
     for entry in disk.list()? {
-        if let Some(epoch) = checkpoint_of(&entry.name) {
-            verify_checkpoint(disk, epoch, &mut report);
+        if let Some(epoch) = checkpoint_of(&entry.name)
+            && let Some(state) = verify_checkpoint(disk, epoch, &mut report)
+        {
+            known = state;
         }
         let Some(number) = segment_of(&entry.name) else {
             continue;
@@ -201,6 +207,19 @@ pub fn stats(disk: &dyn Disk) -> io::Result<VerifyReport> {
         }
     }
     report.segments.sort_by_key(|segment| segment.segment);
+    // What has no trailer of its own may be known from the checkpoint.
+    for segment in &mut report.segments {
+        if let Some(row) = known.segments.get(&segment.segment)
+            && segment.valid_bytes == 0
+        {
+            segment.valid_bytes = row.valid_bytes;
+            segment.records = (row.last_lsn + 1).saturating_sub(row.base_lsn);
+            segment.references = u64::from(row.references);
+            if row.kind == SegmentKind::Sealed {
+                segment.end = format!("SEAL at {}", row.valid_bytes);
+            }
+        }
+    }
     Ok(report)
 }
 
@@ -490,6 +509,9 @@ fn verify_segment(
     let trailer = trailer_of(file.as_ref(), header.identity.salt, number)?;
     let sealed = trailer.as_ref().map(|trailer| trailer.valid_bytes).or(seal);
     let findings = &mut report.findings;
+    if sealed.is_none() {
+        findings.extend(cut_short(disk, &header, segment.file_bytes));
+    }
     let mut chain: Option<(u64, u32)> = None;
     let end = walk(
         file.as_ref(),
@@ -541,6 +563,18 @@ fn verify_segment(
     };
     report.segments.push(segment);
     Ok(())
+}
+
+/// Where zeros are written ahead, a segment is made with all its bytes.
+fn cut_short(disk: &dyn Disk, header: &SegmentHeader, file_bytes: u64) -> Option<Finding> {
+    let is_zeroed = matches!(disk.file_system(), FileSystem::Local { .. });
+    (is_zeroed && file_bytes < header.capacity).then(|| {
+        let what = format!(
+            "the file was made with {} bytes and is cut short",
+            header.capacity
+        );
+        finding(&segment_name(header.segment), file_bytes, &what, true)
+    })
 }
 
 fn verify_batch(
@@ -635,25 +669,47 @@ fn read_side_index(
     Ok(true)
 }
 
-fn verify_checkpoint(disk: &dyn Disk, epoch: u64, report: &mut VerifyReport) {
-    let name = checkpoint_name(epoch);
-    match checkpoint::load(disk, &name).and_then(load) {
-        Ok((state, meta)) => report.checkpoints.push(CheckpointReport {
-            file: name,
-            segment: meta.position.segment,
-            offset: meta.position.offset,
-            last_lsn: meta.position.next_lsn.saturating_sub(1),
-            queues: state
-                .queues
-                .iter()
-                .map(|(number, queue)| (*number, queue.messages, queue.bytes))
-                .collect(),
-            rows: state.rows.values().map(|rows| rows.len() as u64).sum(),
-            quarantined: meta.quarantined,
-        }),
-        // The log can rebuild it; a copy taken while it was written looks the same.
-        Err(what) => report.findings.push(finding(&name, 0, &what, false)),
+/// Every segment in which messages wait has to be there.
+fn verify_presence(disk: &dyn Disk, state: &State, checkpoint: &str, report: &mut VerifyReport) {
+    for (number, row) in &state.segments {
+        let name = segment_name(*number);
+        let is_missing = disk
+            .open(&name, OpenMode::Read)
+            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+        if row.live > 0 && is_missing {
+            let what = format!(
+                "the file is missing; {} messages wait in it, as {checkpoint} says",
+                row.live
+            );
+            report.findings.push(finding(&name, 0, &what, true));
+        }
     }
+}
+
+fn verify_checkpoint(disk: &dyn Disk, epoch: u64, report: &mut VerifyReport) -> Option<State> {
+    let name = checkpoint_name(epoch);
+    let (state, meta) = match checkpoint::load(disk, &name).and_then(load) {
+        Ok(loaded) => loaded,
+        // The log can rebuild it; a copy taken while it was written looks the same.
+        Err(what) => {
+            report.findings.push(finding(&name, 0, &what, false));
+            return None;
+        }
+    };
+    report.checkpoints.push(CheckpointReport {
+        file: name,
+        segment: meta.position.segment,
+        offset: meta.position.offset,
+        last_lsn: meta.position.next_lsn.saturating_sub(1),
+        queues: state
+            .queues
+            .iter()
+            .map(|(number, queue)| (*number, queue.messages, queue.bytes))
+            .collect(),
+        rows: state.rows.values().map(|rows| rows.len() as u64).sum(),
+        quarantined: meta.quarantined,
+    });
+    Some(state)
 }
 
 fn facts_of(file: &dyn DiskFile, number: u64) -> io::Result<SegmentReport> {

@@ -67,6 +67,7 @@ pub(crate) enum Work {
     Publish {
         disk: Arc<dyn Disk>,
         segment: u64,
+        file: Arc<dyn DiskFile>,
     },
     Footer(Footer),
     SideIndex {
@@ -138,6 +139,8 @@ pub(crate) enum Outcome {
     },
     Zeroed {
         to: u64,
+        /// The reserve was given up for it.
+        took_reserve: bool,
         result: io::Result<()>,
     },
     Published {
@@ -199,7 +202,8 @@ impl Job {
                 is_urgent,
             } => {
                 let mut result = zero(file.as_ref(), from, to);
-                if is_urgent && result.as_ref().is_err_and(is_no_space) {
+                let took_reserve = is_urgent && result.as_ref().is_err_and(is_no_space);
+                if took_reserve {
                     let _ = disk.remove(RESERVE_NAME);
                     result = zero(file.as_ref(), from, to);
                 }
@@ -207,11 +211,24 @@ impl Job {
                     // Half a segment helps nobody and takes space.
                     let _ = disk.remove(&temporary_name(segment));
                 }
-                Outcome::Zeroed { to, result }
+                Outcome::Zeroed {
+                    to,
+                    took_reserve,
+                    result,
+                }
             }
-            Work::Publish { disk, segment } => Outcome::Published {
+            Work::Publish {
+                disk,
                 segment,
-                result: publish(disk.as_ref(), &temporary_name(segment), segment),
+                file,
+            } => Outcome::Published {
+                segment,
+                result: publish(
+                    disk.as_ref(),
+                    &temporary_name(segment),
+                    segment,
+                    file.as_ref(),
+                ),
             },
             Work::Footer(footer) => Outcome::Sealed {
                 segment: footer.facts.segment,
@@ -327,9 +344,26 @@ pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     file.sync()
 }
 
-/// Gives a prepared segment its number; fails when somebody else has taken it.
-pub(crate) fn publish(disk: &dyn Disk, temporary: &str, segment: u64) -> io::Result<()> {
-    disk.link(temporary, &segment_name(segment))?;
+/// Gives a prepared segment its number; fails when somebody else has taken it. May be repeated.
+pub(crate) fn publish(
+    disk: &dyn Disk,
+    temporary: &str,
+    segment: u64,
+    file: &dyn DiskFile,
+) -> io::Result<()> {
+    let name = segment_name(segment);
+    let is_ours = || -> io::Result<bool> {
+        let named = disk.open(&name, OpenMode::Read)?;
+        Ok(named.identity()? == file.identity()?)
+    };
+    match disk.link(temporary, &name) {
+        Err(error)
+            if matches!(
+                error.kind(),
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
+            ) && is_ours().unwrap_or(false) => {}
+        linked => linked?,
+    }
     // A second name does no harm; the next owner removes it.
     let _ = disk.remove(temporary);
     disk.sync_dir()
@@ -380,11 +414,16 @@ fn write_side_index(
     let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
     let name = side_index_name(facts.segment);
     let temporary = format!("{name}.tmp");
-    let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
-    file.write_at(0, &bytes)?;
-    file.write_at(bytes.len() as u64, &trailer)?;
-    file.sync()?;
-    disk.rename(&temporary, &name)?;
-    disk.sync_dir()?;
+    let write = || -> io::Result<()> {
+        let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
+        file.write_at(0, &bytes)?;
+        file.write_at(bytes.len() as u64, &trailer)?;
+        file.sync()?;
+        disk.rename(&temporary, &name)?;
+        disk.sync_dir()
+    };
+    write().inspect_err(|_| {
+        let _ = disk.remove(&temporary);
+    })?;
     Ok(lists.lost)
 }

@@ -8,7 +8,7 @@ use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
 use crate::error::{OpenError, is_no_space};
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, RecordKind};
-use crate::format::payload::encode_seals;
+use crate::format::payload::{SealEntry, encode_seals};
 use crate::format::segment::{
     LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, segment_name, segment_of,
     side_index_name,
@@ -156,30 +156,32 @@ impl Store {
             Ok(recovered) => recovered,
             Err(error) => {
                 // Nothing was changed: not even an empty segment is left behind.
-                drop(file);
                 let _ = opening.disk.remove(&segment_name(number));
+                drop(file);
                 return Err(error);
             }
         };
         let sealing = opening.disk.boot_ms();
         progress(Progress::Sealing);
-        // Nobody else may look before what failed is cleared away.
         let lock = Arc::clone(&ownership.lock);
         let begun = opening.begin(Beginning {
             survey,
             number,
-            file,
+            file: Arc::clone(&file),
             recovered,
             options,
             zeroed,
             lease_s,
             lock: ownership.lock,
         });
-        let store = begun.inspect_err(|_| {
-            // Whatever it holds was confirmed to nobody.
-            let _ = opening.disk.remove(&segment_name(number));
+        let store = begun.inspect_err(|error| {
+            // Whatever it holds was confirmed to nobody, and nobody else may look before it is gone.
+            // After another error somebody else may have it already: it is left to the next owner.
+            if matches!(error, OpenError::Io { source, .. } if is_no_space(source)) {
+                let _ = opening.disk.remove(&segment_name(number));
+            }
         })?;
-        drop(lock);
+        drop((lock, file));
         opening.report.phases_us.sealing_ms = opening.since(sealing);
         let (messages, bytes) = store.state.totals();
         opening.report.messages = messages;
@@ -236,7 +238,7 @@ fn begin_segment(
             FIRST_BATCH_OFFSET
         };
         zero(file.as_ref(), 0, bytes)?;
-        publish(disk, &temporary, number)?;
+        publish(disk, &temporary, number, file.as_ref())?;
         Ok(file)
     };
     let outcome = with_reserve(disk, attempt);
@@ -500,25 +502,7 @@ impl Opening {
             position.next_ordinal,
             crc,
         );
-        let mut leftovers = survey.temporaries;
-        // Segments that an earlier owner forgot in its checkpoint and could not remove any more.
-        let forgotten = survey
-            .segments
-            .iter()
-            .filter(|number| **number < base_segment && !state.segments.contains_key(number));
-        leftovers.extend(forgotten.map(|number| segment_name(*number)));
-        let indexes = survey.side_indexes.iter();
-        let orphans = indexes
-            .filter(|number| **number < base_segment && !state.segments.contains_key(number));
-        leftovers.extend(orphans.map(|number| side_index_name(*number)));
-        leftovers.extend(
-            survey
-                .checkpoints
-                .iter()
-                .map(|epoch| checkpoint_name(*epoch)),
-        );
-        let void = seals.iter().filter(|seal| seal.valid_bytes == 0);
-        leftovers.extend(void.map(|seal| segment_name(seal.segment)));
+        let leftovers = leftovers(&survey, &state, base_segment, &seals);
         let options = beginning.options;
         let local = beginning.zeroed;
         let checkpoint_bytes =
@@ -576,6 +560,26 @@ impl Opening {
             held,
         })
     }
+}
+
+/// The files of earlier owners that nobody needs once this owner has a checkpoint.
+fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) -> Vec<String> {
+    // Forgotten in a checkpoint, and not removed any more.
+    let is_forgotten = |number: &&u64| **number < below && !state.segments.contains_key(number);
+    let forgotten = survey.segments.iter().filter(is_forgotten);
+    let orphans = survey.side_indexes.iter().filter(is_forgotten);
+    let void = seals.iter().filter(|seal| seal.valid_bytes == 0);
+    let mut names = survey.temporaries.clone();
+    names.extend(forgotten.map(|number| segment_name(*number)));
+    names.extend(orphans.map(|number| side_index_name(*number)));
+    names.extend(
+        survey
+            .checkpoints
+            .iter()
+            .map(|epoch| checkpoint_name(*epoch)),
+    );
+    names.extend(void.map(|seal| segment_name(seal.segment)));
+    names
 }
 
 /// Below half of the lease, so that a lost lock is noticed before somebody else can have it.

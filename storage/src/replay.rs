@@ -443,7 +443,12 @@ impl Replay<'_> {
         work.expected_lsn = batch.next_lsn();
         work.expected_crc = Some(batch.crc);
         work.apply_up_to(batch.durable_lsn, self.unit);
-        if sealed || batch.count == 0 {
+        if batch.count == 0 {
+            // A watermark proves what came before it, not that it is durable itself: it holds nothing
+            // that would be missed, and a SEAL must not cover what may be gone after the next crash.
+            work.apply_up_to(batch.first_lsn.saturating_sub(1), self.unit);
+        }
+        if sealed {
             work.apply_up_to(batch.first_lsn.saturating_sub(1), self.unit);
             if work.pending.is_empty() {
                 work.state.apply_batch(batch);

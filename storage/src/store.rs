@@ -455,6 +455,7 @@ impl Store {
             .then(|| self.writer.last_activity_ms + WATERMARK_DELAY_MS);
         let heartbeat = self
             .fence_deadline_ms
+            .filter(|_| !self.writer.is_in_flight())
             .map(|deadline| self.durable_at_ms + deadline.min(3000) / 3);
         let times = [
             watermark,
@@ -577,6 +578,12 @@ impl Store {
         };
         self.maintenance.describe(&mut status);
         status
+    }
+
+    /// Identity of the store, random at its making: two servers with different ones share nothing.
+    #[must_use]
+    pub fn id(&self) -> [u8; 16] {
+        self.identity.uuid
     }
 
     /// Number of this owner's first segment.

@@ -93,6 +93,16 @@ pub(crate) fn survey(disk: &dyn Disk) -> Result<Survey, OpenError> {
     Ok(survey)
 }
 
+/// Whose store a directory holds; `None` when there is none yet. Locks nothing.
+///
+/// # Errors
+/// [`OpenError::Io`] when the directory or its newest segment cannot be read.
+pub fn store_id(disk: &dyn Disk) -> Result<Option<[u8; 16]>, OpenError> {
+    let survey = listing(disk)?;
+    let identity = find_identity(disk, &survey)?;
+    Ok(identity.map(|(identity, _)| identity.uuid))
+}
+
 fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk
         .list()

@@ -262,3 +262,34 @@ fn with_two_standbys_one_takes_over_and_the_other_stands_by() {
         thread::sleep(Duration::from_millis(10));
     }
 }
+
+/// A server of the pair whose directory is another one: as if the shared one was not mounted there.
+#[test]
+fn a_standby_with_another_directory_than_the_actives_ends_with_code_4() {
+    let pair = Pair::new();
+    let mut first = pair.start(0);
+    first.wait("active");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let mut second = start(elsewhere.path(), &pair.options[1]);
+    assert_eq!(second.exit_code(), 4);
+    assert_eq!(second.count("active"), 0);
+    let said = second.said();
+    assert!(said.contains("same shared directory"), "{said}");
+    assert_eq!(first.state()["role"], "active");
+}
+
+#[test]
+fn of_two_masters_on_two_directories_one_ends_with_code_4() {
+    let pair = Pair::new();
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    // Active before it can hear of the other one, twice, so that it has the longer history.
+    for _ in 0..2 {
+        let mut alone = pair.start(0);
+        alone.wait("active");
+        alone.signal(Signal::SIGTERM);
+        assert_eq!(alone.exit_code(), 0);
+    }
+    let mut servers = [pair.start(0), start(elsewhere.path(), &pair.options[1])];
+    assert_eq!(servers[1].exit_code(), 4);
+    servers[0].wait_state("the one that stays", |state| state["role"] == "active");
+}

@@ -102,6 +102,11 @@ impl Server {
         kill(Pid::from_raw(process), signal).expect("the process is there");
     }
 
+    /// All that it logged and that was looked at, as text.
+    pub(crate) fn said(&self) -> String {
+        self.log.iter().map(|event| format!("{event}\n")).collect()
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub(crate) fn exit_code(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::{Disk, DiskFile, Entry, FileSystem, OpenMode};
 
 const SECTOR_BYTES: usize = 512;
+const PAGE_BYTES: usize = 4096;
 
 /// The operations that a [`Fault`] can hit.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -43,15 +44,15 @@ pub struct Fault {
 
 #[derive(Debug, Default, Clone)]
 struct Inode {
-    live: Vec<u8>,
-    durable: Vec<u8>,
+    live: Pages,
+    durable: Pages,
     dirty: BTreeSet<usize>,
     locked_by: Option<u64>,
     /// How many have it open, dead processes included until they let go.
     handles: u32,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct State {
     inodes: BTreeMap<u64, Inode>,
     names: BTreeMap<String, u64>,
@@ -65,6 +66,8 @@ struct State {
     room_bytes: Option<u64>,
     file_system: Option<FileSystem>,
     dead: BTreeSet<u64>,
+    /// Copies of the world, one before each operation that changes it, while somebody records.
+    recording: Option<Vec<Self>>,
 }
 
 /// One simulated machine room: a directory that several processes share.
@@ -145,6 +148,27 @@ impl SimWorld {
         self.lock().faults.clear();
     }
 
+    /// Begins to keep a copy of the world before each operation that changes it.
+    pub fn record(&self) {
+        self.lock().recording = Some(Vec::new());
+    }
+
+    /// The copies since the last call. Each is a world of its own, as it would be if the machine
+    /// stopped there.
+    #[must_use]
+    pub fn recorded(&self) -> Vec<Self> {
+        let mut state = self.lock();
+        let recorded = state.recording.as_mut().map(std::mem::take);
+        let world = |state| Self {
+            state: Arc::new(Mutex::new(state)),
+        };
+        recorded
+            .unwrap_or_default()
+            .into_iter()
+            .map(world)
+            .collect()
+    }
+
     /// How many errors of the injected faults have not struck yet.
     #[must_use]
     pub fn faults_left(&self) -> u64 {
@@ -193,7 +217,7 @@ impl SimWorld {
     pub fn bytes_of(&self, name: &str) -> Option<Vec<u8>> {
         let state = self.lock();
         let inode = state.names.get(name)?;
-        Some(state.inodes.get(inode)?.live.clone())
+        Some(state.inodes.get(inode)?.live.to_vec())
     }
 
     /// Replaces the bytes of a file, live and durable: bit rot.
@@ -202,8 +226,8 @@ impl SimWorld {
         if let Some(id) = state.names.get(name).copied()
             && let Some(inode) = state.inodes.get_mut(&id)
         {
-            inode.live.clone_from(&bytes);
-            inode.durable = bytes;
+            inode.live = Pages::from_slice(&bytes);
+            inode.durable = inode.live.clone();
             inode.dirty.clear();
         }
     }
@@ -212,6 +236,83 @@ impl SimWorld {
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
+    }
+}
+
+/// The bytes of a file in pages that copies share; a page of zeros takes no memory.
+#[derive(Debug, Default, Clone)]
+struct Pages {
+    pages: Vec<Option<Arc<[u8; PAGE_BYTES]>>>,
+    len: usize,
+}
+
+impl Pages {
+    fn from_slice(bytes: &[u8]) -> Self {
+        let mut pages = Self::default();
+        pages.resize(bytes.len());
+        pages.write(0, bytes);
+        pages
+    }
+
+    fn to_vec(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.len];
+        self.read(0, &mut bytes);
+        bytes
+    }
+
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    /// New bytes are zero.
+    fn resize(&mut self, len: usize) {
+        if len < self.len
+            && let Some(Some(page)) = self.pages.get_mut(len / PAGE_BYTES)
+        {
+            Arc::make_mut(page)[len % PAGE_BYTES..].fill(0);
+        }
+        self.pages.resize(len.div_ceil(PAGE_BYTES), None);
+        self.len = len;
+    }
+
+    /// The part of each page that a range covers: page, offset in it, length.
+    fn parts(from: usize, len: usize) -> impl Iterator<Item = (usize, usize, usize)> {
+        let mut at = from;
+        std::iter::from_fn(move || {
+            let rest = (from + len).checked_sub(at).filter(|rest| *rest > 0)?;
+            let offset = at % PAGE_BYTES;
+            let part = (at / PAGE_BYTES, offset, rest.min(PAGE_BYTES - offset));
+            at += part.2;
+            Some(part)
+        })
+    }
+
+    /// The range lies within the file.
+    fn read(&self, from: usize, mut out: &mut [u8]) {
+        for (page, offset, len) in Self::parts(from, out.len()) {
+            let (head, rest) = out.split_at_mut(len);
+            match self.pages.get(page) {
+                Some(Some(page)) => head.copy_from_slice(&page[offset..offset + len]),
+                _ => head.fill(0),
+            }
+            out = rest;
+        }
+    }
+
+    /// The range lies within the file.
+    fn write(&mut self, from: usize, mut data: &[u8]) {
+        for (number, offset, len) in Self::parts(from, data.len()) {
+            let (head, rest) = data.split_at(len);
+            data = rest;
+            let Some(page) = self.pages.get_mut(number) else {
+                return;
+            };
+            if page.is_none() && head.iter().all(|byte| *byte == 0) {
+                continue;
+            }
+            let page = page.get_or_insert_with(|| Arc::new([0; PAGE_BYTES]));
+            Arc::make_mut(page)[offset..offset + len].copy_from_slice(head);
+        }
     }
 }
 
@@ -225,30 +326,36 @@ impl Inode {
         self.locked_by = None;
         let live_len = self.live.len();
         if live_len != self.durable.len() && random.bool() {
-            self.durable.resize(live_len, 0);
+            self.durable.resize(live_len);
         }
         for sector in std::mem::take(&mut self.dirty) {
             let from = sector * SECTOR_BYTES;
             let to = (from + SECTOR_BYTES).min(self.durable.len());
-            let choice = random.u8(0..8);
-            for at in from..to {
-                let new = self.live.get(at).copied().unwrap_or(0);
-                if let Some(byte) = self.durable.get_mut(at) {
-                    match choice {
-                        0..=3 => *byte = new,
-                        4..=6 => {}
-                        _ => *byte = random.u8(..),
-                    }
-                }
+            if from >= to {
+                continue;
             }
+            let mut bytes = [0; SECTOR_BYTES];
+            let bytes = bytes.get_mut(..to - from).unwrap_or_default();
+            match random.u8(0..8) {
+                0..=3 => self.live.read(from, bytes),
+                4..=6 => continue,
+                _ => bytes.fill_with(|| random.u8(..)),
+            }
+            self.durable.write(from, bytes);
         }
-        self.live.clone_from(&self.durable);
+        self.live = self.durable.clone();
     }
 }
 
 impl State {
     fn operate(&mut self, process: u64, operation: Operation, name: &str) -> io::Result<()> {
         self.operations += 1;
+        if operation != Operation::Read
+            && let Some(mut recording) = self.recording.take()
+        {
+            recording.push(self.clone());
+            self.recording = Some(recording);
+        }
         if self.dead.contains(&process) {
             return Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
@@ -489,9 +596,7 @@ impl DiskFile for SimFile {
                 .unwrap_or(usize::MAX)
                 .min(inode.live.len());
             let n = out.len().min(inode.live.len() - from);
-            if let (Some(out), Some(live)) = (out.get_mut(..n), inode.live.get(from..from + n)) {
-                out.copy_from_slice(live);
-            }
+            inode.live.read(from, out.get_mut(..n).unwrap_or_default());
             Ok(n)
         })
     }
@@ -503,12 +608,10 @@ impl DiskFile for SimFile {
         self.with(Operation::Write, |inode| {
             if inode.live.len() < to {
                 let old = inode.live.len();
-                inode.live.resize(to, 0);
+                inode.live.resize(to);
                 inode.mark(old, to);
             }
-            if let Some(live) = inode.live.get_mut(from..to) {
-                live.copy_from_slice(data);
-            }
+            inode.live.write(from, data);
             inode.mark(from, to);
             Ok(())
         })
@@ -516,16 +619,9 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         self.with(Operation::Sync, |inode| {
-            inode.durable.resize(inode.live.len(), 0);
-            for sector in std::mem::take(&mut inode.dirty) {
-                let from = sector * SECTOR_BYTES;
-                let to = (from + SECTOR_BYTES).min(inode.live.len());
-                if let (Some(durable), Some(live)) =
-                    (inode.durable.get_mut(from..to), inode.live.get(from..to))
-                {
-                    durable.copy_from_slice(live);
-                }
-            }
+            // Whatever is not dirty is the same already.
+            inode.durable = inode.live.clone();
+            inode.dirty.clear();
             Ok(())
         })
     }
@@ -535,7 +631,7 @@ impl DiskFile for SimFile {
         self.grow(bytes)?;
         self.with(Operation::Write, |inode| {
             let old = inode.live.len();
-            inode.live.resize(bytes, 0);
+            inode.live.resize(bytes);
             let new = inode.live.len();
             inode.mark(old.min(new), old.max(new));
             Ok(())

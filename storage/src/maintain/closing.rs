@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{CheckpointStep, Closing, Next};
 use crate::format::segment::segment_name;
-use crate::job::{Job, Work};
+use crate::job::{Job, Work, temporary_name};
 use crate::store::Store;
 
 impl Store {
@@ -40,13 +40,13 @@ impl Store {
             }
             Closing::Removing => {
                 let mut names = self.take_removable();
-                if let Next::Ready { segment, .. } | Next::Publishing { segment, .. } =
-                    &self.maintenance.next
-                {
-                    names.push(segment_name(*segment));
-                    names.push(crate::job::temporary_name(*segment));
-                } else if let Next::Zeroing { segment, .. } = &self.maintenance.next {
-                    names.push(crate::job::temporary_name(*segment));
+                match &self.maintenance.next {
+                    Next::Ready { segment, .. } => names.push(segment_name(*segment)),
+                    // A number that this owner has not linked may be a successor's.
+                    Next::Publishing { segment, .. } | Next::Zeroing { segment, .. } => {
+                        names.push(temporary_name(*segment));
+                    }
+                    Next::Missing => {}
                 }
                 self.maintenance.next = Next::Missing;
                 Some(Job {

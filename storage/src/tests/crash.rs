@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::disk::{Fault, Operation};
 
 /// What the world was told.
 #[derive(Default)]
@@ -154,5 +155,42 @@ fn nothing_durable_is_lost_at_any_of_the_first_jobs() {
 fn nothing_durable_is_lost_after_long_runs() {
     for seed in 10..40 {
         run(seed, 150 + u32::try_from(seed).unwrap() * 7, seed % 3 != 0);
+    }
+}
+
+#[test]
+fn a_watermark_that_nobody_synced_is_not_missed() {
+    for seed in 0..20 {
+        let world = SimWorld::new();
+        let mut server = open(&world);
+        server.rest();
+        server.publish(1, "kept");
+        server.work();
+        world.advance_ms(20);
+        // The watermark is written; its sync never ends.
+        world.inject(Fault {
+            operation: Operation::Sync,
+            name_part: ".seg".to_owned(),
+            skip: 0,
+            count: 1,
+            errno: nix::libc::EIO,
+        });
+        while let Some(job) = server.step() {
+            let is_log = job.lane() == crate::Lane::Log;
+            let _ = job.run();
+            if is_log {
+                break;
+            }
+        }
+        assert_eq!(world.faults_left(), 0, "the sync was not reached");
+        world.kill(&server.disk);
+        drop(server);
+        let second = open(&world);
+        assert_eq!(second.texts(1), ["kept"]);
+        world.crash(seed);
+        drop(second);
+        let third = open(&world);
+        assert_eq!(third.texts(1), ["kept"]);
+        assert_eq!(third.report.damaged, [], "seed {seed}");
     }
 }

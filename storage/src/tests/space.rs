@@ -212,6 +212,8 @@ fn no_space_at(operation: Operation, skip: u64, file_system: Option<FileSystem>)
     let mut confirmed = Confirmed::default();
     workload(&mut server, &mut confirmed);
     let is_hit = world.faults_left() == 0;
+    world.heal();
+    server.rest();
     let context = format!("{operation:?} {skip} without space");
     assert!(
         !matches!(server.store.fence(server.now()), Fence::Lost(_)),
@@ -238,7 +240,7 @@ fn no_space_anywhere(operation: Operation, file_system: Option<&FileSystem>) {
         // Each write of the beginning, then a sample of the rest.
         skip += 1 + skip / 40;
     }
-    assert!(skip > 50, "the workload has only {skip} operations");
+    assert!(skip > 15, "the workload has only {skip} operations");
 }
 
 #[test]
@@ -251,4 +253,119 @@ fn no_space_on_a_disk_without_zeros_loses_nothing_and_goes_away() {
     let network = FileSystem::Nfs { lease_s: Some(600) };
     no_space_anywhere(Operation::Write, Some(&network));
     no_space_anywhere(Operation::Sync, Some(&network));
+}
+
+#[test]
+fn no_space_for_a_name_loses_nothing_and_goes_away() {
+    no_space_anywhere(Operation::Name, None);
+    let network = FileSystem::Nfs { lease_s: Some(600) };
+    no_space_anywhere(Operation::Name, Some(&network));
+}
+
+#[test]
+fn a_reserve_that_was_used_is_made_again() {
+    let (world, mut server, _) = full(24 << 20);
+    assert!(world.bytes_of("RESERVE").is_some());
+    take_the_rest(&world);
+    for round in 0..6_000_u32 {
+        if world.bytes_of("RESERVE").is_none() {
+            break;
+        }
+        server
+            .store
+            .put_row(1, &(round % 7).to_be_bytes(), &[1; 3000])
+            .expect("rows are taken");
+        server.work();
+        world.advance_ms(5);
+    }
+    assert_eq!(world.bytes_of("RESERVE"), None);
+    world.set_room_bytes(None);
+    for number in 0..200 {
+        server.rest();
+        server.publish(1, &format!("{number} {}", "g".repeat(20_000)));
+        server.work();
+        if world
+            .bytes_of("RESERVE")
+            .is_some_and(|it| it.len() == 4 << 20)
+        {
+            return;
+        }
+    }
+    panic!("the reserve never comes back");
+}
+
+#[test]
+fn a_full_network_disk_is_taken_over_too() {
+    let world = SimWorld::new();
+    world.set_file_system(FileSystem::Nfs { lease_s: Some(600) });
+    world.set_room_bytes(Some(24 << 20));
+    let mut server = try_open(&world, crowded()).expect("the store opens");
+    let texts = fill(&mut server);
+    server.rest();
+    take_the_rest(&world);
+    world.kill(&server.disk);
+    drop(server);
+    let server = try_open(&world, crowded()).expect("the reserve is for this");
+    server.finds(&texts);
+}
+
+#[test]
+fn a_checkpoint_that_fails_leaves_the_last_good_one() {
+    let world = SimWorld::new();
+    let mut server = open(&world);
+    for text in numbered(0..100) {
+        server.publish(1, &text);
+    }
+    server.rest();
+    assert!(server.store.status().checkpoints > 0);
+    world.inject(Fault {
+        operation: Operation::Write,
+        name_part: "redb".to_owned(),
+        skip: 0,
+        count: u64::MAX / 2,
+        errno: ENOSPC,
+    });
+    for text in numbered(100..200) {
+        server.publish(1, &text);
+        server.work();
+        world.advance_ms(50);
+    }
+    server.rest();
+    assert!(server.store.status().checkpoint_failures > 1);
+    world.kill(&server.disk);
+    world.heal();
+    let server = open(&world);
+    assert_eq!(server.report.rebuilt, None, "there was a good checkpoint");
+    assert_eq!(server.texts(1), numbered(0..200));
+}
+
+#[test]
+fn a_log_that_waits_for_a_segment_says_so() {
+    let world = SimWorld::new();
+    world.set_file_system(FileSystem::Nfs { lease_s: Some(90) });
+    let mut server = open(&world);
+    world.inject(Fault {
+        operation: Operation::Name,
+        name_part: ".seg.tmp".to_owned(),
+        skip: 0,
+        count: u64::MAX / 2,
+        errno: ENOSPC,
+    });
+    for round in 0..400_u32 {
+        for _ in 0..10 {
+            let row = server.store.put_row(1, &round.to_be_bytes(), &[1; 3000]);
+            row.expect("rows are taken");
+        }
+        server.work();
+        world.advance_ms(50);
+    }
+    assert_eq!(server.store.fence(server.now()), Fence::Lapsed);
+    // Else a watchdog would take it for a disk that hangs.
+    let before = server.store.refused_writes();
+    assert!(before > 0);
+    server.rest();
+    assert!(server.store.refused_writes() > before);
+    world.heal();
+    server.rest();
+    assert_eq!(server.store.fence(server.now()), Fence::Held);
 }

@@ -271,7 +271,7 @@ fn an_owner_that_died_while_taking_over_leaves_a_void_segment() {
         let disk = world.process();
         let file = crate::job::create(&disk, "made.tmp").unwrap();
         crate::job::zero(file.as_ref(), 0, 8192).unwrap();
-        crate::job::publish(&disk, "made.tmp", number).unwrap();
+        crate::job::publish(&disk, "made.tmp", number, file.as_ref()).unwrap();
         world.kill(&disk);
     }
     let mut server = open(&world);
@@ -295,8 +295,8 @@ fn a_zombie_that_comes_back_finds_its_next_segment_taken() {
     let next = zombie.store.status().segments + 2;
     let disk = world.process();
     let file = crate::job::create(&disk, "made.tmp").unwrap();
+    crate::job::publish(&disk, "made.tmp", next, file.as_ref()).unwrap();
     drop(file);
-    crate::job::publish(&disk, "made.tmp", next).unwrap();
     let text = "z".repeat(30_000);
     let mut fatal = None;
     'outer: for _ in 0..200 {
