@@ -48,7 +48,13 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
     end_on_panic();
     let has_logfile = config.logfile.is_some();
     let (exit, reason) = server::run(config);
-    if exit != Exit::Done {
+    if exit == Exit::Done {
+        tracing::info!(
+            event = "stopped",
+            exit_code = exit.code(),
+            "stopped in order"
+        );
+    } else {
         tracing::error!(event = "ended", exit_code = exit.code(), "{reason}");
         if has_logfile {
             // Whoever started the server looks at its terminal first.

@@ -114,7 +114,8 @@ pub struct Fault {
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.parameter.is_empty() {
+        let is_said = self.origin.to_string() == format!("--{}", self.parameter);
+        if self.parameter.is_empty() || is_said {
             return write!(formatter, "{}: {}", self.origin, self.text);
         }
         write!(

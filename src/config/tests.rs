@@ -347,7 +347,7 @@ fn a_fault_of_the_command_line_names_the_option() {
         listen: vec!["nowhere".to_owned()],
         ..Given::default()
     };
-    assert!(faults(load(&given)).starts_with("--listen: listen: a URL needs a scheme"));
+    assert!(faults(load(&given)).starts_with("--listen: a URL needs a scheme"));
 }
 
 #[test]

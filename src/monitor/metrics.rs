@@ -148,12 +148,14 @@ fn register_store(registry: &mut Registry, status: &Status) {
         "Log that a recovery would read now",
         store.tail_bytes,
     );
-    bytes(
-        registry,
-        "store_free",
-        "Free space of the store's disk",
-        store.free_bytes,
-    );
+    if let Some(free_bytes) = store.free_bytes {
+        bytes(
+            registry,
+            "store_free",
+            "Free space of the store's disk",
+            free_bytes,
+        );
+    }
     counter(
         registry,
         "store_records",

@@ -134,8 +134,8 @@ pub struct Store {
     pub quarantined: u64,
     /// Whether publishes are refused because the disk is nearly full.
     pub full: bool,
-    /// Free space of the disk.
-    pub free_bytes: u64,
+    /// Free space of the disk; `None` before it was measured.
+    pub free_bytes: Option<u64>,
 }
 
 /// Clients and their traffic.

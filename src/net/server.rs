@@ -33,6 +33,8 @@ use crate::role::{
 const SNAPSHOT: Duration = Duration::from_millis(100);
 /// News that may wait; senders wait when there are more.
 const NEWS_MAX: usize = 256;
+/// A second signal so soon after the first is the same wish.
+const SIGNAL_REPEAT: Duration = Duration::from_secs(1);
 /// The same refusal is logged again after so long.
 const REFUSAL_REPEAT: Duration = Duration::from_secs(600);
 /// Different refusals are at least so far apart in the log.
@@ -191,6 +193,10 @@ impl Server {
                     },
                     signal = self.signals.next() => {
                         if self.role.state() == State::Stopping {
+                            if self.state_since.elapsed() < SIGNAL_REPEAT {
+                                // Some senders signal a process and then its group.
+                                break Input::Tick;
+                            }
                             let text = format!("{signal} again: stopped at once");
                             return (Exit::Failed, text);
                         }

@@ -147,7 +147,7 @@ fn store(engine: &EngineStatus) -> Option<Store> {
         checkpoint_failures: store.checkpoint_failures,
         quarantined: store.quarantined,
         full: store.full,
-        free_bytes: store.free_bytes,
+        free_bytes: Some(store.free_bytes).filter(|bytes| *bytes != u64::MAX),
     })
 }
 

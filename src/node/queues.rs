@@ -37,14 +37,13 @@ impl Node {
             name: Arc::clone(&name),
             is_temporary: matches!(kind, QueueKind::Temporary { .. }),
         };
+        let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
+        let value = row.encode().map_err(|error| failed(error.to_string()))?;
         let next = u64::from(self.next_queue) + 1;
         self.store
             .put_row(KIND_COUNTER, COUNTER_NEXT_QUEUE, &next.to_le_bytes())
-            .and_then(|_| {
-                self.store
-                    .put_row(KIND_QUEUE, &queue_key(queue.0), &row.encode())
-            })
-            .map_err(|error| ErrorCondition::new(condition::INTERNAL_ERROR, error.to_string()))?;
+            .and_then(|_| self.store.put_row(KIND_QUEUE, &queue_key(queue.0), &value))
+            .map_err(|error| failed(error.to_string()))?;
         self.next_queue += 1;
         self.broker.handle(Event::QueueAdded {
             queue,

@@ -1,5 +1,7 @@
 //! Reads of stored messages.
 
+use std::sync::Arc;
+
 use steadfast_storage::{Cursor, ReadDone, ReadJob, ReadLimit};
 
 use crate::broker::{ConsumerId, Event, Loaded, ReadFrom, ReadRequest, Reader};
@@ -48,14 +50,17 @@ impl Node {
             return;
         }
         let queue = store_queue(request.reader.queue());
+        let name = self.broker.queue(request.reader.queue());
+        let name = name.map_or_else(|| Arc::from("a deleted queue"), |it| Arc::clone(&it.name));
         let mut unreadable = Vec::new();
         for place in done.quarantined {
             tracing::error!(
                 event = "message_quarantined",
-                queue = queue.0,
+                queue = %name,
                 segment = place.segment,
                 offset = u64::from(place.offset) * 8,
-                "a stored message is damaged and set aside"
+                "a stored message is damaged and set aside; its bytes are kept in the store's \
+                 directory `quarantine`, the rest of the queue is served"
             );
             // An error means that the log is lost or sealed; the successor finds the damage again.
             let _lost_or_sealed = self.store.quarantine(queue, place);

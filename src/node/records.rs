@@ -9,13 +9,15 @@
 //! flags: 1 durable, 2 has a header, 4 has delivery annotations, 8 first acquirer
 //!
 //! rows
-//! kind 1 queue        key: number u32            value: version u8 = 1 | life u8 (0 permanent, 1 temporary) | name
+//! kind 1 queue        key: number u32            value: an envelope with name and life (a cold row)
 //! kind 2 reservation  key: number u32            value: message number u64
 //! kind 3 count        key: number u32, lsn u64   value: failed deliveries u32
 //! kind 4 counter      key: name                  value: u64
 //! ```
 
 use std::sync::Arc;
+
+use steadfast_storage::envelope::{self, EnvelopeError};
 
 use crate::proto::message::{Header, MessageIndex};
 
@@ -35,7 +37,7 @@ pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
 
 const META_VERSION: u8 = 1;
 const META_BYTES: usize = 32;
-const QUEUE_VERSION: u8 = 1;
+const QUEUE_SCHEMA: u16 = 1;
 
 const FLAG_DURABLE: u8 = 1;
 const FLAG_HEADER: u8 = 2;
@@ -173,19 +175,29 @@ pub(crate) struct QueueRow {
     pub(crate) is_temporary: bool,
 }
 
+/// A queue as it is stored: the first schema of its kind. Never edited; a further one gets a type of
+/// its own.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredQueue {
+    name: String,
+    is_temporary: bool,
+}
+
 impl QueueRow {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut out = vec![QUEUE_VERSION, u8::from(self.is_temporary)];
-        out.extend_from_slice(self.name.as_bytes());
-        out
+    /// The value in its envelope.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let stored = StoredQueue {
+            name: self.name.to_string(),
+            is_temporary: self.is_temporary,
+        };
+        envelope::seal(KIND_QUEUE, QUEUE_SCHEMA, &stored)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let (&[version, life], name) = bytes.split_first_chunk()?;
-        let name = std::str::from_utf8(name).ok()?;
-        (version == QUEUE_VERSION && life <= 1).then(|| Self {
-            name: Arc::from(name),
-            is_temporary: life == 1,
+        let stored: StoredQueue = envelope::open(KIND_QUEUE, QUEUE_SCHEMA, bytes).ok()?;
+        Some(Self {
+            name: Arc::from(stored.name),
+            is_temporary: stored.is_temporary,
         })
     }
 }
@@ -271,7 +283,7 @@ mod tests {
             name: Arc::from("orders"),
             is_temporary: true,
         };
-        assert_eq!(QueueRow::decode(&row.encode()), Some(row));
+        assert_eq!(QueueRow::decode(&row.encode().unwrap()), Some(row));
         assert_eq!(QueueRow::decode(&[9, 0, b'x']), None);
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));

@@ -1,7 +1,7 @@
 //! Who the client is: SASL ANONYMOUS (RFC 4505) and PLAIN (RFC 4616).
 //!
-//! Both are one message long. `rsasl` is not used for them: it refuses the empty password that a
-//! user without a password sends, which authorization, not parsing, has to decide.
+//! Both are one message long. The library `rsasl` refuses the empty password that a user without one
+//! sends; that is for authorization to decide, not for parsing.
 
 use crate::proto::SaslCode;
 

@@ -484,23 +484,20 @@ fn verify_segment(
         ..SegmentReport::default()
     };
     let bytes = read_range(file.as_ref(), 0, HEADER_BYTES)?;
-    let header = match SegmentHeader::decode(&bytes) {
-        Ok(header) if header.segment == number => header,
+    let what = match SegmentHeader::decode(&bytes) {
+        Ok(header) if header.segment == number => Ok(header),
         _ if seal == Some(0) || bytes.iter().all(|byte| *byte == 0) => {
             segment.end = "prepared, not used".to_owned();
             report.segments.push(segment);
             return Ok(());
         }
-        Ok(_) => {
-            report
-                .findings
-                .push(finding(&name, 0, "the header names another segment", true));
-            return Ok(());
-        }
+        Ok(_) => Err("the header names another segment".to_owned()),
+        Err(what) => Err(what.to_string()),
+    };
+    let header = match what {
+        Ok(header) => header,
         Err(what) => {
-            report
-                .findings
-                .push(finding(&name, 0, &what.to_string(), true));
+            report.findings.push(finding(&name, 0, &what, true));
             return Ok(());
         }
     };

@@ -201,12 +201,8 @@ impl Job {
                 to,
                 is_urgent,
             } => {
-                let mut result = zero(file.as_ref(), from, to);
-                let took_reserve = is_urgent && result.as_ref().is_err_and(is_no_space);
-                if took_reserve {
-                    let _ = disk.remove(RESERVE_NAME);
-                    result = zero(file.as_ref(), from, to);
-                }
+                let reserve = is_urgent.then_some(disk.as_ref());
+                let (result, took_reserve) = zero_with(reserve, file.as_ref(), from, to);
                 if result.is_err() {
                     // Half a segment helps nobody and takes space.
                     let _ = disk.remove(&temporary_name(segment));
@@ -230,23 +226,17 @@ impl Job {
                     file.as_ref(),
                 ),
             },
-            Work::Footer(footer) => Outcome::Sealed {
-                segment: footer.facts.segment,
-                result: footer.run(),
-            },
+            Work::Footer(footer) => footer.outcome(),
             Work::SideIndex {
                 disk,
                 facts,
                 salt,
                 unit,
                 last_index,
-            } => {
-                let result = write_side_index(disk.as_ref(), &facts, salt, unit, last_index);
-                Outcome::SideIndexed {
-                    segment: facts.segment,
-                    result,
-                }
-            }
+            } => Outcome::SideIndexed {
+                segment: facts.segment,
+                result: write_side_index(disk.as_ref(), &facts, salt, unit, last_index),
+            },
             Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
             Work::CopyRaw { disk, range } => {
                 // The bytes are for people; the store does not need them.
@@ -254,16 +244,13 @@ impl Job {
                 Outcome::CopiedRaw
             }
             Work::Remove { disk, names } => {
-                for name in names {
-                    // What cannot be removed now is found again by the next owner.
-                    let _ = disk.remove(&name);
-                }
+                // What cannot be removed now is found again by the next owner.
+                names.iter().for_each(|name| drop(disk.remove(name)));
                 Outcome::Removed
             }
             Work::Reserve { disk, from, to } => {
-                let result = disk
-                    .open(RESERVE_NAME, OpenMode::CreateOrWrite)
-                    .and_then(|file| zero(file.as_ref(), from, to));
+                let file = disk.open(RESERVE_NAME, OpenMode::CreateOrWrite);
+                let result = file.and_then(|file| zero(file.as_ref(), from, to));
                 Outcome::Reserved { to, result }
             }
             Work::Space { disk } => Outcome::Space(disk.free_bytes().unwrap_or(u64::MAX)),
@@ -344,6 +331,22 @@ pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     file.sync()
 }
 
+/// Writes zeros; where there is no space, gives up the reserve on that disk, and says so.
+fn zero_with(
+    reserve: Option<&dyn Disk>,
+    file: &dyn DiskFile,
+    from: u64,
+    to: u64,
+) -> (io::Result<()>, bool) {
+    match (zero(file, from, to), reserve) {
+        (Err(error), Some(disk)) if is_no_space(&error) => {
+            let _ = disk.remove(RESERVE_NAME);
+            (zero(file, from, to), true)
+        }
+        (result, _) => (result, false),
+    }
+}
+
 /// Gives a prepared segment its number; fails when somebody else has taken it. May be repeated.
 pub(crate) fn publish(
     disk: &dyn Disk,
@@ -370,6 +373,13 @@ pub(crate) fn publish(
 }
 
 impl Footer {
+    fn outcome(&self) -> Outcome {
+        Outcome::Sealed {
+            segment: self.facts.segment,
+            result: self.run(),
+        }
+    }
+
     fn run(&self) -> io::Result<()> {
         let facts = &self.facts;
         let bytes = encode_footer(self.salt, facts.epoch, facts.segment, &self.index);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use super::support::{ANY_PORT, Server, serve, two_ports};
+use super::support::{ANY_PORT, PATIENCE, Server, serve, two_ports};
 
 /// Options of a server of a pair whose heartbeats are fast enough for a test.
 fn member(own: u16, other: u16) -> Vec<String> {
@@ -279,17 +279,21 @@ fn a_standby_with_another_directory_than_the_actives_ends_with_code_4() {
 }
 
 #[test]
-fn of_two_masters_on_two_directories_one_ends_with_code_4() {
+fn of_two_servers_started_at_once_on_two_directories_one_ends_with_code_4() {
     let pair = Pair::new();
     let elsewhere = tempfile::tempdir().expect("a directory");
-    // Active before it can hear of the other one, twice, so that it has the longer history.
-    for _ in 0..2 {
-        let mut alone = pair.start(0);
-        alone.wait("active");
-        alone.signal(Signal::SIGTERM);
-        assert_eq!(alone.exit_code(), 0);
-    }
     let mut servers = [pair.start(0), start(elsewhere.path(), &pair.options[1])];
-    assert_eq!(servers[1].exit_code(), 4);
-    servers[0].wait_state("the one that stays", |state| state["role"] == "active");
+    let deadline = Instant::now() + PATIENCE;
+    let ended = loop {
+        let ended = (0..2).find(|index| servers[*index].has_ended());
+        if let Some(ended) = ended {
+            break ended;
+        }
+        assert!(Instant::now() < deadline, "two masters");
+        thread::sleep(Duration::from_millis(5));
+    };
+    assert_eq!(servers[ended].exit_code(), 4, "{}", servers[ended].said());
+    let other = &mut servers[1 - ended];
+    other.wait("active");
+    other.wait_state("active", |state| state["role"] == "active");
 }

@@ -107,6 +107,12 @@ impl Server {
         self.log.iter().map(|event| format!("{event}\n")).collect()
     }
 
+    /// Whether the process has ended.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let status = self.child.try_wait().expect("the process is ours");
+        status.is_some()
+    }
+
     /// Waits for the end of the process and returns its exit code.
     pub(crate) fn exit_code(&mut self) -> i32 {
         let deadline = Instant::now() + PATIENCE;
