@@ -1,6 +1,7 @@
 //! Everything that invents input. Each target takes bytes that nobody vouches for; a target that
 //! panics, hangs or breaks its promise has found a fault. Any failure is repeated from its seed.
 
+mod crash;
 mod damage;
 mod store;
 mod wire;
@@ -24,6 +25,7 @@ pub struct Target {
 #[must_use]
 pub fn targets() -> Vec<Target> {
     let mut targets = store::targets();
+    targets.extend(crash::targets());
     targets.extend(wire::targets());
     targets.push(Target {
         name: "canary",
@@ -33,6 +35,12 @@ pub fn targets() -> Vec<Target> {
         brief: 10_000,
     });
     targets
+}
+
+/// Crash points that the target `crashes` has checked in this process.
+#[must_use]
+pub fn crash_points() -> u64 {
+    crash::points()
 }
 
 /// Feeds `count` inputs made from `seed`; gives the number of the input that broke the promise.

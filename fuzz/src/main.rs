@@ -5,10 +5,12 @@
 )]
 
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use steadfast_fuzz::{Target, run, targets};
+use steadfast_fuzz::{Target, crash_points, run, targets};
 
 /// Feeds hostile input to Steadfast.
 #[derive(Parser)]
@@ -72,20 +74,41 @@ fn smoke(all: &[Target]) -> bool {
     good
 }
 
+/// Feeds fresh inputs on all cores until the time is over or one breaks the promise.
 fn go_on(target: &Target, seconds: u64) -> bool {
     let seed = fastrand::u64(..1 << 48);
     println!("{}: {}; first seed {seed}", target.name, target.about);
-    let end = Instant::now() + Duration::from_secs(seconds);
-    let (mut next, mut inputs) = (seed, 0_u64);
-    while Instant::now() < end {
-        if !report(target, run(target, next, 100)) {
-            return false;
+    let begun = Instant::now();
+    let end = begun + Duration::from_secs(seconds);
+    let (next, is_good) = (AtomicU64::new(seed), AtomicBool::new(true));
+    let work = || {
+        while Instant::now() < end && is_good.load(Ordering::Relaxed) {
+            let one = next.fetch_add(1, Ordering::Relaxed);
+            if !report(target, run(target, one, 1)) {
+                is_good.store(false, Ordering::Relaxed);
+            }
         }
-        next += 100;
-        inputs += 100;
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    println!("{} inputs{}", next.into_inner() - seed, rate(begun));
+    is_good.into_inner()
+}
+
+/// Crash points, where the target has such.
+fn rate(begun: Instant) -> String {
+    let points = crash_points();
+    if points == 0 {
+        return String::new();
     }
-    println!("{inputs} inputs, no failure");
-    true
+    let seconds = begun.elapsed().as_secs_f64();
+    format!(
+        ", {points} crash points, {:.0} a second",
+        points as f64 / seconds
+    )
 }
 
 fn main() -> ExitCode {

@@ -24,11 +24,9 @@ use crate::rows::{Meta, load};
 use crate::setaside::{RawRange, SetAside};
 use crate::state::{SegmentKind, SegmentState, State};
 use crate::store::Store;
-use crate::survey::{Survey, survey};
+use crate::survey::{SEGMENT_BYTES_MIN, Survey, survey};
 use crate::writer::{SegmentPlanner, Writer};
 
-/// First segment of an epoch: small, so that taking over writes little.
-const FIRST_SEGMENT_BYTES: u64 = 1 << 20;
 /// Log behind the checkpoint that is fetched ahead: the usual distance of checkpoints and the first
 /// bytes behind it, which are looked at too.
 const AHEAD_BYTES: u64 = 9 << 20;
@@ -118,6 +116,7 @@ impl Store {
     ) -> Result<(Self, RecoveryReport), OpenError> {
         let disk = Arc::clone(&ownership.disk);
         let (zeroed, lease_s) = guard(disk.as_ref(), &options)?;
+        let first_bytes = options.first_segment_bytes.max(SEGMENT_BYTES_MIN);
         let started = disk.boot_ms();
         progress(Progress::Locking);
         let mut races = 0;
@@ -126,7 +125,7 @@ impl Store {
             // Only where a lock proves that its last holder is dead and caches are never stale.
             let ahead = zeroed.then(|| read_ahead(disk.as_ref(), &survey)).flatten();
             let number = survey.segments.last().map_or(1, |last| last + 1);
-            match begin_segment(disk.as_ref(), number, zeroed)? {
+            match begin_segment(disk.as_ref(), number, zeroed.then_some(first_bytes))? {
                 Some(file) => break (survey, ahead, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
                 None if races < RACES_MAX => races += 1,
@@ -226,18 +225,13 @@ fn guard(disk: &dyn Disk, options: &StoreOptions) -> Result<(bool, Option<u64>),
 fn begin_segment(
     disk: &dyn Disk,
     number: u64,
-    zeroed: bool,
+    zeroed_bytes: Option<u64>,
 ) -> Result<Option<Arc<dyn DiskFile>>, OpenError> {
     // The predecessor may have left one of its own that is large, and removing that takes long.
     let temporary = format!("{}.first.tmp", segment_name(number));
     let attempt = || -> io::Result<Arc<dyn DiskFile>> {
         let file = create(disk, &temporary)?;
-        let bytes = if zeroed {
-            FIRST_SEGMENT_BYTES
-        } else {
-            FIRST_BATCH_OFFSET
-        };
-        zero(file.as_ref(), 0, bytes)?;
+        zero(file.as_ref(), 0, zeroed_bytes.unwrap_or(FIRST_BATCH_OFFSET))?;
         publish(disk, &temporary, number, file.as_ref())?;
         Ok(file)
     };
@@ -458,10 +452,12 @@ impl Opening {
             next_lsn.saturating_sub(1),
             state.position.chain_crc,
         );
+        let first_bytes = beginning.options.first_segment_bytes;
+        let first_bytes = first_bytes.max(SEGMENT_BYTES_MIN);
         let plan = SegmentPlanner {
             epoch: number,
-            segment_bytes_max: beginning.options.segment_bytes.max(FIRST_SEGMENT_BYTES),
-            first_bytes: FIRST_SEGMENT_BYTES,
+            segment_bytes_max: beginning.options.segment_bytes.max(first_bytes),
+            first_bytes,
             small: BTreeSet::new(),
         };
         let header = SegmentHeader {

@@ -6,6 +6,9 @@
 pub struct StoreOptions {
     /// Size of a full-grown segment in bytes; the first ones of an epoch are smaller.
     pub segment_bytes: u64,
+    /// Size of the first segment of an epoch in bytes, at least 64 KiB; each further one doubles up to
+    /// `segment_bytes`. Taking over writes it full of zeros.
+    pub first_segment_bytes: u64,
     /// A checkpoint is taken after so many bytes of log; `None`: 8 MiB on a local disk, 4 MiB on NFS.
     pub checkpoint_bytes: Option<u64>,
     /// A checkpoint is taken after this time when anything changed, in ms.
@@ -28,6 +31,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 128 << 20,
+            first_segment_bytes: 1 << 20,
             checkpoint_bytes: None,
             checkpoint_interval_ms: 1000,
             batch_bytes: 1 << 20,

@@ -17,7 +17,7 @@ use crate::rows::{decode_rows, load};
 use crate::salvage::salvage;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 use crate::state::{SegmentKind, SegmentState, State};
-use crate::survey::PREPARED_BYTES;
+use crate::survey::SEGMENT_BYTES_MIN;
 
 /// What reading the log gave.
 #[derive(Debug, Default)]
@@ -239,7 +239,7 @@ impl Replay<'_> {
             let failed = |source| read_failed(number, source);
             let (capacity, is_used) = match (outline.end, outline.header) {
                 (SegmentEnd::Open, Some(header)) if !outline.is_damaged => (header.capacity, true),
-                (SegmentEnd::Unused, header) => (PREPARED_BYTES, header.is_none()),
+                (SegmentEnd::Unused, header) => (SEGMENT_BYTES_MIN, header.is_none()),
                 _ => continue,
             };
             let file = self.open_segment(number)?;

@@ -22,9 +22,10 @@ use crate::scan::{BatchReader, Beyond, look_beyond};
 
 /// An ending process gives its segments back within this time after `LOCK`, in ms.
 const RELEASE_WAIT_MS: u64 = 50;
-/// A segment whose header and first bytes are zero up to here was prepared and never used. None is
-/// made smaller where zeros are written ahead.
-pub(crate) const PREPARED_BYTES: u64 = 1 << 20;
+/// No segment is made smaller where zeros are written ahead.
+pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
+/// A segment whose header and first bytes are zero up to here was prepared and never used.
+const PREPARED_BYTES: u64 = 1 << 20;
 
 /// Identity of the store and alignment of its batches.
 pub(crate) type StoreIdentity = (Identity, u32);

@@ -66,6 +66,10 @@ struct State {
     room_bytes: Option<u64>,
     file_system: Option<FileSystem>,
     dead: BTreeSet<u64>,
+    /// All processes up to this one are dead.
+    dead_up_to: u64,
+    /// Syncs succeed and do nothing.
+    lies: bool,
     /// Copies of the world, one before each operation that changes it, while somebody records.
     recording: Option<Vec<Self>>,
 }
@@ -114,12 +118,20 @@ impl SimWorld {
         }
     }
 
+    /// Ends all processes, as [`Self::kill`] does one.
+    pub fn kill_all(&self) {
+        let mut state = self.lock();
+        state.dead_up_to = state.next_id;
+        for inode in state.inodes.values_mut() {
+            inode.locked_by = None;
+        }
+    }
+
     /// Power loss: all processes die, unsynced sectors and names survive by the seed's choice.
     pub fn crash(&self, seed: u64) {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut state = self.lock();
-        let processes = state.next_id;
-        state.dead.extend(0..=processes);
+        state.dead_up_to = state.next_id;
         let mut names = state.durable_names.clone();
         let all: BTreeSet<String> = state.names.keys().chain(names.keys()).cloned().collect();
         for name in all {
@@ -148,6 +160,12 @@ impl SimWorld {
         self.lock().faults.clear();
     }
 
+    /// From now on syncs succeed and do nothing, as on some disks: a check of what survives must
+    /// notice.
+    pub fn lie(&self) {
+        self.lock().lies = true;
+    }
+
     /// Begins to keep a copy of the world before each operation that changes it.
     pub fn record(&self) {
         self.lock().recording = Some(Vec::new());
@@ -159,8 +177,15 @@ impl SimWorld {
     pub fn recorded(&self) -> Vec<Self> {
         let mut state = self.lock();
         let recorded = state.recording.as_mut().map(std::mem::take);
-        let world = |state| Self {
-            state: Arc::new(Mutex::new(state)),
+        let world = |mut state: State| {
+            // Those who have files open there are in the original world.
+            state
+                .inodes
+                .values_mut()
+                .for_each(|inode| inode.handles = 0);
+            Self {
+                state: Arc::new(Mutex::new(state)),
+            }
         };
         recorded
             .unwrap_or_default()
@@ -356,7 +381,7 @@ impl State {
             recording.push(self.clone());
             self.recording = Some(recording);
         }
-        if self.dead.contains(&process) {
+        if process <= self.dead_up_to || self.dead.contains(&process) {
             return Err(io::Error::new(
                 io::ErrorKind::BrokenPipe,
                 "the simulated process is dead",
@@ -618,7 +643,11 @@ impl DiskFile for SimFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let lies = self.world.lock().lies;
         self.with(Operation::Sync, |inode| {
+            if lies {
+                return Ok(());
+            }
             // Whatever is not dirty is the same already.
             inode.durable = inode.live.clone();
             inode.dirty.clear();
@@ -670,7 +699,7 @@ impl Drop for SimFile {
             inode.locked_by = None;
         }
         if let Some(inode) = state.inodes.get_mut(&self.inode) {
-            inode.handles -= 1;
+            inode.handles = inode.handles.saturating_sub(1);
         }
         state.forget(self.inode);
     }
