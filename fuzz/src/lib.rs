@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod store;
+pub mod sweep;
 mod wire;
 
 /// One target.

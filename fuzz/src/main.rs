@@ -10,6 +10,7 @@ use std::thread::available_parallelism;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use steadfast_fuzz::sweep::sweep;
 use steadfast_fuzz::{Target, crash_points, run, targets};
 
 /// Feeds hostile input to Steadfast.
@@ -18,7 +19,8 @@ use steadfast_fuzz::{Target, crash_points, run, targets};
     after_help = "Examples:\n  steadfast-fuzz smoke\n  steadfast-fuzz recover --seconds 3600\n  steadfast-fuzz recover 4711"
 )]
 struct Arguments {
-    /// A target's name, `smoke` for a brief run of all, or `list`.
+    /// A target's name, `smoke` for a brief run of all, `sweep` to change every byte of a small store
+    /// and cut every file at every length, or `list`.
     target: String,
     /// Repeats one input; without it a fresh seed is chosen and printed.
     seed: Option<u64>,
@@ -98,6 +100,27 @@ fn go_on(target: &Target, seconds: u64) -> bool {
     is_good.into_inner()
 }
 
+/// The brief run tries each so many of the damages of a sweep.
+const SMOKE_STRIDE: usize = 997;
+
+fn swept(stride: usize) -> bool {
+    let begun = Instant::now();
+    let counts = sweep(stride);
+    println!(
+        "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {} ({:.0} s)",
+        counts.unaffected,
+        counts.reported,
+        counts.set_aside,
+        counts.refused,
+        counts.silent.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    for silent in counts.silent.iter().take(10) {
+        println!("  {silent}");
+    }
+    counts.silent.is_empty()
+}
+
 /// Crash points, where the target has such.
 fn rate(begun: Instant) -> String {
     let points = crash_points();
@@ -122,7 +145,8 @@ fn main() -> ExitCode {
             }
             true
         }
-        "smoke" => smoke(&all),
+        "smoke" => smoke(&all) && swept(SMOKE_STRIDE),
+        "sweep" => swept(1),
         name => match (
             all.iter().find(|target| target.name == name),
             arguments.seed,

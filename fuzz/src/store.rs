@@ -18,20 +18,20 @@ const SETTLED_EACH: u32 = 5;
 const QUEUES: u32 = 2;
 
 /// A store whose owner is gone.
-struct Sample {
-    files: BTreeMap<String, Vec<u8>>,
+pub(crate) struct Sample {
+    pub(crate) files: BTreeMap<String, Vec<u8>>,
     messages: u32,
     /// The length of a message's padding at most.
     padding: u32,
 }
 
 /// How a sample is made.
-struct Recipe {
-    epochs: u32,
-    messages: u32,
-    padding: u32,
+pub(crate) struct Recipe {
+    pub(crate) epochs: u32,
+    pub(crate) messages: u32,
+    pub(crate) padding: u32,
     /// The last owner ends in order.
-    ends_well: bool,
+    pub(crate) ends_well: bool,
 }
 
 /// Small stores that differ in what they are made of: tails and adopted batches; segments with
@@ -52,7 +52,7 @@ static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
     recipes.iter().map(make).collect()
 });
 
-fn make(recipe: &Recipe) -> Sample {
+pub(crate) fn make(recipe: &Recipe) -> Sample {
     let world = SimWorld::new();
     for epoch in 0..recipe.epochs {
         let (disk, mut store, _) = open(&world).expect("a sample store opens");
@@ -114,6 +114,7 @@ fn open(world: &SimWorld) -> Result<Opened, String> {
     };
     let options = StoreOptions {
         segment_bytes: 1 << 20,
+        first_segment_bytes: 64 << 10,
         checkpoint_bytes: Some(16 << 10),
         new_identity: *b"the sample of the fuzzer",
         ..StoreOptions::default()
@@ -134,22 +135,42 @@ fn work(disk: &SimDisk, store: &mut Store, rounds: u32) {
     }
 }
 
-/// Input: seed of a damage, 8 bytes. Damages files of a sample store, recovers, and compares.
-fn recover(input: &[u8]) {
-    let seed = input.try_into().map_or(0, u64::from_le_bytes);
-    let mut random = fastrand::Rng::with_seed(seed);
-    let sample = &SAMPLES[random.usize(..SAMPLES.len())];
-    let world = damaged_world(sample, &mut random);
-    let before = files(&world);
-    let Ok((disk, mut store, report)) = open(&world) else {
-        // A store that says that it is damaged has reported it, and must be as it was.
-        let (mut before, mut after) = (before, files(&world));
-        before.remove("LOCK");
-        after.remove("LOCK");
-        assert!(after == before, "a store that was refused was changed");
-        return;
+/// What became of a damaged store.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Verdict {
+    /// All is as it was.
+    Unaffected,
+    /// It was opened, with a report of damage or of a torn tail.
+    Reported,
+    /// It was opened, and messages were set aside.
+    SetAside,
+    /// It was not opened, and nothing was changed.
+    Refused,
+}
+
+/// Recovers a damaged store and compares; panics when anything happened in silence.
+pub(crate) fn judge(sample: &Sample, world: &SimWorld) -> Verdict {
+    let before = files(world);
+    let (disk, mut store, report) = match open(world) {
+        Ok(opened) => opened,
+        Err(_) => {
+            // A store that says that it is damaged has reported it, and must be as it was.
+            let (mut before, mut after) = (before, files(world));
+            before.remove("LOCK");
+            after.remove("LOCK");
+            assert!(after == before, "a store that was refused was changed");
+            return Verdict::Refused;
+        }
     };
     let mut seen = Seen::read(&mut store);
+    let is_reported = !report.damaged.is_empty() || report.torn.is_some();
+    let lost = |store: &Store| usize::try_from(store.status().lost_references).unwrap_or(0);
+    if seen.set_aside + lost(&store) == 0 && !is_reported {
+        counts_agree(&store, &seen);
+        compare(sample, &seen, &store, false);
+        survives(world, disk, store, &seen);
+        return Verdict::Unaffected;
+    }
     work(&disk, &mut store, 60);
     // What was set aside is gone, and the counts come right.
     let again = Seen::read(&mut store);
@@ -157,10 +178,36 @@ fn recover(input: &[u8]) {
     seen.set_aside += again.set_aside;
     work(&disk, &mut store, 60);
     counts_agree(&store, &seen);
-    seen.set_aside += usize::try_from(store.status().lost_references).unwrap_or(usize::MAX);
-    let reported = !report.damaged.is_empty() || report.torn.is_some() || seen.set_aside > 0;
-    compare(sample, &seen, &store, reported);
-    survives(&world, disk, store, &seen);
+    seen.set_aside += lost(&store);
+    compare(sample, &seen, &store, true);
+    let verdict = match seen.set_aside {
+        0 => Verdict::Reported,
+        _ => Verdict::SetAside,
+    };
+    survives(world, disk, store, &seen);
+    verdict
+}
+
+/// Input: seed of a damage, 8 bytes. Damages files of a sample store, recovers, and compares.
+fn recover(input: &[u8]) {
+    let seed = input.try_into().map_or(0, u64::from_le_bytes);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let sample = &SAMPLES[random.usize(..SAMPLES.len())];
+    let world = damaged_world(sample, &mut random);
+    judge(sample, &world);
+}
+
+/// A world with the files of a sample.
+pub(crate) fn world_of(sample: &Sample) -> SimWorld {
+    let world = SimWorld::new();
+    let disk = world.process();
+    for (name, bytes) in &sample.files {
+        disk.open(name, OpenMode::CreateEmpty)
+            .expect("a new file can be made");
+        world.overwrite(name, bytes.clone());
+    }
+    disk.sync_dir().expect("names can be kept");
+    world
 }
 
 fn damaged_world(sample: &Sample, random: &mut fastrand::Rng) -> SimWorld {

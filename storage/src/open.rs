@@ -355,6 +355,7 @@ impl Opening {
     fn load_base(&mut self, survey: &Survey, outlines: &mut Outlines) -> Result<State, OpenError> {
         let store = (self.identity, u32::try_from(self.unit).unwrap_or(512));
         let mut reasons = Vec::new();
+        let mut second_best = None;
         for epoch in survey.checkpoints.iter().rev() {
             let name = checkpoint_name(*epoch);
             let loaded = match self.ahead.take_if(|ahead| ahead.epoch == *epoch) {
@@ -371,12 +372,16 @@ impl Opening {
             let mut completed = outlines.clone();
             completed.complete(self.disk.as_ref(), meta.position.segment)?;
             completed.remember(self.disk.as_ref(), &state, store)?;
-            match self.check_checkpoint(&state, &meta, &completed) {
-                Ok(()) => {
-                    *outlines = completed;
-                    return Ok(state);
-                }
-                Err(reason) => reasons.push(format!("{name}: {reason}")),
+            if let Err(reason) = self.check_checkpoint(&state, &meta, &completed) {
+                reasons.push(format!("{name}: {reason}"));
+            } else if let Err(reason) = completed.check_whole(meta.position.segment) {
+                // A segment that a later checkpoint did not need any more is no loss: a snapshot
+                // behind the gap is the better base.
+                reasons.push(format!("{name}: {reason}"));
+                second_best.get_or_insert((state, completed));
+            } else {
+                *outlines = completed;
+                return Ok(state);
             }
         }
         outlines.complete(self.disk.as_ref(), 0)?;
@@ -385,7 +390,13 @@ impl Opening {
         }
         self.report.rebuilt = Some(reasons.join("; "));
         let identity = self.identity;
-        let base = self.replay(outlines).base_from_log(identity)?;
+        let base = match (self.replay(outlines).base_from_log(identity), second_best) {
+            (Err(OpenError::Damaged(_)), Some((state, completed))) => {
+                *outlines = completed;
+                return Ok(state);
+            }
+            (base, _) => base?,
+        };
         outlines.remember(self.disk.as_ref(), &base, store)?;
         Ok(base)
     }
@@ -417,7 +428,7 @@ impl Opening {
                 return Err(format!("{} is missing", segment_name(*number)));
             }
         }
-        outlines.check_whole(position.segment)
+        Ok(())
     }
 
     /// Writes the first batch of the new epoch and puts the store together.

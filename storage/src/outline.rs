@@ -248,13 +248,13 @@ impl Outlines {
     }
 
     /// Whether the log from a segment on is whole: segments may be missing between two others only
-    /// if they held no record. The text names the gap.
+    /// if they held no record, and it takes the SEAL of the first one to know. The text names the gap.
     pub(crate) fn check_whole(&self, from: u64) -> Result<(), String> {
-        let mut before: Option<(u64, u64)> = None;
+        let mut before: Option<(u64, Option<u64>)> = None;
         for (number, outline, _) in self.used_from(from) {
             if let (Some((left, last_lsn)), Some(base)) = (before, outline.base_lsn)
                 && number > left + 1
-                && base > last_lsn + 1
+                && last_lsn.is_none_or(|last_lsn| base > last_lsn + 1)
             {
                 return Err(format!(
                     "the log between {} and {} is gone",
@@ -262,7 +262,7 @@ impl Outlines {
                     segment_name(number)
                 ));
             }
-            before = outline.end.seal().map(|seal| (number, seal.last_lsn));
+            before = Some((number, outline.end.seal().map(|seal| seal.last_lsn)));
         }
         Ok(())
     }

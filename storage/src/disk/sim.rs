@@ -257,6 +257,48 @@ impl SimWorld {
         }
     }
 
+    /// Changes bits of one byte of a file, live and durable.
+    pub fn flip(&self, name: &str, offset: u64, bits: u8) {
+        self.change(name, |bytes| {
+            let at = usize::try_from(offset).unwrap_or(usize::MAX);
+            let mut byte = [0];
+            if at < bytes.len() {
+                bytes.read(at, &mut byte);
+                bytes.write(at, &[byte[0] ^ bits]);
+            }
+        });
+    }
+
+    /// Cuts a file off, live and durable.
+    pub fn truncate(&self, name: &str, bytes: u64) {
+        let len = usize::try_from(bytes).unwrap_or(usize::MAX);
+        self.change(name, |bytes| bytes.resize(len.min(bytes.len())));
+    }
+
+    fn change(&self, name: &str, act: impl FnOnce(&mut Pages)) {
+        let mut state = self.lock();
+        if let Some(id) = state.names.get(name).copied()
+            && let Some(inode) = state.inodes.get_mut(&id)
+        {
+            act(&mut inode.live);
+            inode.durable = inode.live.clone();
+            inode.dirty.clear();
+        }
+    }
+
+    /// A copy that shares nothing with this world but memory.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        let mut state = self.lock().clone();
+        state
+            .inodes
+            .values_mut()
+            .for_each(|inode| inode.handles = 0);
+        Self {
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
     /// The names of the directory.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
