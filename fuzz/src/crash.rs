@@ -420,12 +420,14 @@ fn live(input: &[u8]) {
 
 fn run(mut life: Life) {
     life.world.record();
-    for step in 0..25 {
+    // Few messages stay in some lives, so that segments are compacted.
+    let settles = [4, 8][life.random.usize(..2)];
+    for step in 0..life.random.u32(10..50) {
         life.step = step;
         for _ in 0..life.random.u32(..5) {
             life.publish();
         }
-        for _ in 0..life.random.u32(..4) {
+        for _ in 0..life.random.u32(..settles) {
             life.settle();
         }
         if life.random.u8(..3) == 0 {

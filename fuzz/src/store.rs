@@ -151,16 +151,13 @@ pub(crate) enum Verdict {
 /// Recovers a damaged store and compares; panics when anything happened in silence.
 pub(crate) fn judge(sample: &Sample, world: &SimWorld) -> Verdict {
     let before = files(world);
-    let (disk, mut store, report) = match open(world) {
-        Ok(opened) => opened,
-        Err(_) => {
-            // A store that says that it is damaged has reported it, and must be as it was.
-            let (mut before, mut after) = (before, files(world));
-            before.remove("LOCK");
-            after.remove("LOCK");
-            assert!(after == before, "a store that was refused was changed");
-            return Verdict::Refused;
-        }
+    let Ok((disk, mut store, report)) = open(world) else {
+        // A store that says that it is damaged has reported it, and must be as it was.
+        let (mut before, mut after) = (before, files(world));
+        before.remove("LOCK");
+        after.remove("LOCK");
+        assert!(after == before, "a store that was refused was changed");
+        return Verdict::Refused;
     };
     let mut seen = Seen::read(&mut store);
     let is_reported = !report.damaged.is_empty() || report.torn.is_some();

@@ -25,6 +25,7 @@ pub(crate) struct Lanes {
     log: Sender<Job>,
     checkpoint: Sender<Job>,
     prepare: Sender<Job>,
+    compact: Sender<Job>,
     read: Sender<ReadTask>,
 }
 
@@ -40,6 +41,7 @@ impl Lanes {
             log: start_lane("log", done, run_job)?,
             checkpoint: start_lane("checkpoint", done, run_job)?,
             prepare: start_lane("prepare", done, run_job)?,
+            compact: start_lane("compact", done, run_job)?,
             read: start_lane("read", done, |task: ReadTask| LaneDone::Read(task.run()))?,
         })
     }
@@ -50,6 +52,7 @@ impl Lanes {
             Lane::Log => &self.log,
             Lane::Checkpoint => &self.checkpoint,
             Lane::Prepare => &self.prepare,
+            Lane::Compact => &self.compact,
         };
         lane.send(job).expect("lanes live as long as their senders");
     }

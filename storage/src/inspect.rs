@@ -1,5 +1,6 @@
 //! Looking at a store without changing it, beside a running server, going on after errors.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -12,8 +13,8 @@ use crate::format::payload::{
     Adopted, IndexRecord, Quarantined, RowChange, SnapshotPart, decode_seals, decode_settled,
 };
 use crate::format::segment::{
-    HEADER_BYTES, SegmentHeader, checkpoint_name, checkpoint_of, segment_name, segment_of,
-    side_index_name, side_index_of,
+    HEADER_BYTES, SegmentHeader, checkpoint_name, checkpoint_of, compact_of, segment_name,
+    segment_of, side_index_name, side_index_of,
 };
 use crate::rows::load;
 use crate::scan::{BatchReader, Beyond, look_beyond};
@@ -175,6 +176,11 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
             }
         } else if let Some(segment) = side_index_of(&entry.name) {
             verify_side_index(disk, segment, &mut report);
+        } else if let Some((segment, _)) = compact_of(&entry.name)
+            && let Err(error) = verify_compacted(disk, segment, &entry.name, &mut report)
+        {
+            let what = error.to_string();
+            report.findings.push(finding(&entry.name, 0, &what, true));
         }
     }
     Ok(report)
@@ -562,6 +568,46 @@ fn verify_segment(
     Ok(())
 }
 
+/// A file with the live part of a segment: batches as in a segment, with gaps in their numbers.
+fn verify_compacted(
+    disk: &dyn Disk,
+    segment: u64,
+    name: &str,
+    report: &mut VerifyReport,
+) -> io::Result<()> {
+    let file = disk.open(name, OpenMode::Read)?;
+    let Some(header) = header_of(file.as_ref(), segment)? else {
+        report
+            .findings
+            .push(finding(name, 0, "the header cannot be read", true));
+        return Ok(());
+    };
+    let Some(trailer) = trailer_of(file.as_ref(), header.identity.salt, segment)? else {
+        report.findings.push(finding(
+            name,
+            file.bytes()?,
+            "the trailer cannot be read",
+            true,
+        ));
+        return Ok(());
+    };
+    let findings = &mut report.findings;
+    let end = walk(file.as_ref(), &header, trailer.valid_bytes, |step| {
+        if let Step::Gap { offset, bytes } = step {
+            let what = format!("{bytes} bytes cannot be read, valid batches follow");
+            findings.push(finding(name, offset, &what, true));
+        }
+    })?;
+    if end < trailer.valid_bytes {
+        let what = format!(
+            "batches are missing up to the end at {}",
+            trailer.valid_bytes
+        );
+        findings.push(finding(name, end, &what, true));
+    }
+    verify_footer(file.as_ref(), &header, &trailer, name, findings)
+}
+
 /// Where zeros are written ahead, a segment is made with all its bytes.
 fn cut_short(disk: &dyn Disk, header: &SegmentHeader, file_bytes: u64) -> Option<Finding> {
     let is_zeroed = matches!(disk.file_system(), FileSystem::Local { .. });
@@ -668,12 +714,18 @@ fn read_side_index(
 
 /// Every segment in which messages wait has to be there.
 fn verify_presence(disk: &dyn Disk, state: &State, checkpoint: &str, report: &mut VerifyReport) {
+    let names = disk.list().unwrap_or_default();
+    let compacted: BTreeSet<u64> = names
+        .iter()
+        .filter_map(|entry| Some(compact_of(&entry.name)?.0))
+        .collect();
     for (number, row) in &state.segments {
         let name = segment_name(*number);
-        let is_missing = disk
-            .open(&name, OpenMode::Read)
-            .is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
-        if row.live > 0 && is_missing {
+        let is_missing = || {
+            let open = disk.open(&name, OpenMode::Read);
+            open.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        };
+        if row.live > 0 && !compacted.contains(number) && is_missing() {
             let what = format!(
                 "the file is missing; {} messages wait in it, as {checkpoint} says",
                 row.live

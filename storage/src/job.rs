@@ -6,6 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::checkpoint::CheckpointFile;
+use crate::compact::{Compacted, Compaction};
 use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::{FatalError, is_no_space};
 use crate::format::footer::{TRAILER_BYTES, Trailer, encode_footer};
@@ -26,6 +27,8 @@ pub enum Lane {
     Checkpoint,
     /// Making, indexing and deleting segments.
     Prepare,
+    /// Making segments small of which little is live.
+    Compact,
 }
 
 /// Blocking work. Run it on a thread of its lane and give the result to
@@ -78,6 +81,7 @@ pub(crate) enum Work {
         last_index: Option<u64>,
     },
     Reconcile(Reconcile),
+    Compact(Compaction),
     CopyRaw {
         disk: Arc<dyn Disk>,
         range: RawRange,
@@ -157,6 +161,7 @@ pub(crate) enum Outcome {
         result: io::Result<Vec<u32>>,
     },
     Reconciled(io::Result<Reconciled>),
+    Compacted(io::Result<Compacted>),
     CopiedRaw,
     Removed,
     Reserved {
@@ -173,6 +178,7 @@ impl Job {
         match self.work {
             Work::Commit(_) => Lane::Log,
             Work::Checkpoint { .. } => Lane::Checkpoint,
+            Work::Compact(_) => Lane::Compact,
             _ => Lane::Prepare,
         }
     }
@@ -238,6 +244,7 @@ impl Job {
                 result: write_side_index(disk.as_ref(), &facts, salt, unit, last_index),
             },
             Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
+            Work::Compact(compaction) => Outcome::Compacted(compaction.run()),
             Work::CopyRaw { disk, range } => {
                 // The bytes are for people; the store does not need them.
                 let _ = range.copy(disk.as_ref());
@@ -380,7 +387,7 @@ impl Footer {
         }
     }
 
-    fn run(&self) -> io::Result<()> {
+    pub(crate) fn run(&self) -> io::Result<()> {
         let facts = &self.facts;
         let bytes = encode_footer(self.salt, facts.epoch, facts.segment, &self.index);
         let offset = align_up(facts.valid_bytes, FIRST_BATCH_OFFSET);

@@ -7,6 +7,7 @@
 
 mod bits;
 mod checkpoint;
+mod compact;
 pub mod disk;
 pub mod envelope;
 mod error;

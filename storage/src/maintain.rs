@@ -8,11 +8,12 @@ use std::io;
 use std::sync::Arc;
 
 use crate::checkpoint::CheckpointFile;
+use crate::compact::Compacted;
 use crate::disk::DiskFile;
 use crate::error::FatalError;
 use crate::format::batch::RecordKind;
 use crate::format::payload::SnapshotPart;
-use crate::format::segment::{SegmentHeader, segment_name, side_index_name};
+use crate::format::segment::{SegmentHeader, data_name, segment_name, side_index_name};
 use crate::job::{Commit, Footer, Job, Outcome, Work};
 use crate::options::StoreStatus;
 use crate::rows::{TableRow, all_rows, encode_rows, take_dirty};
@@ -104,6 +105,17 @@ pub(crate) struct Maintenance {
     /// A batch that found no space, and when it is written again.
     refused: Option<(Commit, u64)>,
     refused_writes: u64,
+    /// A compaction is under way.
+    compacting: bool,
+    /// There may be segments to compact: something was settled since the last look.
+    compact_due: bool,
+    compact_retry_ms: u64,
+    compactions: u64,
+    compacted_bytes: u64,
+    /// Files that a compaction made superfluous; those of the second list are removed after the
+    /// checkpoint that is under way.
+    superseded: Vec<String>,
+    superseded_doomed: Vec<String>,
     free_bytes: u64,
     free_bytes_min: u64,
     space_check_ms: u64,
@@ -174,6 +186,13 @@ impl Maintenance {
             no_space: false,
             refused: None,
             refused_writes: 0,
+            compacting: false,
+            compact_due: false,
+            compact_retry_ms: 0,
+            compactions: 0,
+            compacted_bytes: 0,
+            superseded: Vec::new(),
+            superseded_doomed: Vec::new(),
             free_bytes: u64::MAX,
             free_bytes_min: start.free_bytes_min,
             space_check_ms: start.now_ms,
@@ -209,6 +228,42 @@ impl Maintenance {
         self.refused_writes
     }
 
+    /// Whether the next compaction may begin.
+    pub(crate) fn may_compact(&self, now_ms: u64) -> bool {
+        let is_idle = self.compact_due && !self.compacting && self.closing == Closing::No;
+        is_idle && now_ms >= self.compact_retry_ms
+    }
+
+    pub(crate) fn compaction_begun(&mut self) {
+        self.compacting = true;
+    }
+
+    /// There will be something when more was settled.
+    pub(crate) fn nothing_to_compact(&mut self) {
+        self.compact_due = false;
+    }
+
+    pub(crate) fn compaction_ended(&mut self, result: &io::Result<Compacted>, now_ms: u64) {
+        self.compacting = false;
+        match result {
+            Ok(Compacted::Done { bytes, .. }) => {
+                self.compactions += 1;
+                self.compacted_bytes += bytes;
+            }
+            Ok(Compacted::Left { .. }) => {}
+            // A full disk, mostly.
+            Err(_) => self.compact_retry_ms = now_ms + RETRY_MS,
+        }
+    }
+
+    /// A file of a segment is not needed any more.
+    pub(crate) fn superseded(&mut self, segment: u64, generation: u64) {
+        self.superseded.push(data_name(segment, generation));
+        if generation == 0 {
+            self.superseded.push(side_index_name(segment));
+        }
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing != Closing::No
     }
@@ -235,6 +290,8 @@ impl Maintenance {
         status.checkpoint_failures = self.checkpoint_failures;
         status.full = self.is_full();
         status.refused_writes = self.refused_writes;
+        status.compactions = self.compactions;
+        status.compacted_bytes = self.compacted_bytes;
         status.free_bytes = self.free_bytes;
     }
 }
@@ -291,6 +348,9 @@ impl Store {
             self.side_indexes.remove(&segment);
             self.maintenance.doomed.insert(segment);
         }
+        // A durable write that begins after the decision proves that the files are still ours.
+        let mut superseded = std::mem::take(&mut self.maintenance.superseded);
+        self.maintenance.superseded_doomed.append(&mut superseded);
         let unit = u32::try_from(self.unit).unwrap_or(512);
         self.maintenance.snapshot_due |= self.state.pinned() > PINNED_SEGMENTS_MAX;
         let rows = take_dirty(&mut self.state, self.identity, unit);
@@ -524,6 +584,10 @@ impl Store {
             self.cache.forget(segment);
             names.push(segment_name(segment));
             names.push(side_index_name(segment));
+            self.looked_at.remove(&segment);
+            if let Some(generation) = self.compacts.remove(&segment) {
+                names.push(data_name(segment, generation));
+            }
         }
         names
     }
@@ -555,7 +619,7 @@ impl Store {
     /// Takes the result of a job that is no commit.
     pub(crate) fn maintenance_done(&mut self, outcome: Outcome) -> Result<(), FatalError> {
         let now_ms = self.now_ms;
-        if !matches!(outcome, Outcome::Checkpointed(_)) {
+        if !matches!(outcome, Outcome::Checkpointed(_) | Outcome::Compacted(_)) {
             self.maintenance.prepare_busy = false;
         }
         match outcome {
@@ -586,6 +650,7 @@ impl Store {
                 Err(_) => self.maintenance.footer_retry_ms = now_ms + RETRY_MS,
             },
             Outcome::SideIndexed { segment, result } => self.side_indexed(segment, result),
+            Outcome::Compacted(result) => self.compacted(result),
             Outcome::Reconciled(Ok(found)) => self.reconciled(found),
             Outcome::Reconciled(Err(_)) => self.set_aside.failed(now_ms + RETRY_MS),
             Outcome::Removed => {
@@ -629,7 +694,10 @@ impl Store {
         maintenance.checkpoint_at_ms = self.now_ms;
         if good {
             maintenance.checkpoints += 1;
+            maintenance.compact_due = true;
             maintenance.removable.append(&mut maintenance.doomed);
+            let superseded = std::mem::take(&mut maintenance.superseded_doomed);
+            maintenance.leftovers.extend(superseded);
         } else {
             maintenance.checkpoint_failures += 1;
             maintenance.all_rows_next = true;

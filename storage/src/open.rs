@@ -10,7 +10,7 @@ use crate::error::{OpenError, is_no_space};
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, RecordKind};
 use crate::format::payload::{SealEntry, encode_seals};
 use crate::format::segment::{
-    LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, segment_name, segment_of,
+    LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, data_name, segment_name, segment_of,
     side_index_name,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
@@ -534,12 +534,15 @@ impl Opening {
         let damaged = damaged.filter_map(|range| {
             Some(RawRange {
                 segment: segment_of(&range.file)?,
+                generation: 0,
                 offset: range.offset,
                 bytes: Some(range.bytes),
             })
         });
         let damaged = damaged.collect();
         let cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
+        let mut compacts = survey.compacted();
+        compacts.retain(|segment, _| state.segments.contains_key(segment));
         let held = survey
             .unsealed
             .into_iter()
@@ -555,6 +558,8 @@ impl Opening {
             maintenance,
             set_aside: SetAside::new(damaged),
             indexes: BTreeMap::from([(number, index)]),
+            compacts,
+            looked_at: BTreeMap::new(),
             side_indexes: survey.side_indexes,
             cache: Arc::new(cache),
             settled_early: HashSet::new(),
@@ -586,6 +591,14 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
             .map(|epoch| checkpoint_name(*epoch)),
     );
     names.extend(void.map(|seal| segment_name(seal.segment)));
+    let used = survey.compacted();
+    for (segment, generations) in &survey.compacts {
+        let used = used
+            .get(segment)
+            .filter(|_| state.segments.contains_key(segment));
+        let unused = generations.iter().filter(|it| Some(*it) != used);
+        names.extend(unused.map(|generation| data_name(*segment, *generation)));
+    }
     names
 }
 

@@ -171,6 +171,10 @@ pub struct StoreStatus {
     pub full: bool,
     /// Writes of the log that found no space; each is tried again until it succeeds.
     pub refused_writes: u64,
+    /// Segments made small by this owner because little of them was live.
+    pub compactions: u64,
+    /// Bytes written for that.
+    pub compacted_bytes: u64,
     /// Free space of the disk when it was last asked, in bytes.
     pub free_bytes: u64,
 }

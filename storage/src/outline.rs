@@ -29,6 +29,8 @@ pub(crate) enum SegmentEnd {
     Void,
     /// Nothing in it can be read as a part of the store.
     Unused,
+    /// Only what was live of it is kept, for reading: the log does not need it.
+    Compacted,
 }
 
 impl SegmentEnd {
@@ -36,7 +38,7 @@ impl SegmentEnd {
     pub(crate) fn seal(&self) -> Option<SealEntry> {
         match self {
             Self::Footer(seal) | Self::Sealed(seal) | Self::Remembered(seal) => Some(*seal),
-            Self::Unseen | Self::Open | Self::Void | Self::Unused => None,
+            Self::Unseen | Self::Open | Self::Void | Self::Unused | Self::Compacted => None,
         }
     }
 
@@ -71,7 +73,9 @@ impl Outline {
     /// The header of a segment that has batches to read.
     pub(crate) fn used(&self) -> Option<&SegmentHeader> {
         match self.end {
-            SegmentEnd::Unseen | SegmentEnd::Void | SegmentEnd::Unused => None,
+            SegmentEnd::Unseen | SegmentEnd::Void | SegmentEnd::Unused | SegmentEnd::Compacted => {
+                None
+            }
             _ => self.header.as_ref(),
         }
     }
@@ -89,8 +93,13 @@ impl Outlines {
     /// What the survey found; everything below is not looked at yet.
     pub(crate) fn of(survey: &Survey) -> Result<Self, OpenError> {
         let unseen = survey.segments.iter().map(|it| (*it, Outline::UNSEEN));
+        let compacted = Outline {
+            end: SegmentEnd::Compacted,
+            ..Outline::UNSEEN
+        };
+        let compacted = survey.compacted().into_keys().map(|it| (it, compacted));
         let mut outlines = Self {
-            segments: unseen.collect(),
+            segments: unseen.chain(compacted).collect(),
             oldest: survey.segments.first().copied(),
             identity: survey.identity,
         };
@@ -162,7 +171,10 @@ impl Outlines {
             let Some(outline) = self.segments.get_mut(&seal.segment) else {
                 continue;
             };
-            if matches!(outline.end, SegmentEnd::Sealed(_) | SegmentEnd::Void) {
+            if matches!(
+                outline.end,
+                SegmentEnd::Sealed(_) | SegmentEnd::Void | SegmentEnd::Compacted
+            ) {
                 continue;
             }
             let is_unused = outline.end == SegmentEnd::Unused;

@@ -15,7 +15,7 @@ use crate::format::batch::{
 };
 use crate::format::footer::{Directory, DirectoryEntry, FOOTER_HEADER_BYTES, Trailer, decode_list};
 use crate::format::payload::{IndexEntry, IndexMap};
-use crate::format::segment::{segment_name, side_index_name};
+use crate::format::segment::{data_name, side_index_name};
 use crate::scan::{BATCH_BYTES_MAX, SegmentFacts, SegmentLists, load_index};
 use crate::survey::trailer_of;
 use crate::types::{Cursor, Lsn, MessageFlags, Place, QueueId, ReadLimit, StoredMessage};
@@ -49,6 +49,10 @@ pub(crate) enum Source {
 pub(crate) struct SegmentPlan {
     pub(crate) facts: SegmentFacts,
     pub(crate) source: Source,
+    /// Which file holds it; see [`data_name`].
+    pub(crate) generation: u64,
+    /// Only these ordinals are wanted, ascending.
+    pub(crate) only: Option<Vec<u32>>,
     pub(crate) settled: SettledBits,
 }
 
@@ -65,6 +69,9 @@ pub(crate) struct ReadCache {
 
 type EntryList = Arc<Vec<IndexEntry>>;
 
+/// A segment and the generation of its file.
+type FileKey = (u64, u64);
+
 /// What a list costs, in entries: an empty one is not free, and there may be one for each queue and
 /// segment.
 fn charge(list: &EntryList) -> usize {
@@ -73,11 +80,11 @@ fn charge(list: &EntryList) -> usize {
 
 #[derive(Debug, Default)]
 struct Inner {
-    files: BTreeMap<u64, Arc<dyn DiskFile>>,
-    lists: BTreeMap<(u64, u32), EntryList>,
+    files: BTreeMap<FileKey, Arc<dyn DiskFile>>,
+    lists: BTreeMap<(FileKey, u32), EntryList>,
     /// References without a list, of segments that have such.
     lost: BTreeMap<u64, Arc<Vec<u32>>>,
-    order: VecDeque<(u64, u32)>,
+    order: VecDeque<(FileKey, u32)>,
     entries: usize,
 }
 
@@ -99,44 +106,46 @@ impl ReadCache {
     /// Closes what belongs to a segment that is about to be deleted.
     pub(crate) fn forget(&self, segment: u64) {
         self.with(|inner| {
-            inner.files.remove(&segment);
+            inner.files.retain(|key, _| key.0 != segment);
             inner.lost.remove(&segment);
             let Inner { lists, entries, .. } = inner;
             lists.retain(|key, list| {
-                if key.0 == segment {
+                if key.0.0 == segment {
                     *entries -= charge(list);
                 }
-                key.0 != segment
+                key.0.0 != segment
             });
-            inner.order.retain(|key| key.0 != segment);
+            inner.order.retain(|key| key.0.0 != segment);
         });
     }
 
-    fn file(&self, segment: u64) -> io::Result<Arc<dyn DiskFile>> {
-        if let Some(file) = self.with(|inner| inner.files.get(&segment).cloned()) {
+    pub(crate) fn file(&self, segment: u64, generation: u64) -> io::Result<Arc<dyn DiskFile>> {
+        let key = (segment, generation);
+        if let Some(file) = self.with(|inner| inner.files.get(&key).cloned()) {
             return Ok(file);
         }
-        let file = self.disk.open(&segment_name(segment), OpenMode::Read)?;
+        let name = data_name(segment, generation);
+        let file = self.disk.open(&name, OpenMode::Read)?;
         self.with(|inner| {
             if inner.files.len() >= FILES_MAX {
                 inner.files.pop_first();
             }
-            inner.files.insert(segment, Arc::clone(&file));
+            inner.files.insert(key, Arc::clone(&file));
         });
         Ok(file)
     }
 
-    fn keep(&self, segment: u64, queue: u32, list: &EntryList) {
+    fn keep(&self, file: FileKey, queue: u32, list: &EntryList) {
         self.with(|inner| {
             inner.entries += charge(list);
-            if let Some(old) = inner.lists.insert((segment, queue), Arc::clone(list)) {
+            if let Some(old) = inner.lists.insert((file, queue), Arc::clone(list)) {
                 inner.entries -= charge(&old);
             }
-            inner.order.push_back((segment, queue));
+            inner.order.push_back((file, queue));
             while inner.entries > ENTRIES_MAX
                 && let Some(key) = inner.order.pop_front()
             {
-                if key != (segment, queue)
+                if key != (file, queue)
                     && let Some(old) = inner.lists.remove(&key)
                 {
                     inner.entries -= charge(&old);
@@ -147,22 +156,32 @@ impl ReadCache {
 
     /// The places of a queue in a segment, in order.
     fn list(&self, queue: u32, plan: &SegmentPlan) -> io::Result<EntryList> {
-        let segment = plan.facts.segment;
         if let Source::Entries(entries) = &plan.source {
             return Ok(Arc::new(entries.clone()));
         }
-        if let Some(list) = self.with(|inner| inner.lists.get(&(segment, queue)).cloned()) {
+        let list = self.whole_list(queue, plan)?;
+        let Some(only) = &plan.only else {
+            return Ok(list);
+        };
+        let wanted = |entry: &&IndexEntry| only.binary_search(&entry.ordinal).is_ok();
+        Ok(Arc::new(list.iter().filter(wanted).copied().collect()))
+    }
+
+    fn whole_list(&self, queue: u32, plan: &SegmentPlan) -> io::Result<EntryList> {
+        let segment = plan.facts.segment;
+        let file = (segment, plan.generation);
+        if let Some(list) = self.with(|inner| inner.lists.get(&(file, queue)).cloned()) {
             return Ok(list);
         }
         let indexed = match &plan.source {
-            Source::Footer => self.list_of_index(queue, plan, &segment_name(segment)),
+            Source::Footer => self.list_of_index(queue, plan, &data_name(segment, plan.generation)),
             Source::SideIndex => self.list_of_index(queue, plan, &side_index_name(segment)),
             Source::Entries(_) | Source::Scan { .. } => Ok(None),
         };
         // A damaged or missing index is derived again from the log.
         if let Ok(Some(list)) = indexed {
             let list = Arc::new(list);
-            self.keep(segment, queue, &list);
+            self.keep(file, queue, &list);
             return Ok(list);
         }
         let SegmentLists { index, lost, .. } = self.scan(plan)?;
@@ -170,12 +189,12 @@ impl ReadCache {
         let mut found = Arc::default();
         for (number, entries) in index {
             let list = Arc::new(entries);
-            self.keep(segment, number, &list);
+            self.keep(file, number, &list);
             if number == queue {
                 found = list;
             }
         }
-        self.keep(segment, queue, &found);
+        self.keep(file, queue, &found);
         Ok(found)
     }
 
@@ -185,15 +204,24 @@ impl ReadCache {
             Source::Scan { last_index } => last_index,
             _ => None,
         };
-        let file = self.file(plan.facts.segment)?;
-        load_index(file.as_ref(), &plan.facts, self.salt, self.unit, last_index)
+        let file = self.file(plan.facts.segment, plan.generation)?;
+        let mut facts = plan.facts;
+        if plan.generation > 0 {
+            // It ends where its own trailer says, or where it can be read no more.
+            let trailer = trailer_of(file.as_ref(), self.salt, facts.segment)?;
+            facts.valid_bytes = match trailer {
+                Some(trailer) => trailer.valid_bytes,
+                None => file.bytes()?,
+            };
+        }
+        load_index(file.as_ref(), &facts, self.salt, self.unit, last_index)
     }
 
     /// The lists of all queues, from wherever they can be had.
     pub(crate) fn whole(&self, plan: &SegmentPlan) -> io::Result<SegmentLists> {
         let segment = plan.facts.segment;
         let name = match &plan.source {
-            Source::Footer => segment_name(segment),
+            Source::Footer => data_name(segment, plan.generation),
             Source::SideIndex => side_index_name(segment),
             Source::Entries(_) | Source::Scan { .. } => return self.scan(plan),
         };
@@ -367,7 +395,7 @@ impl ReadJob {
                 }
                 Ok(false) => return done,
                 Err(error) => {
-                    let name = segment_name(plan.facts.segment);
+                    let name = data_name(plan.facts.segment, plan.generation);
                     done.error = Some(format!("reading {name} failed: {error}"));
                     return done;
                 }
@@ -406,7 +434,7 @@ impl ReadJob {
         if live.is_empty() {
             return Ok(true);
         }
-        let file = self.cache.file(segment)?;
+        let file = self.cache.file(segment, plan.generation)?;
         let mut spans = Spans::new(file.as_ref(), &live);
         for entry in &live {
             if done.messages.len() >= self.limit.messages || *bytes >= self.limit.bytes {
@@ -445,7 +473,7 @@ impl ReadJob {
         let live = lost.iter().filter(|it| !plan.settled.is_set(**it)).count();
         if live > 0 {
             done.lost_references += live as u64;
-            let name = segment_name(segment);
+            let name = data_name(segment, plan.generation);
             let text =
                 format!("{name}: {live} references cannot be read, damage hides their queues");
             let all = done
@@ -508,7 +536,7 @@ impl ReadJob {
 }
 
 /// Reads records of one file, neighbours in one go.
-struct Spans<'f> {
+pub(crate) struct Spans<'f> {
     file: &'f dyn DiskFile,
     offsets: Vec<u64>,
     at: usize,
@@ -517,7 +545,7 @@ struct Spans<'f> {
 }
 
 impl<'f> Spans<'f> {
-    fn new(file: &'f dyn DiskFile, entries: &[IndexEntry]) -> Self {
+    pub(crate) fn new(file: &'f dyn DiskFile, entries: &[IndexEntry]) -> Self {
         let offsets = entries
             .iter()
             .map(|entry| u64::from(entry.offset) * 8)
@@ -532,7 +560,7 @@ impl<'f> Spans<'f> {
     }
 
     /// The bytes of the record at an offset; offsets come in the order given to `new`.
-    fn record(&mut self, offset: u64) -> io::Result<Bytes> {
+    pub(crate) fn record(&mut self, offset: u64) -> io::Result<Bytes> {
         if let Some(record) = self.within(offset) {
             self.at += 1;
             return Ok(record);

@@ -9,7 +9,7 @@ use crate::error::OpenError;
 use crate::format::batch::FLAG_MAYBE_DELIVERED;
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, Record, RecordKind};
 use crate::format::payload::{Adopted, SealEntry, SnapshotPart};
-use crate::format::segment::{SegmentHeader, segment_name};
+use crate::format::segment::{SegmentHeader, segment_name, segment_of};
 use crate::format::{FIRST_BATCH_OFFSET, Identity, align_up};
 use crate::options::{DamagedRange, Progress, RecoveryReport, TornTail};
 use crate::outline::{Outline, Outlines, SegmentEnd};
@@ -174,7 +174,6 @@ impl Replay<'_> {
     ) -> Result<Recovered, OpenError> {
         let first = base.position.segment;
         let outlines = self.outlines;
-        self.report.damaged.extend(outlines.damaged_headers(first));
         let mut work = Progressing {
             expected_lsn: base.position.next_lsn,
             expected_crc: Some(base.position.chain_crc),
@@ -213,6 +212,7 @@ impl Replay<'_> {
                 .map_err(failed)?;
             read.push(number);
         }
+        self.damaged_headers(first, &work.state);
         self.silent_losses(first)?;
         let unit = self.unit;
         let adopted = work
@@ -228,6 +228,24 @@ impl Replay<'_> {
             adoption: Adoption { batches: adopted },
             seals,
         })
+    }
+
+    /// A header is written with the first batch. Where nothing proves that this one ever became
+    /// durable, a header that cannot be read is a write that was cut short, and no damage.
+    fn damaged_headers(&mut self, first: u64, state: &State) {
+        for range in self.outlines.damaged_headers(first) {
+            let number = segment_of(&range.file).unwrap_or(0);
+            let proven = state.segments.get(&number);
+            if proven.is_some_and(|it| it.valid_bytes > FIRST_BATCH_OFFSET) {
+                self.report.damaged.push(range);
+            } else {
+                self.report.torn.get_or_insert(TornTail {
+                    file: range.file,
+                    offset: range.offset,
+                    bytes: range.bytes,
+                });
+            }
+        }
     }
 
     /// Looks for losses that nothing in the log tells of: a segment whose header was written is to have
@@ -484,7 +502,10 @@ impl Replay<'_> {
             SegmentEnd::Void | SegmentEnd::Unused => Some(void(number)),
             SegmentEnd::Open => natural(number),
             SegmentEnd::Remembered(seal) => Some(seal),
-            SegmentEnd::Unseen | SegmentEnd::Footer(_) | SegmentEnd::Sealed(_) => None,
+            SegmentEnd::Unseen
+            | SegmentEnd::Footer(_)
+            | SegmentEnd::Sealed(_)
+            | SegmentEnd::Compacted => None,
         };
         self.outlines.iter().filter_map(entry).collect()
     }
@@ -498,7 +519,12 @@ impl Replay<'_> {
                 Some(SegmentEnd::Sealed(_) | SegmentEnd::Remembered(_)) => SegmentKind::Sealed,
                 // The SEAL that is about to be written makes it a sealed one.
                 Some(SegmentEnd::Open) => SegmentKind::Open,
-                Some(SegmentEnd::Unseen | SegmentEnd::Void | SegmentEnd::Unused) => continue,
+                Some(
+                    SegmentEnd::Unseen
+                    | SegmentEnd::Void
+                    | SegmentEnd::Unused
+                    | SegmentEnd::Compacted,
+                ) => continue,
                 None if segment.live == 0 => {
                     gone.push(*number);
                     continue;

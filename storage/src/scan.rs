@@ -201,7 +201,7 @@ pub(crate) fn index_batch(batch: &Batch<'_>, index: &mut IndexMap) {
     }
 }
 
-fn index_record(record: &Record<'_>, index: &mut IndexMap) {
+pub(crate) fn index_record(record: &Record<'_>, index: &mut IndexMap) {
     if record.kind != Some(RecordKind::Message) {
         return;
     }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::disk::{Disk, OpenMode, read_range};
 use crate::format::batch::{RECORD_HEADER_BYTES, RecordKind, claimed_record_len};
 use crate::format::payload::Quarantined;
-use crate::format::segment::segment_name;
+use crate::format::segment::data_name;
 use crate::job::{Job, Work};
 use crate::read::{ReadCache, SegmentPlan, Source};
 use crate::store::Store;
@@ -27,6 +27,8 @@ const COPIES_MAX: usize = 4096;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct RawRange {
     pub(crate) segment: u64,
+    /// Which file holds the segment.
+    pub(crate) generation: u64,
     pub(crate) offset: u64,
     /// `None`: the record that starts there, as long as it says.
     pub(crate) bytes: Option<u64>,
@@ -35,7 +37,7 @@ pub(crate) struct RawRange {
 impl RawRange {
     /// Copies the bytes into a file of their own.
     pub(crate) fn copy(&self, disk: &dyn Disk) -> io::Result<()> {
-        let from = disk.open(&segment_name(self.segment), OpenMode::Read)?;
+        let from = disk.open(&data_name(self.segment, self.generation), OpenMode::Read)?;
         let bytes = match self.bytes {
             Some(bytes) => bytes,
             None => {
@@ -106,6 +108,7 @@ impl Reconcile {
             if lost.len() > before {
                 damaged.extend(lists.damaged.iter().map(|range| RawRange {
                     segment,
+                    generation: plan.generation,
                     offset: range.start,
                     bytes: Some(range.end - range.start),
                 }));
@@ -184,6 +187,7 @@ impl Store {
             };
             self.set_aside.keep(RawRange {
                 segment: place.segment,
+                generation: self.generation_of(place.segment),
                 offset,
                 bytes: None,
             });
@@ -269,6 +273,8 @@ impl Store {
                 source: self
                     .sealed_source(*number)
                     .unwrap_or(Source::Scan { last_index: None }),
+                generation: self.generation_of(*number),
+                only: None,
                 settled: segment.settled.clone(),
             });
         }

@@ -48,6 +48,10 @@ pub struct Store {
     pub(crate) set_aside: SetAside,
     /// Index of each segment that has no footer yet and was written by this owner.
     pub(crate) indexes: BTreeMap<u64, SegmentIndex>,
+    /// Generations of the files of compacted segments.
+    pub(crate) compacts: BTreeMap<u64, u64>,
+    /// Live references of segments when their compaction was last thought of.
+    pub(crate) looked_at: BTreeMap<u64, u32>,
     /// Index files that exist beside segments of dead owners.
     pub(crate) side_indexes: BTreeSet<u64>,
     pub(crate) cache: Arc<ReadCache>,
@@ -324,6 +328,8 @@ impl Store {
             plans.push(SegmentPlan {
                 facts: self.facts_of(*number),
                 source,
+                generation: self.generation_of(*number),
+                only: None,
                 settled: segment.settled.clone(),
             });
         }
@@ -366,9 +372,20 @@ impl Store {
                 .segments
                 .get(&number)
                 .map(|segment| segment.settled.clone());
+            let generation = self.generation_of(number);
+            let (source, only) = match generation {
+                0 => (Source::Entries(entries), None),
+                // A place may tell an offset in an earlier file.
+                _ => {
+                    let ordinals = entries.iter().map(|entry| entry.ordinal).collect();
+                    (Source::Footer, Some(ordinals))
+                }
+            };
             SegmentPlan {
                 facts: self.facts_of(number),
-                source: Source::Entries(entries),
+                source,
+                generation,
+                only,
                 settled: settled.unwrap_or_default(),
             }
         };
@@ -408,6 +425,7 @@ impl Store {
     pub(crate) fn sealed_source(&self, segment: u64) -> Option<Source> {
         let state = self.state.segments.get(&segment)?;
         Some(match state.kind {
+            _ if self.compacts.contains_key(&segment) => Source::Footer,
             SegmentKind::Footer => Source::Footer,
             _ if self.side_indexes.contains(&segment) => Source::SideIndex,
             _ => Source::Scan {
@@ -439,6 +457,7 @@ impl Store {
         self.poll_commit()
             .or_else(|| self.poll_checkpoint())
             .or_else(|| self.poll_prepare())
+            .or_else(|| self.poll_compact())
             // Preparing for the end may have made the last checkpoint due.
             .or_else(|| self.poll_checkpoint())
     }

@@ -1,7 +1,7 @@
 //! Looking at a directory that a predecessor left: what is there, who may still write it, which
 //! segments are used. Locks what has no owner any more; writes nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -12,8 +12,8 @@ use crate::format::batch::{Batch, BatchClaim, BatchPlace, Record, RecordKind};
 use crate::format::footer::{TRAILER_BYTES, Trailer};
 use crate::format::payload::{SealEntry, decode_seals};
 use crate::format::segment::{
-    HEADER_BYTES, HeaderFault, SegmentHeader, checkpoint_name, checkpoint_of, segment_name,
-    segment_of, side_index_of,
+    HEADER_BYTES, HeaderFault, SegmentHeader, checkpoint_name, checkpoint_of, compact_of,
+    segment_name, segment_of, side_index_of,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
 use crate::rows::load;
@@ -51,9 +51,23 @@ pub(crate) struct Survey {
     pub(crate) checkpoints: Vec<u64>,
     pub(crate) side_indexes: BTreeSet<u64>,
     pub(crate) temporaries: Vec<String>,
+    /// Generations of compacted files by segment, ascending.
+    pub(crate) compacts: BTreeMap<u64, Vec<u64>>,
     /// The segments that nobody has sealed for sure, in ascending order, locked.
     pub(crate) unsealed: Vec<Found>,
     pub(crate) identity: Option<StoreIdentity>,
+}
+
+impl Survey {
+    /// The compacted files that stand for their segments: the last of each, where the segment itself
+    /// is gone.
+    pub(crate) fn compacted(&self) -> BTreeMap<u64, u64> {
+        let stands_for = self.compacts.iter();
+        stands_for
+            .filter(|(segment, _)| self.segments.binary_search(segment).is_err())
+            .filter_map(|(segment, generations)| Some((*segment, *generations.last()?)))
+            .collect()
+    }
 }
 
 /// Lists the directory and locks every segment that may still have a living writer.
@@ -117,12 +131,18 @@ fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
             survey.checkpoints.push(epoch);
         } else if let Some(segment) = side_index_of(&name) {
             survey.side_indexes.insert(segment);
+        } else if let Some((segment, generation)) = compact_of(&name) {
+            survey.compacts.entry(segment).or_default().push(generation);
         } else if name.ends_with(".tmp") {
             survey.temporaries.push(name);
         }
     }
     survey.segments.sort_unstable();
     survey.checkpoints.sort_unstable();
+    survey
+        .compacts
+        .values_mut()
+        .for_each(|it| it.sort_unstable());
     Ok(survey)
 }
 

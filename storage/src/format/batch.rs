@@ -139,7 +139,7 @@ impl BatchBuilder {
     }
 
     pub(crate) fn next_ordinal(&self) -> u32 {
-        self.first_ordinal + self.references
+        self.first_ordinal.wrapping_add(self.references)
     }
 
     /// Appends a message; the caller has checked the limits of routes, meta and body.
@@ -178,7 +178,7 @@ impl BatchBuilder {
         }
         let body = meta.end..self.bytes.len();
         let ordinal = self.next_ordinal();
-        let lsn = self.seal_record(at);
+        let lsn = self.seal_record(at, self.next_lsn());
         self.references += u32::try_from(message.routes.len()).unwrap_or(0);
         Slot {
             lsn,
@@ -199,12 +199,33 @@ impl BatchBuilder {
         }
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(payload);
-        self.seal_record(at)
+        self.seal_record(at, self.next_lsn())
+    }
+
+    /// Copies a message with its number and ordinal. The numbers of such a batch have gaps. Gives its
+    /// offset in the segment.
+    pub(crate) fn copy(&mut self, record: &Record<'_>) -> u64 {
+        let at = self.bytes.len();
+        let routes: Vec<u32> = record.routes().collect();
+        let ordinal = self.first_ordinal;
+        // `message` numbers by what came before.
+        let before = self.references;
+        self.first_ordinal = record.ordinal.wrapping_sub(before);
+        self.message(MessageParts {
+            flags: record.flags,
+            routes: &routes,
+            meta: record.meta,
+            body: &[record.body],
+        });
+        self.first_ordinal = ordinal;
+        self.count -= 1;
+        self.bytes.truncate(at + record.len);
+        self.seal_record(at, record.lsn);
+        self.place.offset + at as u64
     }
 
     /// Fills in length, number and checksum of the record that starts at `at`, and pads.
-    fn seal_record(&mut self, at: usize) -> u64 {
-        let lsn = self.next_lsn();
+    fn seal_record(&mut self, at: usize, lsn: u64) -> u64 {
         let place = self.place;
         let len = self.bytes.len() - at;
         if let Some(record) = self.bytes.get_mut(at..) {
@@ -442,6 +463,11 @@ pub(crate) struct Record<'a> {
 }
 
 impl<'a> Record<'a> {
+    /// The same record at another offset.
+    pub(crate) fn moved(self, offset: u64) -> Self {
+        Self { offset, ..self }
+    }
+
     /// Takes a record apart without verifying its checksum.
     pub(crate) fn parse(bytes: &'a [u8]) -> Option<Self> {
         let len = get_u32(bytes, 0) as usize;

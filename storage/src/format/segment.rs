@@ -122,6 +122,23 @@ pub(crate) fn segment_name(segment: u64) -> String {
     format!("{segment:010}.seg")
 }
 
+/// `0000000042.1.cmp`: what was live of a segment when it was compacted, the first time. Generation 0 is
+/// the segment itself.
+pub(crate) fn data_name(segment: u64, generation: u64) -> String {
+    match generation {
+        0 => segment_name(segment),
+        _ => format!("{segment:010}.{generation}.cmp"),
+    }
+}
+
+/// Segment and generation of a compacted file's name.
+pub(crate) fn compact_of(name: &str) -> Option<(u64, u64)> {
+    let (segment, generation) = name.strip_suffix(".cmp")?.split_once('.')?;
+    let generation: u64 = generation.parse().ok()?;
+    let segment = number(segment, "", "")?;
+    (generation > 0 && data_name(segment, generation) == name).then_some((segment, generation))
+}
+
 /// `0000000042.idx`: the index of a segment whose owner died before it could write a footer.
 pub(crate) fn side_index_name(segment: u64) -> String {
     format!("{segment:010}.idx")

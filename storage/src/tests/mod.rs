@@ -1,5 +1,6 @@
 //! Scenarios of the whole store on the simulated disk.
 
+mod compact;
 mod crash;
 mod life;
 mod looking;
