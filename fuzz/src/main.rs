@@ -22,7 +22,8 @@ struct Arguments {
     /// A target's name, `smoke` for a brief run of all, `sweep` to change every byte of a small store
     /// and cut every file at every length, or `list`.
     target: String,
-    /// Repeats one input; without it a fresh seed is chosen and printed.
+    /// Repeats one input; without it a fresh seed is chosen and printed. For `sweep`: try each so many
+    /// of the damages only.
     seed: Option<u64>,
     /// How long to go on, in seconds, when no seed is given.
     #[arg(long, default_value_t = 60)]
@@ -146,7 +147,11 @@ fn main() -> ExitCode {
             true
         }
         "smoke" => smoke(&all) && swept(SMOKE_STRIDE),
-        "sweep" => swept(1),
+        "sweep" => swept(
+            usize::try_from(arguments.seed.unwrap_or(1))
+                .unwrap_or(1)
+                .max(1),
+        ),
         name => match (
             all.iter().find(|target| target.name == name),
             arguments.seed,

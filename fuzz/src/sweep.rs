@@ -44,7 +44,9 @@ pub fn sweep(stride: usize) -> Counts {
         ends_well: false,
     });
     let world = world_of(&sample);
-    let damages: Vec<Damage> = damages(&sample).into_iter().step_by(stride).collect();
+    let all = damages(&sample);
+    println!("{} damages, each {stride}. of them is tried", all.len());
+    let damages: Vec<Damage> = all.into_iter().step_by(stride).collect();
     let (next, counts) = (AtomicUsize::new(0), Mutex::new(Counts::default()));
     std::thread::scope(|scope| {
         for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {

@@ -1,8 +1,11 @@
 //! Looking at a store without changing it, beside a running server, going on after errors.
 
-use std::collections::BTreeSet;
+mod beside;
+
 use std::io;
 use std::sync::Arc;
+
+use beside::{verify_compacted, verify_presence, verify_side_index};
 
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
@@ -14,11 +17,12 @@ use crate::format::payload::{
 };
 use crate::format::segment::{
     HEADER_BYTES, SegmentHeader, checkpoint_name, checkpoint_of, compact_of, segment_name,
-    segment_of, side_index_name, side_index_of,
+    segment_of, side_index_of,
 };
 use crate::rows::load;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 use crate::state::{SegmentKind, State};
+use crate::survey::SEGMENT_BYTES_MIN;
 
 /// Something that is not as it should be.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -493,8 +497,7 @@ fn verify_segment(
     let what = match SegmentHeader::decode(&bytes) {
         Ok(header) if header.segment == number => Ok(header),
         _ if seal == Some(0) || bytes.iter().all(|byte| *byte == 0) => {
-            segment.end = "prepared, not used".to_owned();
-            report.segments.push(segment);
+            note_prepared(disk, segment, report);
             return Ok(());
         }
         Ok(_) => Err("the header names another segment".to_owned()),
@@ -568,44 +571,16 @@ fn verify_segment(
     Ok(())
 }
 
-/// A file with the live part of a segment: batches as in a segment, with gaps in their numbers.
-fn verify_compacted(
-    disk: &dyn Disk,
-    segment: u64,
-    name: &str,
-    report: &mut VerifyReport,
-) -> io::Result<()> {
-    let file = disk.open(name, OpenMode::Read)?;
-    let Some(header) = header_of(file.as_ref(), segment)? else {
-        report
-            .findings
-            .push(finding(name, 0, "the header cannot be read", true));
-        return Ok(());
-    };
-    let Some(trailer) = trailer_of(file.as_ref(), header.identity.salt, segment)? else {
-        report.findings.push(finding(
-            name,
-            file.bytes()?,
-            "the trailer cannot be read",
-            true,
-        ));
-        return Ok(());
-    };
-    let findings = &mut report.findings;
-    let end = walk(file.as_ref(), &header, trailer.valid_bytes, |step| {
-        if let Step::Gap { offset, bytes } = step {
-            let what = format!("{bytes} bytes cannot be read, valid batches follow");
-            findings.push(finding(name, offset, &what, true));
-        }
-    })?;
-    if end < trailer.valid_bytes {
-        let what = format!(
-            "batches are missing up to the end at {}",
-            trailer.valid_bytes
-        );
-        findings.push(finding(name, end, &what, true));
+fn note_prepared(disk: &dyn Disk, mut segment: SegmentReport, report: &mut VerifyReport) {
+    let is_zeroed = matches!(disk.file_system(), FileSystem::Local { .. });
+    if is_zeroed && segment.file_bytes < SEGMENT_BYTES_MIN {
+        let what = "the file is cut short; whether anything stood in it cannot be told";
+        let name = segment_name(segment.segment);
+        let cut = finding(&name, segment.file_bytes, what, false);
+        report.findings.push(cut);
     }
-    verify_footer(file.as_ref(), &header, &trailer, name, findings)
+    segment.end = "prepared, not used".to_owned();
+    report.segments.push(segment);
 }
 
 /// Where zeros are written ahead, a segment is made with all its bytes.
@@ -678,61 +653,6 @@ fn verify_footer(
         }
     }
     Ok(())
-}
-
-fn verify_side_index(disk: &dyn Disk, segment: u64, report: &mut VerifyReport) {
-    let name = side_index_name(segment);
-    match read_side_index(disk, segment, &name, &mut report.findings) {
-        Ok(true) => {}
-        Ok(false) => report
-            .findings
-            .push(finding(&name, 0, "the index cannot be read", true)),
-        Err(error) => report
-            .findings
-            .push(finding(&name, 0, &error.to_string(), true)),
-    }
-}
-
-/// Whether the file has a valid trailer of a segment that is there.
-fn read_side_index(
-    disk: &dyn Disk,
-    segment: u64,
-    name: &str,
-    findings: &mut Vec<Finding>,
-) -> io::Result<bool> {
-    let file = disk.open(name, OpenMode::Read)?;
-    let whole = disk.open(&segment_name(segment), OpenMode::Read)?;
-    let Some(header) = header_of(whole.as_ref(), segment)? else {
-        return Ok(false);
-    };
-    let Some(trailer) = trailer_of(file.as_ref(), header.identity.salt, segment)? else {
-        return Ok(false);
-    };
-    verify_footer(file.as_ref(), &header, &trailer, name, findings)?;
-    Ok(true)
-}
-
-/// Every segment in which messages wait has to be there.
-fn verify_presence(disk: &dyn Disk, state: &State, checkpoint: &str, report: &mut VerifyReport) {
-    let names = disk.list().unwrap_or_default();
-    let compacted: BTreeSet<u64> = names
-        .iter()
-        .filter_map(|entry| Some(compact_of(&entry.name)?.0))
-        .collect();
-    for (number, row) in &state.segments {
-        let name = segment_name(*number);
-        let is_missing = || {
-            let open = disk.open(&name, OpenMode::Read);
-            open.is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-        };
-        if row.live > 0 && !compacted.contains(number) && is_missing() {
-            let what = format!(
-                "the file is missing; {} messages wait in it, as {checkpoint} says",
-                row.live
-            );
-            report.findings.push(finding(&name, 0, &what, true));
-        }
-    }
 }
 
 fn verify_checkpoint(disk: &dyn Disk, epoch: u64, report: &mut VerifyReport) -> Option<State> {

@@ -530,16 +530,6 @@ impl Opening {
             tail_bytes: self.report.tail_bytes,
             now_ms: started,
         });
-        let damaged = self.report.damaged.iter().filter(|range| range.bytes > 0);
-        let damaged = damaged.filter_map(|range| {
-            Some(RawRange {
-                segment: segment_of(&range.file)?,
-                generation: 0,
-                offset: range.offset,
-                bytes: Some(range.bytes),
-            })
-        });
-        let damaged = damaged.collect();
         let cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
         let mut compacts = survey.compacted();
         compacts.retain(|segment, _| state.segments.contains_key(segment));
@@ -556,7 +546,7 @@ impl Opening {
             state,
             writer,
             maintenance,
-            set_aside: SetAside::new(damaged),
+            set_aside: SetAside::new(raw_ranges(&self.report)),
             indexes: BTreeMap::from([(number, index)]),
             compacts,
             looked_at: BTreeMap::new(),
@@ -572,6 +562,20 @@ impl Opening {
             held,
         })
     }
+}
+
+/// The damaged parts of the log whose bytes are kept for people.
+fn raw_ranges(report: &RecoveryReport) -> Vec<RawRange> {
+    let damaged = report.damaged.iter().filter(|range| range.bytes > 0);
+    let raw = damaged.filter_map(|range| {
+        Some(RawRange {
+            segment: segment_of(&range.file)?,
+            generation: 0,
+            offset: range.offset,
+            bytes: Some(range.bytes),
+        })
+    });
+    raw.collect()
 }
 
 /// The files of earlier owners that nobody needs once this owner has a checkpoint.
