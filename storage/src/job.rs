@@ -223,15 +223,12 @@ impl Job {
                 disk,
                 segment,
                 file,
-            } => Outcome::Published {
-                segment,
-                result: publish(
-                    disk.as_ref(),
-                    &temporary_name(segment),
-                    segment,
-                    file.as_ref(),
-                ),
-            },
+            } => {
+                let name = temporary_name(segment);
+                let result = publish(disk.as_ref(), &name, segment, file.as_ref());
+                let result = result.and_then(|()| disk.sync_dir());
+                Outcome::Published { segment, result }
+            }
             Work::Footer(footer) => footer.outcome(),
             Work::SideIndex {
                 disk,
@@ -324,6 +321,12 @@ fn create_if_free(disk: &dyn Disk, segment: u64, free_min: u64) -> io::Result<Ar
 
 /// Writes zeros and makes them durable.
 pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    write_zeros(file, from, to)?;
+    file.sync()
+}
+
+/// Writes zeros.
+pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
     static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
     let mut at = from;
     while at < to {
@@ -335,7 +338,7 @@ pub(crate) fn zero(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
         file.write_at(at, slice)?;
         at += n;
     }
-    file.sync()
+    Ok(())
 }
 
 /// Writes zeros; where there is no space, gives up the reserve on that disk, and says so.
@@ -354,7 +357,8 @@ fn zero_with(
     }
 }
 
-/// Gives a prepared segment its number; fails when somebody else has taken it. May be repeated.
+/// Gives a prepared segment its number; fails when somebody else has taken it. May be repeated. The
+/// name is durable once the directory is synced.
 pub(crate) fn publish(
     disk: &dyn Disk,
     temporary: &str,
@@ -376,7 +380,7 @@ pub(crate) fn publish(
     }
     // A second name does no harm; the next owner removes it.
     let _ = disk.remove(temporary);
-    disk.sync_dir()
+    Ok(())
 }
 
 impl Footer {

@@ -14,7 +14,7 @@ use crate::format::segment::{
     side_index_name,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
-use crate::job::{create, publish, zero};
+use crate::job::{create, publish, write_zeros};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
 use crate::outline::Outlines;
@@ -27,9 +27,6 @@ use crate::store::Store;
 use crate::survey::{SEGMENT_BYTES_MIN, Survey, survey};
 use crate::writer::{SegmentPlanner, Writer};
 
-/// Log behind the checkpoint that is fetched ahead: the usual distance of checkpoints and the first
-/// bytes behind it, which are looked at too.
-const AHEAD_BYTES: u64 = 9 << 20;
 /// How often a lost race for the next segment number is tried again.
 const RACES_MAX: u32 = 16;
 /// Longest deadline of the fence where it is not set, in ms.
@@ -120,13 +117,11 @@ impl Store {
         let started = disk.boot_ms();
         progress(Progress::Locking);
         let mut races = 0;
-        let (survey, ahead, number, file) = loop {
+        let (survey, number, file) = loop {
             let survey = survey(disk.as_ref())?;
-            // Only where a lock proves that its last holder is dead and caches are never stale.
-            let ahead = zeroed.then(|| read_ahead(disk.as_ref(), &survey)).flatten();
             let number = survey.segments.last().map_or(1, |last| last + 1);
             match begin_segment(disk.as_ref(), number, zeroed.then_some(first_bytes))? {
-                Some(file) => break (survey, ahead, number, file),
+                Some(file) => break (survey, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
                 None if races < RACES_MAX => races += 1,
                 None => {
@@ -138,7 +133,6 @@ impl Store {
         };
         let mut opening = Opening {
             disk,
-            ahead,
             identity: survey
                 .identity
                 .map_or_else(|| new_identity(&options), |found| found.0),
@@ -231,7 +225,8 @@ fn begin_segment(
     let temporary = format!("{}.first.tmp", segment_name(number));
     let attempt = || -> io::Result<Arc<dyn DiskFile>> {
         let file = create(disk, &temporary)?;
-        zero(file.as_ref(), 0, zeroed_bytes.unwrap_or(FIRST_BATCH_OFFSET))?;
+        // Nothing is confirmed before the first batch, and its sync covers the zeros too.
+        write_zeros(file.as_ref(), 0, zeroed_bytes.unwrap_or(FIRST_BATCH_OFFSET))?;
         publish(disk, &temporary, number, file.as_ref())?;
         Ok(file)
     };
@@ -261,30 +256,6 @@ fn with_reserve<T>(disk: &dyn Disk, attempt: impl Fn() -> io::Result<T>) -> io::
     }
 }
 
-/// The newest checkpoint, read while the new segment is made.
-struct Ahead {
-    epoch: u64,
-    loaded: Result<(State, Meta), String>,
-}
-
-/// Reads the newest checkpoint and has the system fetch the log behind it: making the new segment
-/// waits for the disk several times.
-fn read_ahead(disk: &dyn Disk, survey: &Survey) -> Option<Ahead> {
-    let epoch = *survey.checkpoints.last()?;
-    let loaded = load_checkpoint(disk, epoch);
-    if let Ok((_, meta)) = &loaded {
-        let at = meta.position;
-        for found in &survey.unsealed {
-            if found.number == at.segment {
-                found.file.will_need(at.offset, AHEAD_BYTES);
-            } else if found.number > at.segment {
-                found.file.will_need(0, AHEAD_BYTES);
-            }
-        }
-    }
-    Some(Ahead { epoch, loaded })
-}
-
 fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String> {
     let name = checkpoint_name(epoch);
     let rows = checkpoint::load(disk, &name)?;
@@ -293,7 +264,6 @@ fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String>
 
 struct Opening {
     disk: Arc<dyn Disk>,
-    ahead: Option<Ahead>,
     identity: Identity,
     unit: u64,
     report: RecoveryReport,
@@ -358,11 +328,7 @@ impl Opening {
         let mut second_best = None;
         for epoch in survey.checkpoints.iter().rev() {
             let name = checkpoint_name(*epoch);
-            let loaded = match self.ahead.take_if(|ahead| ahead.epoch == *epoch) {
-                Some(ahead) => ahead.loaded,
-                None => load_checkpoint(self.disk.as_ref(), *epoch),
-            };
-            let (state, meta) = match loaded {
+            let (state, meta) = match load_checkpoint(self.disk.as_ref(), *epoch) {
                 Ok(loaded) => loaded,
                 Err(reason) => {
                     reasons.push(reason);
@@ -483,7 +449,8 @@ impl Opening {
         let write = || -> io::Result<()> {
             file.write_at(0, &header.encode())?;
             file.write_at(FIRST_BATCH_OFFSET, &bytes)?;
-            file.sync()
+            file.sync()?;
+            self.disk.sync_dir()
         };
         with_reserve(self.disk.as_ref(), write)
             .map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use nix::fcntl::{FcntlArg, PosixFadviseAdvice, fcntl, posix_fadvise};
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 use nix::time::{ClockId, clock_gettime};
 
@@ -167,14 +167,6 @@ impl DiskFile for RealFile {
             }
         }
         Ok(done)
-    }
-
-    fn will_need(&self, offset: u64, bytes: u64) {
-        if let (Ok(offset), Ok(bytes)) = (offset.try_into(), bytes.try_into()) {
-            let advice = PosixFadviseAdvice::POSIX_FADV_WILLNEED;
-            // It is only advice.
-            let _ = posix_fadvise(&self.file, offset, bytes, advice);
-        }
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {

@@ -128,10 +128,6 @@ pub trait DiskFile: Send + Sync + Debug {
     /// What the operating system says; interrupted and short reads are continued.
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize>;
 
-    /// Says that bytes will be read soon, so that the system may fetch them meanwhile. Blocks nobody
-    /// and promises nothing.
-    fn will_need(&self, _offset: u64, _bytes: u64) {}
-
     /// Writes all of `data` at an offset. Not durable before [`DiskFile::sync`].
     ///
     /// # Errors
