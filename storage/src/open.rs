@@ -449,8 +449,7 @@ impl Opening {
         let write = || -> io::Result<()> {
             file.write_at(0, &header.encode())?;
             file.write_at(FIRST_BATCH_OFFSET, &bytes)?;
-            file.sync()?;
-            self.disk.sync_dir()
+            file.sync().and_then(|()| self.disk.sync_dir())
         };
         with_reserve(self.disk.as_ref(), write)
             .map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
