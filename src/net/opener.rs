@@ -7,11 +7,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::thread::Builder;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use steadfast_storage::disk::{Disk, FileSystem, RealDisk};
 use steadfast_storage::{
-    Acquire, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, store_id,
+    Acquire, Canary, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, store_id,
     try_acquire,
 };
 use tokio::sync::mpsc;
@@ -89,6 +89,8 @@ impl Opener {
             holder,
             disk: None,
             ownership: None,
+            canary: Canary::default(),
+            looked_at: None,
             progress: Arc::clone(&progress),
         };
         Builder::new().name("opener".to_owned()).spawn(move || {
@@ -144,8 +146,14 @@ struct Worker {
     holder: String,
     disk: Option<Arc<dyn Disk>>,
     ownership: Option<(Ownership, Instant)>,
+    canary: Canary,
+    /// When the canary looked last.
+    looked_at: Option<Instant>,
     progress: Arc<Mutex<Option<Progress>>>,
 }
+
+/// How often a standby looks whether it can see its owner's locks.
+const CANARY_PAUSE: Duration = Duration::from_secs(5);
 
 impl Worker {
     fn try_lock(&mut self, peer: Option<&PeerStore>) -> LockResult {
@@ -178,8 +186,11 @@ impl Worker {
                 self.ownership = Some((ownership, Instant::now()));
                 LockResult::Owned
             }
-            Ok(Acquire::Busy(holder)) => LockResult::Busy {
-                reason: self.belongs_to(&holder),
+            Ok(Acquire::Busy(holder)) => match self.broken_locks(disk.as_ref()) {
+                Some(failure) => LockResult::Failed(failure),
+                None => LockResult::Busy {
+                    reason: self.belongs_to(&holder),
+                },
             },
             Err(error) => {
                 // A mount that went away and came back needs a new look.
@@ -252,6 +263,22 @@ impl Worker {
         Some(Failure {
             kind: FailureKind::UnsafeFileSystem,
             reason,
+        })
+    }
+
+    /// Where a lock may be given twice, a standby that cannot see the owner's must never take over.
+    fn broken_locks(&mut self, disk: &dyn Disk) -> Option<Failure> {
+        let is_recent = |at: Instant| at.elapsed() < CANARY_PAUSE;
+        let is_local = matches!(disk.file_system(), FileSystem::Local { .. });
+        if is_local || self.looked_at.is_some_and(is_recent) {
+            return None;
+        }
+        self.looked_at = Some(Instant::now());
+        // A file system that does not answer is no proof.
+        let why = self.canary.look(disk).ok().flatten()?;
+        Some(Failure {
+            kind: FailureKind::UnsafeFileSystem,
+            reason: format!("store: {why}"),
         })
     }
 

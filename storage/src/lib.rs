@@ -6,6 +6,7 @@
 //! nothing of AMQP and nothing of a queue's policy. It has no threads: it hands out [`Job`]s.
 
 mod bits;
+mod canary;
 mod checkpoint;
 mod compact;
 pub mod disk;
@@ -34,6 +35,7 @@ mod tests;
 mod types;
 mod writer;
 
+pub use canary::Canary;
 pub use error::{AppendError, FatalError, OpenError};
 pub use job::{Job, JobDone, Lane};
 pub use open::{Acquire, Ownership, try_acquire};

@@ -70,6 +70,8 @@ struct State {
     dead_up_to: u64,
     /// Syncs succeed and do nothing.
     lies: bool,
+    /// Nobody sees the locks of others.
+    hides_locks: bool,
     /// Copies of the world, one before each operation that changes it, while somebody records.
     recording: Option<Vec<Self>>,
 }
@@ -164,6 +166,11 @@ impl SimWorld {
     /// notice.
     pub fn lie(&self) {
         self.lock().lies = true;
+    }
+
+    /// From now on nobody sees who holds a lock, as between hosts that lock for themselves.
+    pub fn hide_locks(&self) {
+        self.lock().hides_locks = true;
     }
 
     /// Begins to keep a copy of the world before each operation that changes it.
@@ -722,8 +729,9 @@ impl DiskFile for SimFile {
 
     fn is_locked_elsewhere(&self) -> io::Result<bool> {
         let handle = self.handle;
+        let hides = self.world.lock().hides_locks;
         self.with(Operation::Read, |inode| {
-            Ok(inode.locked_by.is_some_and(|holder| holder != handle))
+            Ok(!hides && inode.locked_by.is_some_and(|holder| holder != handle))
         })
     }
 

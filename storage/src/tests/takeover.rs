@@ -370,3 +370,29 @@ fn many_takeovers_of_an_empty_store_leave_few_files() {
     }
     assert_eq!(open(&world).texts(1), ["x"]);
 }
+
+#[test]
+fn a_standby_notices_that_locks_are_not_seen_across_hosts() {
+    for is_broken in [false, true] {
+        let world = SimWorld::new();
+        world.set_file_system(FileSystem::Nfs { lease_s: Some(90) });
+        if is_broken {
+            world.hide_locks();
+        }
+        let mut server = open(&world);
+        let standby = world.process();
+        let mut canary = crate::Canary::default();
+        let mut alarms = 0;
+        for round in 0..200 {
+            server.publish(1, &format!("{round} {}", "g".repeat(20_000)));
+            server.work();
+            world.advance_ms(20);
+            alarms += u32::from(canary.look(&standby).unwrap().is_some());
+        }
+        assert_eq!(alarms > 0, is_broken, "{alarms} alarms");
+        // What nobody writes any more is no reason for an alarm.
+        world.kill(&server.disk);
+        canary.look(&standby).unwrap();
+        assert_eq!(canary.look(&standby).unwrap(), None);
+    }
+}
