@@ -22,6 +22,24 @@ pub struct Target {
     pub brief: u32,
 }
 
+impl Target {
+    pub(crate) fn new(
+        name: &'static str,
+        about: &'static str,
+        sample: fn(&mut fastrand::Rng) -> Vec<u8>,
+        feed: fn(&[u8]),
+        brief: u32,
+    ) -> Self {
+        Self {
+            name,
+            about,
+            sample,
+            feed,
+            brief,
+        }
+    }
+}
+
 /// All targets. `canary` fails on purpose, so that a run that cannot fail is noticed.
 #[must_use]
 pub fn targets() -> Vec<Target> {

@@ -410,64 +410,57 @@ fn of_segment(random: &mut fastrand::Rng, from: usize) -> Vec<u8> {
 }
 
 pub(crate) fn targets() -> Vec<Target> {
-    let target = |name, about, sample, feed, brief| Target {
-        name,
-        about,
-        sample,
-        feed,
-        brief,
-    };
     vec![
-        target(
+        Target::new(
             "segment",
             "the header of a segment",
             |r| of_segment(r, 0),
             |b| ignore(hostile::segment_header(b)),
             20_000,
         ),
-        target(
+        Target::new(
             "batch",
             "a batch with its records",
             |r| of_segment(r, 4096),
             |b| ignore(hostile::batch(b)),
             20_000,
         ),
-        target(
+        Target::new(
             "record",
             "a single record",
             |r| of_segment(r, 4096 + 80),
             |b| ignore(hostile::record(b)),
             20_000,
         ),
-        target(
+        Target::new(
             "payload",
             "payloads of all kinds of records",
             noise,
             |b| ignore(hostile::payload(b)),
             50_000,
         ),
-        target(
+        Target::new(
             "footer",
             "the index of a sealed segment",
             noise,
             |b| ignore(hostile::footer(b)),
             50_000,
         ),
-        target(
+        Target::new(
             "snapshot",
             "the rows of a snapshot",
             noise,
             |b| ignore(hostile::snapshot_rows(b)),
             50_000,
         ),
-        target(
+        Target::new(
             "checkpoint",
             "a checkpoint file",
             |r| damaged_file(".redb", r),
             |b| ignore(hostile::checkpoint_file(b)),
             60,
         ),
-        target(
+        Target::new(
             "envelope",
             "values of catalogue rows",
             |random| {
@@ -482,7 +475,7 @@ pub(crate) fn targets() -> Vec<Target> {
             |bytes| ignore(envelope::open::<Value>(1, 1, bytes).is_ok()),
             20_000,
         ),
-        target(
+        Target::new(
             "recover",
             "a store with damaged files: nothing invented, nothing missing in silence, it works on",
             |random| random.u64(..).to_le_bytes().to_vec(),

@@ -350,43 +350,36 @@ fn file(input: &[u8]) {
 }
 
 pub(crate) fn targets() -> Vec<Target> {
-    let target = |name, about, sample, feed, brief| Target {
-        name,
-        about,
-        sample,
-        feed,
-        brief,
-    };
     vec![
-        target(
+        Target::new(
             "client",
             "a client's conversation with a server, damaged: no panic, and a neighbour is not disturbed",
             conversation,
             client,
             200,
         ),
-        target(
+        Target::new(
             "frames",
             "the protocol engine at both ends",
             conversation,
             frames,
             3_000,
         ),
-        target(
+        Target::new(
             "noise",
             "the protocol engine at both ends, on bytes without structure",
             noise,
             frames,
             20_000,
         ),
-        target(
+        Target::new(
             "message",
             "the sections of a message",
             sample_message,
             message,
             50_000,
         ),
-        target(
+        Target::new(
             "config",
             "the main file in both grammars",
             sample_file,

@@ -269,7 +269,7 @@ impl Worker {
     /// Where a lock may be given twice, a standby that cannot see the owner's must never take over.
     fn broken_locks(&mut self, disk: &dyn Disk) -> Option<Failure> {
         let is_recent = |at: Instant| at.elapsed() < CANARY_PAUSE;
-        let is_local = matches!(disk.file_system(), FileSystem::Local { .. });
+        let is_local = disk.file_system().is_local();
         if is_local || self.looked_at.is_some_and(is_recent) {
             return None;
         }

@@ -153,12 +153,11 @@ impl Compaction {
 fn span_bytes(all: &BTreeSet<u32>, live: &BTreeSet<u32>) -> u64 {
     let ends = all.iter().skip(1).copied();
     let spans = all.iter().zip(ends);
-    let sum: u64 = spans
+    // Nobody knows how long the last one is; the copy will tell.
+    spans
         .filter(|(start, _)| live.contains(start))
         .map(|(start, end)| u64::from(end - start) * 8)
-        .sum();
-    // Nobody knows how long the last one is; the copy will tell.
-    sum
+        .sum()
 }
 
 /// The batches of the new file.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use beside::{verify_compacted, verify_presence, verify_side_index};
 
 use crate::checkpoint;
-use crate::disk::{Disk, DiskFile, FileSystem, OpenMode, read_range};
+use crate::disk::{Disk, DiskFile, OpenMode, read_range};
 use crate::format::FIRST_BATCH_OFFSET;
 use crate::format::batch::{Batch, BatchPlace, Record, RecordKind};
 use crate::format::footer::{Directory, TRAILER_BYTES, Trailer, decode_list};
@@ -572,7 +572,7 @@ fn verify_segment(
 }
 
 fn note_prepared(disk: &dyn Disk, mut segment: SegmentReport, report: &mut VerifyReport) {
-    let is_zeroed = matches!(disk.file_system(), FileSystem::Local { .. });
+    let is_zeroed = disk.file_system().is_local();
     if is_zeroed && segment.file_bytes < SEGMENT_BYTES_MIN {
         let what = "the file is cut short; whether anything stood in it cannot be told";
         let name = segment_name(segment.segment);
@@ -585,7 +585,7 @@ fn note_prepared(disk: &dyn Disk, mut segment: SegmentReport, report: &mut Verif
 
 /// Where zeros are written ahead, a segment is made with all its bytes.
 fn cut_short(disk: &dyn Disk, header: &SegmentHeader, file_bytes: u64) -> Option<Finding> {
-    let is_zeroed = matches!(disk.file_system(), FileSystem::Local { .. });
+    let is_zeroed = disk.file_system().is_local();
     (is_zeroed && file_bytes < header.capacity).then(|| {
         let what = format!(
             "the file was made with {} bytes and is cut short",

@@ -207,8 +207,11 @@ impl Job {
                 to,
                 is_urgent,
             } => {
-                let reserve = is_urgent.then_some(disk.as_ref());
-                let (result, took_reserve) = zero_with(reserve, file.as_ref(), from, to);
+                let attempt = || zero(file.as_ref(), from, to);
+                let (result, took_reserve) = match is_urgent {
+                    true => with_reserve(disk.as_ref(), attempt),
+                    false => (attempt(), false),
+                };
                 if result.is_err() {
                     // Half a segment helps nobody and takes space.
                     let _ = disk.remove(&temporary_name(segment));
@@ -341,19 +344,18 @@ pub(crate) fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result
     Ok(())
 }
 
-/// Writes zeros; where there is no space, gives up the reserve on that disk, and says so.
-fn zero_with(
-    reserve: Option<&dyn Disk>,
-    file: &dyn DiskFile,
-    from: u64,
-    to: u64,
-) -> (io::Result<()>, bool) {
-    match (zero(file, from, to), reserve) {
-        (Err(error), Some(disk)) if is_no_space(&error) => {
+/// Where there is no space, gives up the reserve and tries again; says whether it did. This is what the
+/// reserve was made for.
+pub(crate) fn with_reserve<T>(
+    disk: &dyn Disk,
+    attempt: impl Fn() -> io::Result<T>,
+) -> (io::Result<T>, bool) {
+    match attempt() {
+        Err(error) if is_no_space(&error) => {
             let _ = disk.remove(RESERVE_NAME);
-            (zero(file, from, to), true)
+            (attempt(), true)
         }
-        (result, _) => (result, false),
+        result => (result, false),
     }
 }
 

@@ -10,11 +10,10 @@ use crate::error::{OpenError, is_no_space};
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, RecordKind};
 use crate::format::payload::{SealEntry, encode_seals};
 use crate::format::segment::{
-    LOCK_NAME, RESERVE_NAME, SegmentHeader, checkpoint_name, data_name, segment_name, segment_of,
-    side_index_name,
+    LOCK_NAME, SegmentHeader, checkpoint_name, data_name, segment_name, segment_of, side_index_name,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
-use crate::job::{create, publish, write_zeros};
+use crate::job::{create, publish, with_reserve, write_zeros};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
 use crate::outline::Outlines;
@@ -230,7 +229,7 @@ fn begin_segment(
         publish(disk, &temporary, number, file.as_ref())?;
         Ok(file)
     };
-    let outcome = with_reserve(disk, attempt);
+    let (outcome, _) = with_reserve(disk, attempt);
     if outcome.is_err() {
         let _ = disk.remove(&temporary);
     }
@@ -242,17 +241,6 @@ fn begin_segment(
             &segment_name(number),
             error,
         )),
-    }
-}
-
-/// On a full disk the reserve is given up: this is what it was made for.
-fn with_reserve<T>(disk: &dyn Disk, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
-    match attempt() {
-        Err(error) if is_no_space(&error) => {
-            let _ = disk.remove(RESERVE_NAME);
-            attempt()
-        }
-        outcome => outcome,
     }
 }
 
@@ -451,8 +439,8 @@ impl Opening {
             file.write_at(FIRST_BATCH_OFFSET, &bytes)?;
             file.sync().and_then(|()| self.disk.sync_dir())
         };
-        with_reserve(self.disk.as_ref(), write)
-            .map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
+        let (written, _) = with_reserve(self.disk.as_ref(), write);
+        written.map_err(|error| OpenError::io("sealing the predecessor failed", &name, error))?;
         let to_index = index_later(&state, &survey, tail_index);
         let batch = Batch::parse(place, self.unit, &bytes)
             .map_err(|fault| OpenError::Damaged(format!("the batch just made: {fault:?}")))?;

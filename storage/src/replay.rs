@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::ops::Range;
 
-use crate::disk::{Disk, DiskFile, FileSystem, OpenMode};
+use crate::disk::{Disk, DiskFile, OpenMode};
 use crate::error::OpenError;
 use crate::format::batch::FLAG_MAYBE_DELIVERED;
 use crate::format::batch::{Batch, BatchBuilder, BatchPlace, MessageParts, Record, RecordKind};
@@ -251,7 +251,7 @@ impl Replay<'_> {
     /// Looks for losses that nothing in the log tells of: a segment whose header was written is to have
     /// a batch, and one is made with all its bytes where zeros are written ahead.
     fn silent_losses(&mut self, first: u64) -> Result<(), OpenError> {
-        let is_zeroed = matches!(self.disk.file_system(), FileSystem::Local { .. });
+        let is_zeroed = self.disk.file_system().is_local();
         let outlines = self.outlines;
         for (number, outline) in outlines.iter().filter(|(number, _)| *number >= first) {
             let failed = |source| read_failed(number, source);

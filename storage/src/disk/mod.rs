@@ -57,6 +57,14 @@ pub enum FileSystem {
     Unknown(String),
 }
 
+impl FileSystem {
+    /// Whether it belongs to one host. Zeros are written ahead there, and a lock is never lost.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        matches!(self, Self::Local { .. })
+    }
+}
+
 /// The directory of one store.
 pub trait Disk: Send + Sync + Debug {
     /// The plain files of the directory, in no particular order.

@@ -184,20 +184,10 @@ impl SimWorld {
     pub fn recorded(&self) -> Vec<Self> {
         let mut state = self.lock();
         let recorded = state.recording.as_mut().map(std::mem::take);
-        let world = |mut state: State| {
-            // Those who have files open there are in the original world.
-            state
-                .inodes
-                .values_mut()
-                .for_each(|inode| inode.handles = 0);
-            Self {
-                state: Arc::new(Mutex::new(state)),
-            }
-        };
         recorded
             .unwrap_or_default()
             .into_iter()
-            .map(world)
+            .map(Self::copied)
             .collect()
     }
 
@@ -296,7 +286,11 @@ impl SimWorld {
     /// A copy that shares nothing with this world but memory.
     #[must_use]
     pub fn fork(&self) -> Self {
-        let mut state = self.lock().clone();
+        Self::copied(self.lock().clone())
+    }
+
+    fn copied(mut state: State) -> Self {
+        // Those who have files open there are in the original world.
         state
             .inodes
             .values_mut()

@@ -139,11 +139,15 @@ impl BatchBuilder {
     }
 
     pub(crate) fn next_ordinal(&self) -> u32 {
-        self.first_ordinal.wrapping_add(self.references)
+        self.first_ordinal + self.references
     }
 
     /// Appends a message; the caller has checked the limits of routes, meta and body.
     pub(crate) fn message(&mut self, message: MessageParts<'_>) -> Slot {
+        self.numbered(message, self.next_lsn(), self.next_ordinal())
+    }
+
+    fn numbered(&mut self, message: MessageParts<'_>, lsn: u64, ordinal: u32) -> Slot {
         let at = self.bytes.len();
         let more_routes = message.routes.get(1..).unwrap_or_default();
         let mut header = [0; RECORD_HEADER_BYTES];
@@ -162,7 +166,7 @@ impl BatchBuilder {
             24,
             u16::try_from(message.routes.len()).unwrap_or(u16::MAX),
         );
-        put_u32(&mut header, 28, self.next_ordinal());
+        put_u32(&mut header, 28, ordinal);
         if let [.., kind, flags, _, _] = &mut header[..20] {
             *kind = RecordKind::Message as u8;
             *flags = message.flags;
@@ -177,8 +181,7 @@ impl BatchBuilder {
             self.bytes.extend_from_slice(piece);
         }
         let body = meta.end..self.bytes.len();
-        let ordinal = self.next_ordinal();
-        let lsn = self.seal_record(at, self.next_lsn());
+        self.seal_record(at, lsn);
         self.references += u32::try_from(message.routes.len()).unwrap_or(0);
         Slot {
             lsn,
@@ -199,33 +202,26 @@ impl BatchBuilder {
         }
         self.bytes.extend_from_slice(&header);
         self.bytes.extend_from_slice(payload);
-        self.seal_record(at, self.next_lsn())
+        let lsn = self.next_lsn();
+        self.seal_record(at, lsn);
+        lsn
     }
 
     /// Copies a message with its number and ordinal. The numbers of such a batch have gaps. Gives its
     /// offset in the segment.
     pub(crate) fn copy(&mut self, record: &Record<'_>) -> u64 {
-        let at = self.bytes.len();
         let routes: Vec<u32> = record.routes().collect();
-        let ordinal = self.first_ordinal;
-        // `message` numbers by what came before.
-        let before = self.references;
-        self.first_ordinal = record.ordinal.wrapping_sub(before);
-        self.message(MessageParts {
+        let message = MessageParts {
             flags: record.flags,
             routes: &routes,
             meta: record.meta,
             body: &[record.body],
-        });
-        self.first_ordinal = ordinal;
-        self.count -= 1;
-        self.bytes.truncate(at + record.len);
-        self.seal_record(at, record.lsn);
-        self.place.offset + at as u64
+        };
+        self.numbered(message, record.lsn, record.ordinal).offset
     }
 
     /// Fills in length, number and checksum of the record that starts at `at`, and pads.
-    fn seal_record(&mut self, at: usize, lsn: u64) -> u64 {
+    fn seal_record(&mut self, at: usize, lsn: u64) {
         let place = self.place;
         let len = self.bytes.len() - at;
         if let Some(record) = self.bytes.get_mut(at..) {
@@ -238,7 +234,6 @@ impl BatchBuilder {
         }
         self.bytes.resize(at + len.next_multiple_of(8), 0);
         self.count += 1;
-        lsn
     }
 
     /// Completes the batch: header, padding to the unit, checksum. Gives the bytes and their CRC.
