@@ -70,12 +70,14 @@ impl Adoption {
                         | RecordKind::Row
                         | RecordKind::Seal
                         | RecordKind::Moved
-                        | RecordKind::Quarantine),
+                        | RecordKind::Quarantine
+                        // Segments may be gone because of it, or go soon.
+                        | RecordKind::Snapshot),
                     ) => {
                         builder.record(kind, record.body);
                     }
                     // Those speak of the old segment only.
-                    Some(RecordKind::Adopted | RecordKind::Index | RecordKind::Snapshot) | None => {
+                    Some(RecordKind::Adopted | RecordKind::Index) | None => {
                         continue;
                     }
                 }
