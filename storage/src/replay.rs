@@ -647,12 +647,9 @@ fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
             .collect();
         let rows = decode_rows(&bytes)?.into_iter();
         let rows = rows.filter_map(|row| Some((row.table, row.key, row.value?)));
-        let (mut state, meta) = load(rows).ok()?;
-        if meta.identity != identity {
-            return None;
-        }
-        state.snapshot_base = state.snapshot_base.max(state.position.segment);
-        Some(state)
+        // That the log before it may go is known when its records are applied: they may be lost yet.
+        let (state, meta) = load(rows).ok()?;
+        (meta.identity == identity).then_some(state)
     })
 }
 
