@@ -212,6 +212,40 @@ pub enum BenchCommand {
         steadfast bench fill --messages 1000000 --queues 100\n  \
         steadfast bench fill --server amqp://broker:5672 --messages 1000 --size 64")]
     Fill(FillArgs),
+    /// Durable appends through the store alone, without a broker, in turn with the disk alone.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench append --writers 16 --size 1024\n  \
+        steadfast bench append --window 8 --no-zeros --dir /mnt/disk --json")]
+    Append(AppendArgs),
+}
+
+/// Options of `bench append`.
+#[derive(Clone, Debug, Args)]
+pub struct AppendArgs {
+    /// Where the store and the file for the disk alone are made; a temporary directory if not given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Size of a message's body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
+    pub size: usize,
+    /// Threads that append and wait.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub writers: usize,
+    /// Messages that each of them appends before it waits until they are durable.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub window: usize,
+    /// Duration of the store's turns; the disk alone takes about as long.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// Size of a full-grown segment.
+    #[arg(long, value_name = "BYTES", default_value_t = 128 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..1 << 32))]
+    pub segment_bytes: u64,
+    /// Write no zeros ahead, as on a network file system.
+    #[arg(long)]
+    pub no_zeros: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `bench recovery`.
