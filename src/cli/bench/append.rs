@@ -21,8 +21,10 @@ use crate::cli::args::AppendArgs;
 use crate::cli::tool::{ToolError, blocking, bytes_text, grouped, say_json, spinner};
 use crate::role::Exit;
 
-/// Before anything counts: the first small segments are used up, caches are warm.
-const WARM_UP: Duration = Duration::from_millis(500);
+/// Before anything counts the small segments of the beginning are used up, but for no longer than this.
+const WARM_UP_MAX: Duration = Duration::from_secs(30);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_millis(20);
 /// Length of a turn of the store.
 const TURN: Duration = Duration::from_millis(1000);
 
@@ -129,11 +131,16 @@ fn measure(directory: &std::path::Path, arguments: &AppendArgs) -> Result<Report
     };
     let store = directory.join("store");
     let engine = Engine::start(&store, options, arguments.writers, writing)?;
-    engine.open_gate();
-    std::thread::sleep(WARM_UP);
-    engine.close_gate()?;
-    let warm = engine.counts.log().sizes.len();
-    replay(&mut raw, &engine.counts.log().sizes[..warm], &mut latency_histogram()?)?;
+    warm_up(&engine, arguments.segment_bytes)?;
+    let warm: Vec<u32> = engine
+        .counts
+        .log()
+        .sizes
+        .iter()
+        .copied()
+        .take(1000)
+        .collect();
+    replay(&mut raw, &warm, &mut latency_histogram()?)?;
 
     let mut totals = Totals {
         store: Duration::ZERO,
@@ -149,7 +156,7 @@ fn measure(directory: &std::path::Path, arguments: &AppendArgs) -> Result<Report
         gap_us: latency_histogram()?,
         raw_us: latency_histogram()?,
     };
-    let rolls = engine.counts.rolls().len();
+    let rolls = engine.counts.rolls().len().saturating_sub(1);
     while totals.store < Duration::from_secs(arguments.seconds) {
         let sizes = store_turn(&engine, &mut totals)?;
         totals.raw += replay(&mut raw, &sizes, &mut totals.raw_us)?;
@@ -157,6 +164,18 @@ fn measure(directory: &std::path::Path, arguments: &AppendArgs) -> Result<Report
     let rolls = engine.counts.rolls().split_off(rolls);
     drop(engine);
     Ok(report(arguments, &totals, &rolls))
+}
+
+/// Segments grow from 1 MiB: until they are full-grown, more zeros are written ahead than log.
+fn warm_up(engine: &Engine, segment_bytes: u64) -> Result<(), ToolError> {
+    let started = Instant::now();
+    let is_grown = |roll: &Roll| roll.capacity == segment_bytes;
+    engine.open_gate();
+    while !engine.counts.rolls().iter().any(is_grown) && started.elapsed() < WARM_UP_MAX {
+        std::thread::sleep(LOOK);
+        engine.status()?;
+    }
+    engine.close_gate()
 }
 
 /// Lets the store work for a turn; gives the sizes of its batches.
@@ -176,7 +195,9 @@ fn store_turn(engine: &Engine, totals: &mut Totals) -> Result<Vec<u32>, ToolErro
     {
         *all += after - before;
     }
-    totals.written = totals.written.plus(&engine.counts.written().since(&written));
+    totals.written = totals
+        .written
+        .plus(&engine.counts.written().since(&written));
     totals.body += engine.counts.body.load(Ordering::Relaxed) - body;
     totals.messages += engine.appended().0 - messages;
     let mut log = engine.counts.log();
@@ -207,7 +228,9 @@ fn replay(
 /// Bytes that this process made the kernel write so far; `None` where it does not tell.
 fn process_bytes() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/self/io").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("write_bytes:"))?;
+    let line = text
+        .lines()
+        .find_map(|line| line.strip_prefix("write_bytes:"))?;
     line.trim().parse().ok()
 }
 
@@ -315,13 +338,12 @@ fn say_report(report: &Report) {
         ),
     ];
     figures.extend(parts(&report.written));
-    let amplification = |figure: &Amplification| {
-        format!(
-            "{:.3}, of them zeros {:.3}",
-            figure.total, figure.zeros
-        )
-    };
-    figures.push(("written for a byte of body", amplification(&report.amplification)));
+    let amplification =
+        |figure: &Amplification| format!("{:.3}, of them zeros {:.3}", figure.total, figure.zeros);
+    figures.push((
+        "written for a byte of body",
+        amplification(&report.amplification),
+    ));
     if let Some(process) = report.amplification.process {
         figures.push(("  in pages, as the kernel counts", format!("{process:.3}")));
     }

@@ -8,6 +8,7 @@ mod latency;
 mod load;
 mod raw;
 mod recovery;
+mod space;
 mod throughput;
 
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
         BenchCommand::Latency(arguments) => tool::run(latency::run(arguments)),
         BenchCommand::Fill(arguments) => tool::run(fill::run(arguments)),
         BenchCommand::Append(arguments) => tool::run(append::run(arguments)),
+        BenchCommand::Space(arguments) => tool::run(space::run(arguments)),
     }
 }
 

@@ -1,8 +1,9 @@
 //! A store alone, without a broker: threads that append and wait, and threads that do its work.
 //!
 //! The store is behind one mutex. Whoever completes a job takes out the next ones, so the thread of the log
-//! goes from one sync to the next batch without waking anybody in between. One batch is in flight; what is
-//! appended meanwhile is the next one.
+//! goes from one sync to the next batch without waiting for another thread. It wakes one of those who wait
+//! for the batch, and each of them wakes the next. One batch is in flight; what is appended meanwhile is the
+//! next one.
 
 mod counted;
 
@@ -189,12 +190,11 @@ impl Shared {
             inner.failure.get_or_insert(fatal.to_string());
         }
         inner.dispatch();
-        let after = inner.store.durable_ticket().0;
         let is_calmer = inner.is_paused;
         let is_over = inner.failure.is_some();
+        let durable = inner.store.durable_ticket().0;
         drop(inner);
-        for ticket in before + 1..=after {
-            // The first one wakes the next: the log goes on meanwhile.
+        for ticket in before + 1..=durable {
             self.durable(ticket).notify_one();
         }
         if is_calmer {
@@ -276,7 +276,8 @@ impl Engine {
         writing: Writing,
     ) -> Result<Self, ToolError> {
         let counts = Arc::new(Counts::new(latency_histogram()?));
-        let disk = RealDisk::open(directory, true).map_err(ToolError::file("opening", directory))?;
+        let disk =
+            RealDisk::open(directory, true).map_err(ToolError::file("opening", directory))?;
         let disk: Arc<dyn Disk> = Arc::new(CountedDisk {
             disk: Arc::new(disk),
             counts: Arc::clone(&counts),
@@ -383,6 +384,16 @@ impl Engine {
         Self::failed(&inner)
     }
 
+    /// Lets the store do what it does when nobody writes, for so long.
+    pub(super) fn rest(&self, time: Duration) -> Result<(), ToolError> {
+        let mut inner = self.shared.lock();
+        inner.is_paused = false;
+        inner.dispatch();
+        drop(inner);
+        std::thread::sleep(time);
+        self.at_rest()
+    }
+
     /// Figures of the store.
     pub(super) fn status(&self) -> Result<StoreStatus, ToolError> {
         let inner = self.shared.lock();
@@ -401,7 +412,9 @@ impl Drop for Engine {
     fn drop(&mut self) {
         let mut inner = self.shared.lock();
         inner.gate = Gate::Ended;
-        inner.failure.get_or_insert_with(|| String::from("the measurement is over"));
+        inner
+            .failure
+            .get_or_insert_with(|| String::from("the measurement is over"));
         inner.lanes.clear();
         drop(inner);
         self.shared.wake_all();
