@@ -19,7 +19,7 @@ use serde_json::Value;
 /// Legible on white and on black.
 const INK: RGBColor = RGBColor(128, 128, 128);
 /// Size of the picture.
-const PIXELS: (u32, u32) = (860, 480);
+const PIXELS: (u32, u32) = (920, 480);
 
 /// One line: where its figure is in a result, its name and its colour.
 struct Line {
@@ -128,9 +128,9 @@ fn draw(results: &[Value], path: &Path) -> Result<(), Box<dyn Error>> {
     );
     let text = |size: u32| ("sans-serif", size).into_font().color(&INK);
     let mut chart = ChartBuilder::on(&area)
-        .caption(title, text(17))
+        .caption(title, text(21))
         .margin(16)
-        .margin_right(210)
+        .margin_right(270)
         .x_label_area_size(44)
         .y_label_area_size(64)
         .build_cartesian_2d(x.clone().log_scale(), y.log_scale())?;
@@ -142,8 +142,8 @@ fn draw(results: &[Value], path: &Path) -> Result<(), Box<dyn Error>> {
         .x_labels(8)
         .y_labels(8)
         .x_desc("messages waiting")
-        .label_style(text(14))
-        .axis_desc_style(text(14))
+        .label_style(text(17))
+        .axis_desc_style(text(17))
         .x_label_formatter(&|it| messages_text(*it))
         .y_label_formatter(&|it| time_text(*it))
         .draw()?;
@@ -180,10 +180,10 @@ where
         line.label,
         time_text((last.1 * 10.0).round() / 10.0)
     );
-    let style = ("sans-serif", 13).into_font().color(&line.colour);
+    let style = ("sans-serif", 17).into_font().color(&line.colour);
     let root = area.strip_coord_spec();
     let (base_x, base_y) = root.get_base_pixel();
-    root.draw(&Text::new(label, (x - base_x + 8, y - base_y - 7), style))?;
+    root.draw(&Text::new(label, (x - base_x + 16, y - base_y - 7), style))?;
     Ok(())
 }
 
