@@ -1,11 +1,14 @@
-//! `steadfast bench`: measures recovery of our own server, and throughput and latency of any AMQP 1.0
-//! broker.
+//! `steadfast bench`: measures recovery of our own server, the store alone, and throughput and latency of any
+//! AMQP 1.0 broker.
 
+mod append;
+mod engine;
 mod fill;
 mod latency;
 mod load;
 mod raw;
 mod recovery;
+mod space;
 mod throughput;
 
 use std::path::{Path, PathBuf};
@@ -25,6 +28,8 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
         BenchCommand::Throughput(arguments) => tool::run(throughput::run(arguments)),
         BenchCommand::Latency(arguments) => tool::run(latency::run(arguments)),
         BenchCommand::Fill(arguments) => tool::run(fill::run(arguments)),
+        BenchCommand::Append(arguments) => tool::run(append::run(arguments)),
+        BenchCommand::Space(arguments) => tool::run(space::run(arguments)),
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod compact;
 mod crash;
+mod flow;
 mod life;
 mod looking;
 mod space;
