@@ -85,6 +85,30 @@ pub struct DamagedRange {
     pub records: u64,
 }
 
+/// Whether recovery used what a standby had kept of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum WarmUse {
+    /// There was nothing.
+    #[default]
+    None,
+    /// It was checked against the log and used: only what is new was read.
+    Used,
+    /// It was not used; the text says why. Checkpoint and tail were read instead.
+    Refused(String),
+}
+
+impl WarmUse {
+    /// What it is called in logs and in `/state`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Used => "used",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
 /// What recovery found and how long it took.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RecoveryReport {
@@ -98,6 +122,8 @@ pub struct RecoveryReport {
     pub bytes: u64,
     /// Records copied from the predecessor's last batch.
     pub adopted_records: u64,
+    /// Whether what a standby had kept was used.
+    pub warm: WarmUse,
     /// Why the checkpoint was not used and the log was read instead.
     pub rebuilt: Option<String>,
     /// The torn tail that was cut off.

@@ -88,7 +88,7 @@ impl Adoption {
 
 /// Snapshots found in the log: by the position they describe, part by number, with the number of
 /// parts.
-type SnapshotParts = BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>;
+pub(crate) type SnapshotParts = BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>;
 
 /// Reads the log.
 pub(crate) struct Replay<'a> {
@@ -633,7 +633,7 @@ impl Reading<'_> {
     }
 }
 
-fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
+pub(crate) fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
     parts.values().rev().find_map(|snapshot| {
         let count = snapshot.values().next()?.0;
         if snapshot.len() != count as usize || snapshot.values().any(|(of, _)| *of != count) {
@@ -645,12 +645,10 @@ fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
             .collect();
         let rows = decode_rows(&bytes)?.into_iter();
         let rows = rows.filter_map(|row| Some((row.table, row.key, row.value?)));
-        let (mut state, meta) = load(rows).ok()?;
-        if meta.identity != identity {
-            return None;
-        }
-        state.snapshot_base = state.snapshot_base.max(state.position.segment);
-        Some(state)
+        // The snapshot itself lies behind its position: applying it makes it the one that segments may
+        // be deleted for. It must not count before, since it may be in a batch that is cut off.
+        let (state, meta) = load(rows).ok()?;
+        (meta.identity == identity).then_some(state)
     })
 }
 
