@@ -62,6 +62,12 @@ pub fn crash_points() -> u64 {
     crash::points()
 }
 
+/// Recoveries of this process that used what a standby had kept of the log.
+#[must_use]
+pub fn warm_takeovers() -> u64 {
+    crash::warm_points()
+}
+
 /// Feeds `count` inputs made from `seed`; gives the number of the input that broke the promise.
 ///
 /// # Errors

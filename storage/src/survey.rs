@@ -118,7 +118,8 @@ pub fn store_id(disk: &dyn Disk) -> Result<Option<[u8; 16]>, OpenError> {
     Ok(identity.map(|(identity, _)| identity.uuid))
 }
 
-fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
+/// The files of a store. Locks nothing.
+pub(crate) fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk
         .list()
         .map_err(|error| OpenError::io("listing failed", "the store", error))?;

@@ -7,6 +7,7 @@ mod life;
 mod looking;
 mod space;
 mod takeover;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
