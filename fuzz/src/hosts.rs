@@ -629,9 +629,10 @@ impl Weather<'_> {
             if now_ms >= end_ms {
                 return;
             }
-            match self.random.u8(..8) {
-                0 => self.scene.stop(&mut self.random),
-                1 | 2 => {
+            match self.random.u8(..16) {
+                0 => self.look_closely(),
+                1..=3 => self.scene.stop(&mut self.random),
+                4..=6 => {
                     let host = self.random.usize(..self.scene.hosts.len());
                     self.scene.hosts[host].write_back();
                 }
@@ -639,6 +640,16 @@ impl Weather<'_> {
             }
             let step_ms = self.random.u64(1..1000).min(end_ms - now_ms);
             self.scene.turns.sleep_ms(step_ms);
+        }
+    }
+
+    /// Stops the world again and again for a short while, wherever the servers are.
+    fn look_closely(&mut self) {
+        for _ in 0..self.random.u32(..60) {
+            if !self.scene.is_over() {
+                self.scene.stop(&mut self.random);
+                self.scene.turns.sleep_ms(self.random.u64(..3));
+            }
         }
     }
 
