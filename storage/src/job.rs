@@ -79,6 +79,8 @@ pub(crate) enum Work {
         salt: u64,
         unit: u64,
         last_index: Option<u64>,
+        /// Its epoch tells the file that is being made from that of another owner.
+        owner: u64,
     },
     Reconcile(Reconcile),
     Compact(Compaction),
@@ -239,10 +241,15 @@ impl Job {
                 salt,
                 unit,
                 last_index,
-            } => Outcome::SideIndexed {
-                segment: facts.segment,
-                result: write_side_index(disk.as_ref(), &facts, salt, unit, last_index),
-            },
+                owner,
+            } => {
+                let temporary = format!("{}.{owner}.tmp", side_index_name(facts.segment));
+                let store = (salt, unit);
+                Outcome::SideIndexed {
+                    segment: facts.segment,
+                    result: write_side_index(disk.as_ref(), &facts, store, last_index, &temporary),
+                }
+            }
             Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
             Work::Compact(compaction) => Outcome::Compacted(compaction.run()),
             Work::CopyRaw { disk, range } => {
@@ -427,26 +434,25 @@ impl SegmentFacts {
 fn write_side_index(
     disk: &dyn Disk,
     facts: &SegmentFacts,
-    salt: u64,
-    unit: u64,
+    (salt, unit): (u64, u64),
     last_index: Option<u64>,
+    temporary: &str,
 ) -> io::Result<Vec<u32>> {
     let file = disk.open(&segment_name(facts.segment), OpenMode::Read)?;
     let lists = load_index(file.as_ref(), facts, salt, unit, last_index)?;
     let bytes = encode_footer(salt, facts.epoch, facts.segment, &lists.index);
     let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
     let name = side_index_name(facts.segment);
-    let temporary = format!("{name}.tmp");
     let write = || -> io::Result<()> {
-        let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
+        let file = disk.open(temporary, OpenMode::CreateEmpty)?;
         file.write_at(0, &bytes)?;
         file.write_at(bytes.len() as u64, &trailer)?;
         file.sync()?;
-        disk.rename(&temporary, &name)?;
+        disk.rename(temporary, &name)?;
         disk.sync_dir()
     };
     write().inspect_err(|_| {
-        let _ = disk.remove(&temporary);
+        let _ = disk.remove(temporary);
     })?;
     Ok(lists.lost)
 }

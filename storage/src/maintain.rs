@@ -555,6 +555,7 @@ impl Store {
                 salt,
                 unit,
                 last_index,
+                owner: self.epoch,
             },
         })
     }
