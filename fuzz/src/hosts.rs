@@ -2,7 +2,9 @@
 //! there: hosts cut off, paused or without power, processes killed or stopped, a server that reboots,
 //! bytes that are written long after their process is dead.
 //!
-//! Only what the store's fence lets out counts as confirmed. Whoever takes over must find it.
+//! Only what the store's fence lets out counts as confirmed. Whoever takes over must find it. A takeover
+//! with its check is a *crash point*; so is a copy of the world in which everything stops at once, often in
+//! the middle of somebody's operation, with a full recovery and the same check.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -813,7 +815,7 @@ pub(crate) fn targets() -> Vec<Target> {
         about: "servers on two hosts over NFS, cut off, paused and killed: nothing confirmed is lost",
         sample: |random| random.u64(..).to_le_bytes().to_vec(),
         feed,
-        brief: 40,
+        brief: 10,
     }]
 }
 

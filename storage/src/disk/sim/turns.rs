@@ -217,7 +217,7 @@ impl Inner {
         let able: Vec<TaskId> = self
             .tasks
             .iter()
-            .filter(|(_, task)| moving(&task) && ready(task))
+            .filter(|(_, task)| moving(task) && ready(task))
             .map(|(id, _)| *id)
             .collect();
         let Some(chosen) = able.get(self.random.usize(..able.len().max(1))).copied() else {
