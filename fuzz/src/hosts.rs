@@ -459,10 +459,9 @@ impl<'a, 'scene, 'env> Active<'a, 'scene, 'env> {
     /// Checks what was found; `false` when it could not be read or a later owner serves already.
     fn take_over(&mut self) -> Result<bool, String> {
         let epoch = self.store.epoch();
-        let contents = match Contents::of(&self.store) {
-            Ok(contents) => contents,
-            // A process that was cut off, overtaken or killed reads nothing.
-            Err(_) => return Ok(false),
+        // A process that was cut off, overtaken or killed reads nothing.
+        let Ok(contents) = Contents::of(&self.store) else {
+            return Ok(false);
         };
         let mut oracle = lock(&self.scene.oracle);
         if self.scene.is_over() || self.disk.is_dead() || epoch < oracle.epoch {
