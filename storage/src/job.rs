@@ -76,8 +76,8 @@ pub(crate) enum Work {
     SideIndex {
         disk: Arc<dyn Disk>,
         facts: SegmentFacts,
-        salt: u64,
-        unit: u64,
+        /// Its salt and unit.
+        store: (u64, u64),
         last_index: Option<u64>,
         /// Its epoch tells the file that is being made from that of another owner.
         owner: u64,
@@ -238,18 +238,13 @@ impl Job {
             Work::SideIndex {
                 disk,
                 facts,
-                salt,
-                unit,
+                store,
                 last_index,
                 owner,
-            } => {
-                let temporary = format!("{}.{owner}.tmp", side_index_name(facts.segment));
-                let store = (salt, unit);
-                Outcome::SideIndexed {
-                    segment: facts.segment,
-                    result: write_side_index(disk.as_ref(), &facts, store, last_index, &temporary),
-                }
-            }
+            } => Outcome::SideIndexed {
+                segment: facts.segment,
+                result: write_side_index(disk.as_ref(), &facts, store, last_index, owner),
+            },
             Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
             Work::Compact(compaction) => Outcome::Compacted(compaction.run()),
             Work::CopyRaw { disk, range } => {
@@ -436,23 +431,24 @@ fn write_side_index(
     facts: &SegmentFacts,
     (salt, unit): (u64, u64),
     last_index: Option<u64>,
-    temporary: &str,
+    owner: u64,
 ) -> io::Result<Vec<u32>> {
     let file = disk.open(&segment_name(facts.segment), OpenMode::Read)?;
     let lists = load_index(file.as_ref(), facts, salt, unit, last_index)?;
     let bytes = encode_footer(salt, facts.epoch, facts.segment, &lists.index);
     let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
     let name = side_index_name(facts.segment);
+    let temporary = format!("{name}.{owner}.tmp");
     let write = || -> io::Result<()> {
-        let file = disk.open(temporary, OpenMode::CreateEmpty)?;
+        let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
         file.write_at(0, &bytes)?;
         file.write_at(bytes.len() as u64, &trailer)?;
         file.sync()?;
-        disk.rename(temporary, &name)?;
+        disk.rename(&temporary, &name)?;
         disk.sync_dir()
     };
     write().inspect_err(|_| {
-        let _ = disk.remove(temporary);
+        let _ = disk.remove(&temporary);
     })?;
     Ok(lists.lost)
 }
