@@ -32,6 +32,11 @@ pub(crate) fn points() -> u64 {
     POINTS.load(Ordering::Relaxed)
 }
 
+/// Counts one more.
+pub(crate) fn count_point() {
+    POINTS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// Recoveries of this process that used what a standby had kept of the log.
 pub(crate) fn warm_points() -> u64 {
     WARM.load(Ordering::Relaxed)
@@ -105,18 +110,18 @@ fn open(
     Ok((disk, store, report))
 }
 
-fn body(number: u32, len: usize) -> String {
+pub(crate) fn body(number: u32, len: usize) -> String {
     format!("{number} {}", "m".repeat(len))
 }
 
 /// One reference as it was read.
-struct Found {
-    number: u32,
-    place: Place,
+pub(crate) struct Found {
+    pub(crate) number: u32,
+    pub(crate) place: Place,
 }
 
 /// All references of a queue in order.
-fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
+pub(crate) fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
     let limit = ReadLimit {
         messages: 64,
         bytes: 1 << 20,
@@ -213,7 +218,7 @@ impl Oracle {
     }
 }
 
-fn row(store: &Store, key: u32) -> Result<Option<u32>, String> {
+pub(crate) fn row(store: &Store, key: u32) -> Result<Option<u32>, String> {
     let Some(value) = store.row(KIND, &key.to_le_bytes()) else {
         return Ok(None);
     };
@@ -406,7 +411,7 @@ impl Life {
     }
 
     fn recovers(&self, world: &SimWorld) {
-        POINTS.fetch_add(1, Ordering::Relaxed);
+        count_point();
         let checked = open(world, &self.options, None)
             .and_then(|(_, store, report)| self.oracle.check(&store, &report));
         if let Err(what) = checked {

@@ -560,15 +560,15 @@ impl Store {
         }
         let (segment, last_index) = *self.maintenance.to_index.front()?;
         let facts = self.facts_of(segment);
-        let (salt, unit) = (self.identity.salt, self.unit);
+        let store = (self.identity.salt, self.unit);
         let disk = Arc::clone(&self.disk);
         Some(Job {
             work: Work::SideIndex {
                 disk,
                 facts,
-                salt,
-                unit,
+                store,
                 last_index,
+                owner: self.epoch,
             },
         })
     }

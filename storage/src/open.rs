@@ -619,6 +619,9 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
             .filter(|_| state.segments.contains_key(segment));
         let unused = generations.iter().filter(|it| Some(*it) != used);
         names.extend(unused.map(|generation| data_name(*segment, *generation)));
+        if used.is_some() {
+            names.extend([segment_name(*segment), side_index_name(*segment)]);
+        }
     }
     names
 }
@@ -637,7 +640,9 @@ fn deadline(options: &StoreOptions, lease_s: Option<u64>) -> Option<u64> {
 /// The segments of dead owners that still need an index beside them.
 fn index_later(state: &State, survey: &Survey, tail_index: (u64, u64)) -> Vec<(u64, Option<u64>)> {
     let needs = |(number, segment): (&u64, &SegmentState)| {
-        let open = segment.kind != SegmentKind::Footer && !survey.side_indexes.contains(number);
+        let is_indexed =
+            survey.side_indexes.contains(number) || survey.compacts.contains_key(number);
+        let open = segment.kind != SegmentKind::Footer && !is_indexed;
         let last = (tail_index.0 == *number && tail_index.1 != 0).then_some(tail_index.1);
         (open && segment.live > 0).then_some((*number, last))
     };

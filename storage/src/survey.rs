@@ -59,12 +59,11 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// The compacted files that stand for their segments: the last of each, where the segment itself
-    /// is gone.
+    /// The compacted files that stand for their segments: the last of each, also where the segment is
+    /// still there. Its owner may be about to remove it, even when that owner has lost the store.
     pub(crate) fn compacted(&self) -> BTreeMap<u64, u64> {
         let stands_for = self.compacts.iter();
         stands_for
-            .filter(|(segment, _)| self.segments.binary_search(segment).is_err())
             .filter_map(|(segment, generations)| Some((*segment, *generations.last()?)))
             .collect()
     }
