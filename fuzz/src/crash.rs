@@ -30,6 +30,11 @@ pub(crate) fn points() -> u64 {
     POINTS.load(Ordering::Relaxed)
 }
 
+/// Counts a crash point.
+pub(crate) fn count_point() {
+    POINTS.fetch_add(1, Ordering::Relaxed);
+}
+
 /// What is known of one reference: a message in a queue.
 #[derive(Clone, Copy, Default, Debug)]
 struct Known {
@@ -352,7 +357,7 @@ impl Life {
     }
 
     fn recovers(&self, world: &SimWorld) {
-        POINTS.fetch_add(1, Ordering::Relaxed);
+        count_point();
         let checked = open(world, &self.options)
             .and_then(|(_, store, report)| self.oracle.check(&store, &report));
         if let Err(what) = checked {

@@ -3,6 +3,7 @@
 
 mod crash;
 mod damage;
+mod stack;
 mod store;
 pub mod sweep;
 mod wire;
@@ -45,6 +46,7 @@ impl Target {
 pub fn targets() -> Vec<Target> {
     let mut targets = store::targets();
     targets.extend(crash::targets());
+    targets.extend(stack::targets());
     targets.extend(wire::targets());
     targets.push(Target {
         name: "canary",
@@ -56,7 +58,12 @@ pub fn targets() -> Vec<Target> {
     targets
 }
 
-/// Crash points that the target `crashes` has checked in this process.
+/// Prints what happens in the lives of the target `stack` from now on.
+pub fn trace_on() {
+    stack::trace_on();
+}
+
+/// Crash points that the targets `crashes` and `stack` have checked in this process.
 #[must_use]
 pub fn crash_points() -> u64 {
     crash::points()
