@@ -71,6 +71,8 @@ pub(super) struct Client {
     wake_at: Option<Micros>,
     act_at: Micros,
     is_finale: bool,
+    /// It takes a new link: what it did not want comes to it again.
+    wants_link: bool,
 }
 
 pub(super) fn queue_name(queue: usize) -> String {
@@ -105,6 +107,7 @@ impl Client {
             wake_at: None,
             act_at: 0,
             is_finale: false,
+            wants_link: false,
         }
     }
 
@@ -123,6 +126,7 @@ impl Client {
     /// No new messages; all that it has is accepted.
     pub(super) fn begin_finale(&mut self) {
         self.is_finale = true;
+        self.wants_link = true;
         self.act_at = 0;
         match &mut self.part {
             Part::Producer(producer) => producer.quota = producer.next_number,
@@ -510,6 +514,9 @@ impl Sim {
             return;
         }
         let is_producer = matches!(it.part, Part::Producer(_));
+        if std::mem::take(&mut self.clients[client].wants_link) {
+            return self.detach(client);
+        }
         let pause = self.between(MS, 80 * MS);
         self.clients[client].act_at = now + pause;
         if is_producer {
@@ -588,7 +595,7 @@ impl Sim {
         let (Part::Consumer(consumer), Some(talk)) = (&mut it.part, &mut it.talk) else {
             return;
         };
-        let mut ends = Vec::new();
+        let (mut ends, mut notes) = (Vec::new(), Vec::new());
         let mut kept = Vec::new();
         for held in consumer.held.drain(..) {
             if held.at.is_none_or(|at| at > now) {
@@ -608,6 +615,7 @@ impl Sim {
                 16..22 => (Outcome::Rejected(None), true),
                 _ => (Outcome::Accepted, true),
             };
+            notes.push(format!("{} {}", held.copy, word(&outcome)));
             talk.proto.settle(held.link, held.delivery_id, outcome);
             self.oracle.handed_back(held.copy, is_end);
             if is_end {
@@ -624,10 +632,9 @@ impl Sim {
             let end = conn.sent + unwritten;
             conn.outcomes.extend(ends.iter().map(|copy| (end, *copy)));
         }
-        self.trace(|| {
-            let ends: Vec<String> = ends.iter().map(ToString::to_string).collect();
-            format!("client {client}: settles {}", ends.join(" "))
-        });
+        if !notes.is_empty() {
+            self.trace(|| format!("client {client}: {}", notes.join(", ")));
+        }
     }
 
     fn close(&mut self, client: usize) {
@@ -694,5 +701,19 @@ fn message(body: &str, is_durable: bool) -> SimpleMessage {
         },
         body: body.as_bytes().to_vec(),
         ..SimpleMessage::default()
+    }
+}
+
+/// An outcome for the trace.
+fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Accepted => "accepted",
+        Outcome::Rejected(_) => "rejected",
+        Outcome::Released => "released",
+        Outcome::Modified {
+            undeliverable_here: true,
+            ..
+        } => "not wanted here",
+        _ => "modified",
     }
 }

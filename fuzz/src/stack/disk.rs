@@ -6,6 +6,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use steadfast_storage::disk::{Disk, DiskFile, Entry, FileSystem, OpenMode, SimDisk};
 
+use super::sim;
+
 /// What happens at a certain operation.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Blow {
@@ -38,17 +40,19 @@ struct Control {
 #[derive(Clone, Debug)]
 pub(super) struct ProcessDisk {
     sim: SimDisk,
+    life: u64,
     control: Arc<Mutex<Control>>,
 }
 
 impl ProcessDisk {
-    pub(super) fn new(sim: SimDisk, has_no_locks: bool) -> Self {
+    pub(super) fn new(sim: SimDisk, life: u64, has_no_locks: bool) -> Self {
         let control = Control {
             has_no_locks,
             ..Control::default()
         };
         Self {
             sim,
+            life,
             control: Arc::new(Mutex::new(control)),
         }
     }
@@ -89,7 +93,8 @@ impl ProcessDisk {
         }
     }
 
-    fn before_change(&self) {
+    fn before_change(&self, what: impl FnOnce() -> String) {
+        sim::trace_line(|| format!("{:>12}     disk of process {}: {}", "", self.life, what()));
         let blow = {
             let mut control = self.control();
             match &mut control.fuse {
@@ -120,31 +125,32 @@ impl Disk for ProcessDisk {
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         if matches!(mode, OpenMode::CreateEmpty | OpenMode::CreateOrWrite) {
-            self.before_change();
+            self.before_change(|| format!("{mode:?} {name}"));
         }
         Ok(Arc::new(ProcessFile {
             file: self.sim.open(name, mode)?,
+            name: name.to_owned(),
             disk: self.clone(),
         }))
     }
 
     fn link(&self, from: &str, to: &str) -> io::Result<()> {
-        self.before_change();
+        self.before_change(|| format!("link {from} {to}"));
         self.sim.link(from, to)
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
-        self.before_change();
+        self.before_change(|| format!("rename {from} {to}"));
         self.sim.rename(from, to)
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.before_change();
+        self.before_change(|| format!("remove {name}"));
         self.sim.remove(name)
     }
 
     fn sync_dir(&self) -> io::Result<()> {
-        self.before_change();
+        self.before_change(|| "sync the directory".to_owned());
         self.sim.sync_dir()
     }
 
@@ -172,6 +178,7 @@ impl Disk for ProcessDisk {
 #[derive(Debug)]
 struct ProcessFile {
     file: Arc<dyn DiskFile>,
+    name: String,
     disk: ProcessDisk,
 }
 
@@ -185,7 +192,10 @@ impl DiskFile for ProcessFile {
     }
 
     fn write_at(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        self.disk.before_change();
+        self.disk.before_change(|| {
+            let (name, bytes) = (&self.name, data.len());
+            format!("write {bytes} bytes at {offset} of {name}")
+        });
         let mut control = self.disk.control();
         if control.owes {
             let file = Arc::clone(&self.file);
@@ -197,7 +207,7 @@ impl DiskFile for ProcessFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        self.disk.before_change();
+        self.disk.before_change(|| format!("sync {}", self.name));
         let mut control = self.disk.control();
         if control.owes {
             control.owed.push(Owed::Sync(Arc::clone(&self.file)));
@@ -208,7 +218,8 @@ impl DiskFile for ProcessFile {
     }
 
     fn set_bytes(&self, bytes: u64) -> io::Result<()> {
-        self.disk.before_change();
+        self.disk
+            .before_change(|| format!("set {} to {bytes} bytes", self.name));
         self.file.set_bytes(bytes)
     }
 

@@ -234,7 +234,7 @@ impl Sim {
         it.life = life;
         it.is_stopped = false;
         it.deferred.clear();
-        let disk = ProcessDisk::new(self.world.process(), self.mutant == Mutant::NoLocks);
+        let disk = ProcessDisk::new(self.world.process(), life, self.mutant == Mutant::NoLocks);
         it.process = Some(Process {
             disk,
             role: Role::new(settings, 0),
@@ -590,6 +590,8 @@ impl Sim {
 
     /// A crash now, in a copy of the world.
     pub(super) fn check_copy(&mut self, copy: &SimWorld) {
+        copy.heal();
+        copy.set_room_bytes(None);
         let drained = drain::recover_and_drain(copy, &self.options, &self.settings, self.mutant);
         let judged = drained.and_then(|found| self.oracle.judge(&found, true));
         if let Err(what) = judged {

@@ -36,6 +36,13 @@ pub(crate) fn trace_on() {
     TRACES.store(true, Ordering::Relaxed);
 }
 
+/// Prints a line of a trace.
+pub(super) fn trace_line(text: impl FnOnce() -> String) {
+    if TRACES.load(Ordering::Relaxed) {
+        eprintln!("{}", text());
+    }
+}
+
 /// A way to break the glue, so that the oracle is seen to notice.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mutant {
@@ -234,10 +241,8 @@ impl Sim {
         low + self.random.u64(..reach)
     }
 
-    pub(super) fn trace(&mut self, text: impl FnOnce() -> String) {
-        if TRACES.load(Ordering::Relaxed) {
-            eprintln!("{:>12.3} ms  {}", self.now as f64 / MS as f64, text());
-        }
+    pub(super) fn trace(&self, text: impl FnOnce() -> String) {
+        trace_line(|| format!("{:>12.3} ms  {}", self.now as f64 / MS as f64, text()));
     }
 
     /// Lives to the end; gives the first thing that must not be.
