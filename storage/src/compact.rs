@@ -229,7 +229,7 @@ impl Store {
                 capacity: 0,
                 unit: u32::try_from(self.unit).unwrap_or(512),
             },
-            generation: generation + 1,
+            generation: self.maintenance.generation_after(segment, generation),
         };
         self.maintenance.compaction_begun();
         Some(Job {

@@ -127,6 +127,8 @@ pub(crate) struct Maintenance {
     last_indexes: BTreeMap<u64, u64>,
     /// Files of earlier owners, removed once this owner has a checkpoint.
     pub(crate) leftovers: Vec<String>,
+    /// What stood among them at first: no compacted file may get a name that is removed later.
+    doomed_names: BTreeSet<String>,
     /// Segments that the coming checkpoint does not name.
     doomed: BTreeSet<u64>,
     /// Segments that the last checkpoint does not name.
@@ -200,6 +202,7 @@ impl Maintenance {
             to_seal: VecDeque::new(),
             to_index: start.to_index.into(),
             last_indexes,
+            doomed_names: start.leftovers.iter().cloned().collect(),
             leftovers: start.leftovers,
             doomed: BTreeSet::new(),
             removable: BTreeSet::new(),
@@ -254,6 +257,13 @@ impl Maintenance {
             // A full disk, mostly.
             Err(_) => self.compact_retry_ms = now_ms + RETRY_MS,
         }
+    }
+
+    /// The generation that follows one, where no file of that name is about to be removed.
+    pub(crate) fn generation_after(&self, segment: u64, generation: u64) -> u64 {
+        let is_free = |it: &u64| !self.doomed_names.contains(&data_name(segment, *it));
+        let mut later = generation + 1..;
+        later.find(is_free).unwrap_or(u64::MAX)
     }
 
     /// A file of a segment is not needed any more.
