@@ -16,7 +16,11 @@ mod client;
 mod disk;
 mod drain;
 mod faults;
+mod lanes;
+mod links;
 mod network;
+
+mod opener;
 mod oracle;
 mod pump;
 mod server;
@@ -47,6 +51,6 @@ pub(crate) fn targets() -> Vec<Target> {
         about: "two servers, clients and faults in simulated time: nothing confirmed is lost, all ends well",
         sample: |random| random.u64(..).to_le_bytes().to_vec(),
         feed: live,
-        brief: 100,
+        brief: 40,
     }]
 }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
 use steadfast::node::{ConnectionId, Standby};
-use steadfast::role::{Input, LinkId, PeerNews};
+use steadfast::role::LinkId;
 
 use super::oracle::CopyId;
 use super::server::Hello;
@@ -88,8 +88,8 @@ pub(super) struct Link {
     pub(super) is_calling: bool,
     /// What the caller says first.
     pub(super) first: Hello,
-    lines: [VecDeque<(Micros, Line)>; 2],
-    last_at: [Micros; 2],
+    pub(super) lines: [VecDeque<(Micros, Line)>; 2],
+    pub(super) last_at: [Micros; 2],
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +100,7 @@ pub(super) enum Line {
 }
 
 impl Pipe {
-    fn push(&mut self, at: Micros, chunk: Chunk) -> Micros {
+    pub(super) fn push(&mut self, at: Micros, chunk: Chunk) -> Micros {
         let at = at.max(self.last_at);
         self.last_at = at;
         self.chunks.push_back((at, chunk));
@@ -356,203 +356,10 @@ impl Sim {
         self.forget_conn(id);
     }
 
-    fn forget_conn(&mut self, id: u64) {
+    pub(super) fn forget_conn(&mut self, id: u64) {
         let is_over = |conn: &Conn| conn.is_left && matches!(conn.side, Side::Gone);
         if self.conns.get(&id).is_some_and(is_over) {
             self.conns.remove(&id);
         }
-    }
-
-    // ---- links between servers ----
-
-    /// A server calls the other one.
-    pub(super) fn call(&mut self, server: usize) {
-        let Some(process) = &self.servers[server].process else {
-            return;
-        };
-        let first = process.hello.clone();
-        let called = 1 - server;
-        let ends = [(server, self.servers[server].life), (called, 0)];
-        self.next_id += 1;
-        let id = self.next_id;
-        let link = Link {
-            ends,
-            ids: [None; 2],
-            is_calling: true,
-            first,
-            lines: [VecDeque::new(), VecDeque::new()],
-            last_at: [0; 2],
-        };
-        self.links.insert(id, link);
-        let latency = self.between(50, 3 * MS);
-        // The request is repeated until the call is given up.
-        let at = self.weather.peer_cut(self.now).unwrap_or(self.now) + latency;
-        self.at(at, Event::Line { link: id, end: 1 });
-        let patience = self.heartbeat_ms * MS;
-        self.tell(server, patience, Happening::CallTimeout(id));
-    }
-
-    /// Something comes to an end of a link.
-    pub(super) fn line_due(&mut self, id: u64, end: usize) {
-        if let Some(until) = self.weather.peer_cut(self.now) {
-            return self.at(until + MS, Event::Line { link: id, end });
-        }
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        let (server, life) = link.ends[end];
-        if end == 1 && life == 0 {
-            let (caller, _) = link.ends[0];
-            if self.servers[server].process.is_none() {
-                if link.is_calling {
-                    self.links.remove(&id);
-                    self.tell(caller, 0, Happening::CallTimeout(id));
-                }
-                return;
-            }
-            link.ends[1].1 = self.servers[server].life;
-            return self.tell(server, 0, Happening::Call(id));
-        }
-        if life == self.servers[server].life {
-            self.tell(server, 0, Happening::Peer(id));
-        }
-    }
-
-    /// Says something to the other end of a link.
-    pub(super) fn say(&mut self, id: u64, from: usize, line: Line) {
-        let latency = self.between(50, 3 * MS);
-        let now = self.now;
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        let to = 1 - from;
-        let at = (now + latency).max(link.last_at[to]);
-        link.last_at[to] = at;
-        link.lines[to].push_back((at, line));
-        self.at(at, Event::Line { link: id, end: to });
-    }
-
-    /// The next line that has come to an end.
-    pub(super) fn hear(&mut self, id: u64, end: usize) -> Option<Line> {
-        let now = self.now;
-        let lines = &mut self.links.get_mut(&id)?.lines[end];
-        if lines.front().is_some_and(|(at, _)| *at <= now) {
-            lines.pop_front().map(|(_, line)| line)
-        } else {
-            None
-        }
-    }
-
-    /// One end of a link closes it.
-    pub(super) fn hang_up(&mut self, id: u64, end: usize, why: &'static str) {
-        let Some(link) = self.links.get_mut(&id) else {
-            return;
-        };
-        link.ids[end] = None;
-        self.say(id, end, Line::Closed(why));
-    }
-
-    /// The network breaks all links; both ends hear of it.
-    pub(super) fn reset_links(&mut self) {
-        let links: Vec<u64> = self.links.keys().copied().collect();
-        for id in links {
-            self.say(id, 0, Line::Closed("reset"));
-            self.say(id, 1, Line::Closed("reset"));
-        }
-    }
-
-    /// Closes all links of a server that ended.
-    pub(super) fn close_links(&mut self, server: usize, why: &'static str) {
-        let links: Vec<(u64, usize)> = self
-            .links
-            .iter()
-            .filter_map(|(&id, link)| {
-                let end = link.ends.iter().position(|(it, _)| *it == server)?;
-                Some((id, end))
-            })
-            .collect();
-        for (id, end) in links {
-            self.hang_up(id, end, why);
-            if let Some(link) = self.links.get(&id) {
-                let (other, life) = link.ends[1 - end];
-                if life != self.servers[other].life {
-                    self.links.remove(&id);
-                }
-            }
-        }
-    }
-
-    /// Takes in what came over a link.
-    pub(super) fn peer_due(&mut self, server: usize, id: u64) {
-        let life = self.servers[server].life;
-        while let Some(link) = self.links.get(&id) {
-            let Some(end) = link.ends.iter().position(|it| *it == (server, life)) else {
-                return;
-            };
-            let is_calling = link.is_calling;
-            let up = link.ids[end];
-            let Some(line) = self.hear(id, end) else {
-                return;
-            };
-            match (line, up) {
-                (Line::Hello(hello), None) if end == 0 && is_calling => {
-                    self.link_up(server, id, 0, &hello);
-                }
-                (Line::Hello(hello), Some(link)) => {
-                    let news = hello.news();
-                    if self.weigh_store(server, &hello) {
-                        self.give(server, Input::Heard { link, news });
-                    }
-                }
-                // A last word of a link that was hung up is no news.
-                (Line::Hello(_), None) => {}
-                (Line::Closed(why), up) => {
-                    if let Some(link) = self.links.get_mut(&id) {
-                        link.ids[end] = None;
-                        if link.ids == [None; 2] {
-                            self.links.remove(&id);
-                        }
-                    }
-                    match up {
-                        Some(link) => {
-                            let reason = why.to_owned();
-                            self.give(server, Input::LinkLost { link, reason });
-                        }
-                        None if end == 0 && is_calling => self.call_failed(server, why),
-                        None => {}
-                    }
-                    return;
-                }
-            }
-        }
-    }
-
-    /// A link is up at one end.
-    pub(super) fn link_up(&mut self, server: usize, id: u64, end: usize, hello: &Hello) {
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return;
-        };
-        process.next_link += 1;
-        let number = LinkId(process.next_link);
-        if let Some(link) = self.links.get_mut(&id) {
-            link.ids[end] = Some(number);
-            link.is_calling = false;
-        }
-        if !self.weigh_store(server, hello) {
-            return;
-        }
-        let peer = (end == 0).then_some(0);
-        let news: PeerNews = hello.news();
-        let link = number;
-        self.give(server, Input::Connected { link, peer, news });
-        let current = self.servers[server].process.as_ref();
-        if let Some(current) = current.map(|it| it.hello.clone()) {
-            self.say(id, end, Line::Hello(current));
-        }
-    }
-
-    pub(super) fn call_failed(&mut self, server: usize, why: &str) {
-        let reason = why.to_owned();
-        self.give(server, Input::ConnectFailed { peer: 0, reason });
     }
 }

@@ -2,20 +2,14 @@
 //! `net/opener.rs`, `net/engine.rs` and `net/pump.rs` do, in the same order.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
 
 use steadfast::node::{ConnectionId, Node, Now, ReadTask, ReadTaskDone};
 use steadfast::role::{
-    Action, EngineMode, Exit, Failure, FailureKind, Input, LinkId, LockResult, PeerNews,
-    RecoveryResult, Role, Settings, State,
+    Action, EngineMode, Exit, Input, LockResult, PeerNews, RecoveryResult, Role, Settings, State,
 };
-use steadfast_storage::disk::{Disk, SimWorld};
-use steadfast_storage::{
-    Acquire, Canary, Job, JobDone, Lane, OpenError, Ownership, RecoveryReport, Store, store_id,
-    try_acquire,
-};
+use steadfast_storage::{Canary, Job, JobDone, Ownership, RecoveryReport, Store};
 
-use super::disk::{Blow, ProcessDisk};
+use super::disk::ProcessDisk;
 use super::drain;
 use super::network::Line;
 use super::sim::{Event, Happening, MS, Micros, Mutant, SERVERS, Sim};
@@ -28,21 +22,19 @@ const STOP_SEAL: Micros = 30_000 * MS;
 const WATCHDOG_MS: u64 = 5_000;
 /// The watchdog looks so often.
 const WATCHDOG_LOOK: Micros = 50 * MS;
-/// See `net/opener.rs`.
-const CANARY_PAUSE: Micros = 5_000 * MS;
 /// Lanes of jobs, and the one of reads.
 pub(super) const LANES: usize = 5;
-const READ_LANE: usize = 4;
+pub(super) const READ_LANE: usize = 4;
 
 /// What a server says of itself on peer links.
 #[derive(Clone, Debug)]
 pub(super) struct Hello {
     pub(super) instance: u64,
-    server: usize,
-    state: State,
-    epoch: u64,
-    beat: u64,
-    store: Option<[u8; 16]>,
+    pub(super) server: usize,
+    pub(super) state: State,
+    pub(super) epoch: u64,
+    pub(super) beat: u64,
+    pub(super) store: Option<[u8; 16]>,
 }
 
 impl Hello {
@@ -93,27 +85,27 @@ pub(super) enum LaneDone {
 
 #[derive(Default)]
 pub(super) struct LaneState {
-    queue: VecDeque<LaneWork>,
-    is_running: bool,
-    done: Option<LaneDone>,
+    pub(super) queue: VecDeque<LaneWork>,
+    pub(super) is_running: bool,
+    pub(super) done: Option<LaneDone>,
 }
 
 /// What an active server has.
 pub(super) struct Work {
     pub(super) node: Node,
     pub(super) conns: BTreeMap<ConnectionId, u64>,
-    paused: Vec<ConnectionId>,
-    lanes: [LaneState; LANES],
-    watchdog_ms: Option<u64>,
-    was_lapsed: bool,
-    refused_writes: u64,
-    next_tick: Micros,
-    is_flush_due: bool,
+    pub(super) paused: Vec<ConnectionId>,
+    pub(super) lanes: [LaneState; LANES],
+    pub(super) watchdog_ms: Option<u64>,
+    pub(super) was_lapsed: bool,
+    pub(super) refused_writes: u64,
+    pub(super) next_tick: Micros,
+    pub(super) is_flush_due: bool,
 }
 
 /// How far an orderly stop has come.
 #[derive(Clone, Copy, Debug)]
-enum Stopping {
+pub(super) enum Stopping {
     Confirms(Micros),
     Sockets(Micros),
     Seal(Micros),
@@ -123,30 +115,30 @@ enum Stopping {
 pub(super) struct Process {
     pub(super) disk: ProcessDisk,
     pub(super) role: Role,
-    started: Micros,
+    pub(super) started: Micros,
     pub(super) mode: Mode,
     pub(super) hello: Hello,
-    is_hello_new: bool,
-    ownership: Option<Ownership>,
-    canary: Canary,
-    looked_at: Option<Micros>,
-    answers: VecDeque<Answer>,
-    opened: Option<Store>,
+    pub(super) is_hello_new: bool,
+    pub(super) ownership: Option<Ownership>,
+    pub(super) canary: Canary,
+    pub(super) looked_at: Option<Micros>,
+    pub(super) answers: VecDeque<Answer>,
+    pub(super) opened: Option<Store>,
     pub(super) work: Option<Work>,
-    stopping: Option<Stopping>,
-    peer_store: Option<[u8; 16]>,
+    pub(super) stopping: Option<Stopping>,
+    pub(super) peer_store: Option<[u8; 16]>,
     pub(super) next_link: u64,
-    wake_at: Option<Micros>,
+    pub(super) wake_at: Option<Micros>,
     /// A fault has hit one of its disk operations.
-    is_hurt: bool,
+    pub(super) is_hurt: bool,
     /// It was stopped, or its disk did not answer, while ownership runs out.
-    was_late: bool,
-    was_asked_to_stop: bool,
+    pub(super) was_late: bool,
+    pub(super) was_asked_to_stop: bool,
 }
 
 /// A place for server processes.
 pub(super) struct Server {
-    index: usize,
+    pub(super) index: usize,
     /// Names the present or last process; grows.
     pub(super) life: u64,
     pub(super) process: Option<Process>,
@@ -212,7 +204,7 @@ impl Sim {
     }
 
     /// Does what everything that happens to a server may have caused.
-    fn settle_down(&mut self, server: usize) {
+    pub(super) fn settle_down(&mut self, server: usize) {
         self.go_on_stopping(server);
         self.notice(server);
         self.arm(server);
@@ -311,7 +303,7 @@ impl Sim {
     }
 
     /// Forgets a process that has ended.
-    fn end(&mut self, server: usize, is_orderly: bool) {
+    pub(super) fn end(&mut self, server: usize, is_orderly: bool) {
         let it = &mut self.servers[server];
         let Some(process) = it.process.take() else {
             return;
@@ -337,7 +329,7 @@ impl Sim {
     }
 
     /// The process ends by itself.
-    fn exit(&mut self, server: usize, exit: Exit, reason: &str) {
+    pub(super) fn exit(&mut self, server: usize, exit: Exit, reason: &str) {
         self.trace(|| format!("server {server} exits with {exit:?}: {reason}"));
         let is_full = self.weather.is_full;
         let Some(process) = &self.servers[server].process else {
@@ -360,7 +352,7 @@ impl Sim {
 
     // ---- the role ----
 
-    fn role_ms(&self, server: usize) -> u64 {
+    pub(super) fn role_ms(&self, server: usize) -> u64 {
         let started = self.servers[server].process.as_ref();
         started.map_or(0, |it| (self.now - it.started) / MS)
     }
@@ -377,7 +369,7 @@ impl Sim {
         self.settle_down(server);
     }
 
-    fn perform_all(&mut self, server: usize) {
+    pub(super) fn perform_all(&mut self, server: usize) {
         while let Some(process) = self.servers[server].process.as_mut()
             && let Some(action) = process.role.poll_action()
         {
@@ -403,7 +395,7 @@ impl Sim {
         }
     }
 
-    fn perform(&mut self, server: usize, action: Action) {
+    pub(super) fn perform(&mut self, server: usize, action: Action) {
         let Some(process) = self.servers[server].process.as_mut() else {
             return;
         };
@@ -440,165 +432,6 @@ impl Sim {
         }
     }
 
-    fn drop_link(&mut self, server: usize, number: LinkId) {
-        let life = self.servers[server].life;
-        let found = self.links.iter().find_map(|(id, link)| {
-            let end = link.ends.iter().position(|it| *it == (server, life))?;
-            (link.ids[end] == Some(number)).then_some((*id, end))
-        });
-        if let Some((id, end)) = found {
-            self.hang_up(id, end, "the peer hung up");
-        }
-    }
-
-    fn answer_call(&mut self, server: usize, id: u64) {
-        let Some(process) = &self.servers[server].process else {
-            return;
-        };
-        let hello = process.hello.clone();
-        let Some(link) = self.links.get(&id) else {
-            return;
-        };
-        let first = link.first.clone();
-        self.say(id, 1, Line::Hello(hello));
-        // The caller still waits for the answer.
-        self.link_up(server, id, 1, &first);
-        if let Some(link) = self.links.get_mut(&id) {
-            link.is_calling = link.ids[0].is_none();
-        }
-    }
-
-    fn call_timeout(&mut self, server: usize, id: u64) {
-        match self.links.get(&id) {
-            Some(link) if link.is_calling => {
-                if link.ids[1].is_some() {
-                    self.hang_up(id, 0, "the caller gave up");
-                    if let Some(link) = self.links.get_mut(&id) {
-                        link.is_calling = false;
-                    }
-                } else {
-                    self.links.remove(&id);
-                }
-                self.call_failed(server, "no answer in time");
-            }
-            Some(_) => {}
-            None => {}
-        }
-    }
-
-    /// Two servers of a pair that are active on two stores: the one with the shorter history ends. False
-    /// when that is this one.
-    pub(super) fn weigh_store(&mut self, server: usize, hello: &Hello) -> bool {
-        let Some(theirs) = hello.store.filter(|_| hello.state.owns_store()) else {
-            return true;
-        };
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return false;
-        };
-        let ends = match process.hello.store {
-            Some(own) if process.role.state() == State::Active && own != theirs => {
-                (process.role.epoch(), own) < (hello.epoch, theirs)
-            }
-            _ => false,
-        };
-        process.peer_store = Some(theirs);
-        if ends {
-            self.exit(server, Exit::NotOwner, "another store");
-        }
-        !ends
-    }
-
-    // ---- the opener ----
-
-    fn run_opener(&mut self, server: usize, order: Order) {
-        let now = self.now;
-        let options = self.options.clone();
-        let faults = self.world.faults_left();
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return;
-        };
-        let answer = match order {
-            Order::TryLock => Answer::Lock(process.try_lock(now)),
-            Order::Recover => process.recover(options),
-        };
-        process.answers.push_back(answer);
-        if self.after_disk(server, faults) {
-            let slow = self.weather.slowness(self.now);
-            let delay = self.between(100, 30 * MS) * slow.min(10);
-            let hang = self.weather.hang_until.saturating_sub(self.now);
-            self.tell(server, delay.max(hang), Happening::OpenerDone);
-        }
-    }
-
-    fn opener_done(&mut self, server: usize) {
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return;
-        };
-        let input = match process.answers.pop_front() {
-            None => return,
-            Some(Answer::Lock(result)) => Input::Lock(result),
-            Some(Answer::Recovery(result)) => Input::Recovery(result),
-            Some(Answer::Opened(store, report)) => {
-                process.opened = Some(*store);
-                if !report.damaged.is_empty() {
-                    let what = format!("a whole store is called damaged: {:?}", report.damaged);
-                    self.oracle.blame(what);
-                }
-                let epoch = report.epoch;
-                Input::Recovery(RecoveryResult::Ready { epoch })
-            }
-        };
-        self.give(server, input);
-    }
-
-    /// Looks what work on the disk has done to the world: crash points, deaths, faults. Whether the
-    /// process lives.
-    fn after_disk(&mut self, server: usize, faults_before: u64) -> bool {
-        if self.is_recorded {
-            for copy in self.world.recorded() {
-                self.crash_point(&copy);
-            }
-        }
-        let is_hurt = self.world.faults_left() != faults_before;
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return false;
-        };
-        process.is_hurt |= is_hurt;
-        match process.disk.blown() {
-            None => true,
-            Some(Blow::Kill) => {
-                self.trace(|| format!("server {server} dies between two operations"));
-                self.end(server, false);
-                false
-            }
-            Some(Blow::Power(_)) => {
-                self.trace(|| "power is lost between two operations".to_owned());
-                self.power_lost();
-                false
-            }
-        }
-    }
-
-    fn crash_point(&mut self, copy: &SimWorld) {
-        if self.random.u8(..4) == 0 {
-            copy.kill_all();
-        } else {
-            copy.crash(self.random.u64(..));
-        }
-        self.check_copy(copy);
-    }
-
-    /// A crash now, in a copy of the world.
-    pub(super) fn check_copy(&mut self, copy: &SimWorld) {
-        copy.heal();
-        copy.set_room_bytes(None);
-        let drained = drain::recover_and_drain(copy, &self.options, &self.settings, self.mutant);
-        let judged = drained.and_then(|found| self.oracle.judge(&found, true));
-        if let Err(what) = judged {
-            self.oracle.blame(format!("after a crash here: {what}"));
-        }
-    }
-
     // ---- the engine ----
 
     pub(super) fn clock(&self) -> Now {
@@ -619,7 +452,7 @@ impl Sim {
         process.map_or(Mode::Fail, |it| it.mode)
     }
 
-    fn set_mode(&mut self, server: usize, mode: Mode) {
+    pub(super) fn set_mode(&mut self, server: usize, mode: Mode) {
         if let Some(process) = self.servers[server].process.as_mut() {
             process.mode = mode;
         }
@@ -627,7 +460,7 @@ impl Sim {
     }
 
     /// Becomes active with the store that was opened.
-    fn serve(&mut self, server: usize) {
+    pub(super) fn serve(&mut self, server: usize) {
         let now = self.clock();
         let settings = self.settings.clone();
         let mutant = self.mutant;
@@ -666,7 +499,7 @@ impl Sim {
     }
 
     /// Nobody else may hold the store.
-    fn sole_owner(&mut self, server: usize) {
+    pub(super) fn sole_owner(&mut self, server: usize) {
         for other in (0..SERVERS).filter(|it| *it != server) {
             let owns = self
                 .work(other)
@@ -685,105 +518,6 @@ impl Sim {
         {
             self.tell(server, delay, Happening::Flush);
         }
-    }
-
-    fn start_jobs(&mut self, server: usize) {
-        let now = self.clock();
-        while let Some(work) = self.work(server)
-            && let Some(job) = work.node.poll_job(now)
-        {
-            let lane = match job.lane() {
-                Lane::Log => 0,
-                Lane::Checkpoint => 1,
-                Lane::Prepare => 2,
-                Lane::Compact => 3,
-            };
-            self.start_lane(server, lane, LaneWork::Job(job));
-        }
-    }
-
-    fn start_lane(&mut self, server: usize, lane: usize, one: LaneWork) {
-        if let Some(work) = self.work(server) {
-            work.lanes[lane].queue.push_back(one);
-        }
-        self.next_of_lane(server, lane);
-    }
-
-    fn next_of_lane(&mut self, server: usize, lane: usize) {
-        let slow = self.weather.slowness(self.now);
-        let delay = self.between(5, 2 * MS) * slow;
-        // What the disk does may happen early or late in the time that it takes.
-        let delay = if self.random.bool() { delay } else { 5 };
-        if let Some(work) = self.work(server) {
-            let state = &mut work.lanes[lane];
-            if !state.is_running && !state.queue.is_empty() {
-                state.is_running = true;
-                self.tell(server, delay, Happening::LaneRun(lane));
-            }
-        }
-    }
-
-    fn run_lane(&mut self, server: usize, lane: usize) {
-        let faults = self.world.faults_left();
-        let owes = self.mutant == Mutant::EarlyCompletion && lane == 0;
-        let Some(process) = self.servers[server].process.as_mut() else {
-            return;
-        };
-        let Some(work) = process.work.as_mut() else {
-            return;
-        };
-        let Some(one) = work.lanes[lane].queue.pop_front() else {
-            return;
-        };
-        process.disk.set_owing(owes);
-        let done = match one {
-            LaneWork::Job(job) => LaneDone::Job(job.run()),
-            LaneWork::Read(task) => LaneDone::Read(task.run()),
-        };
-        process.disk.set_owing(false);
-        work.lanes[lane].done = Some(done);
-        if owes {
-            let delay = self.random.u64(..20 * MS);
-            self.tell(server, delay, Happening::Pay);
-        }
-        if self.after_disk(server, faults) {
-            let slow = self.weather.slowness(self.now);
-            let hang = self.weather.hang_until.saturating_sub(self.now);
-            if let Some(process) = self.servers[server].process.as_mut() {
-                process.was_late |= hang > 0 || slow > 1;
-            }
-            let delay = self.between(5, 2 * MS) * slow;
-            self.tell(server, delay.max(hang), Happening::LaneDone(lane));
-        }
-    }
-
-    fn lane_done(&mut self, server: usize, lane: usize) {
-        let now = self.clock();
-        let Some(work) = self.work(server) else {
-            return;
-        };
-        work.lanes[lane].is_running = false;
-        let Some(done) = work.lanes[lane].done.take() else {
-            return;
-        };
-        self.next_of_lane(server, lane);
-        let Some(work) = self.work(server) else {
-            return;
-        };
-        match done {
-            LaneDone::Read(read) => work.node.read_done(now, read),
-            LaneDone::Job(job) => {
-                if let Err(fatal) = work.node.complete(job) {
-                    return self.fail(server, &fatal.to_string());
-                }
-                // The disk is busy again before anything else is done.
-                self.start_jobs(server);
-                if let Some(work) = self.work(server) {
-                    work.node.advance(now);
-                }
-            }
-        }
-        self.turn(server);
     }
 
     /// Brings out what an event has caused.
@@ -816,7 +550,7 @@ impl Sim {
         }
     }
 
-    fn watch_ownership(&mut self, server: usize) {
+    pub(super) fn watch_ownership(&mut self, server: usize) {
         let now = self.clock();
         let Some(work) = self.work(server) else {
             return;
@@ -845,7 +579,7 @@ impl Sim {
     }
 
     /// Lets connections be read again that were not for the disk's sake.
-    fn resume_paused(&mut self, server: usize) {
+    pub(super) fn resume_paused(&mut self, server: usize) {
         let Some(work) = self.work(server) else {
             return;
         };
@@ -903,7 +637,7 @@ impl Sim {
 
     // ---- the orderly end ----
 
-    fn begin_stop(&mut self, server: usize) {
+    pub(super) fn begin_stop(&mut self, server: usize) {
         if self.mode(server) == Mode::Fail {
             return self.give(server, Input::Stopped);
         }
@@ -918,7 +652,7 @@ impl Sim {
         }
     }
 
-    fn go_on_stopping(&mut self, server: usize) {
+    pub(super) fn go_on_stopping(&mut self, server: usize) {
         let now = self.now;
         while let Some(process) = self.servers[server].process.as_mut()
             && let Some(stopping) = process.stopping
@@ -962,7 +696,7 @@ impl Sim {
 
     // ---- time ----
 
-    fn wake(&mut self, server: usize) {
+    pub(super) fn wake(&mut self, server: usize) {
         let (now, clock, role_ms) = (self.now, self.clock(), self.role_ms(server));
         let Some(process) = self.servers[server].process.as_mut() else {
             return;
@@ -989,7 +723,7 @@ impl Sim {
     }
 
     /// Sets the timer to what is due next.
-    fn arm(&mut self, server: usize) {
+    pub(super) fn arm(&mut self, server: usize) {
         let now = self.now;
         let conns = self.conn_deadline(server);
         let Some(process) = self.servers[server].process.as_mut() else {
@@ -1025,7 +759,7 @@ impl Sim {
     }
 
     /// Tells the oracle what it can see of a server.
-    fn notice(&mut self, server: usize) {
+    pub(super) fn notice(&mut self, server: usize) {
         let life = self.servers[server].life;
         let Some(work) = self.work(server) else {
             return;
@@ -1051,98 +785,4 @@ impl Sim {
             self.oracle.left(conn);
         }
     }
-
-    /// Whether exactly one server is active, the others stand by, and nothing is left in the queues.
-    pub(super) fn servers_are_well(&self) -> Result<(), String> {
-        let mut active = 0;
-        for server in &self.servers {
-            let Some(process) = &server.process else {
-                return Err(format!("server {} does not run", server.index));
-            };
-            match (process.role.state(), &process.work) {
-                (State::Active, Some(work)) => {
-                    active += 1;
-                    let left: u64 = work.node.queue_status().iter().map(|it| it.messages).sum();
-                    if left > 0 {
-                        return Err(format!("{left} messages are left"));
-                    }
-                }
-                (State::Standby, _) => {}
-                (state, _) => return Err(format!("server {} is {state}", server.index)),
-            }
-        }
-        if active == 1 {
-            Ok(())
-        } else {
-            Err(format!("{active} servers are active"))
-        }
-    }
-}
-
-impl Process {
-    fn try_lock(&mut self, now: Micros) -> LockResult {
-        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
-        match try_acquire(Arc::clone(&disk), "a simulated server") {
-            Ok(Acquire::Owned(_))
-                if let Some(theirs) = self.peer_store
-                    && store_id(disk.as_ref()).is_ok_and(|own| own != Some(theirs)) =>
-            {
-                LockResult::Failed(Failure {
-                    kind: FailureKind::OtherStore,
-                    reason: "another store".to_owned(),
-                })
-            }
-            Ok(Acquire::Owned(ownership)) => {
-                self.ownership = Some(ownership);
-                LockResult::Owned
-            }
-            Ok(Acquire::Busy(reason)) => match self.broken_locks(disk.as_ref(), now) {
-                Some(failure) => LockResult::Failed(failure),
-                None => LockResult::Busy { reason },
-            },
-            Err(error) => match failure(error) {
-                Ok(failure) => LockResult::Failed(failure),
-                Err(reason) => LockResult::Busy { reason },
-            },
-        }
-    }
-
-    fn broken_locks(&mut self, disk: &dyn Disk, now: Micros) -> Option<Failure> {
-        let is_recent = self.looked_at.is_some_and(|at| now - at < CANARY_PAUSE);
-        if disk.file_system().is_local() || is_recent {
-            return None;
-        }
-        self.looked_at = Some(now);
-        let reason = self.canary.look(disk).ok().flatten()?;
-        Some(Failure {
-            kind: FailureKind::UnsafeFileSystem,
-            reason,
-        })
-    }
-
-    fn recover(&mut self, options: steadfast_storage::StoreOptions) -> Answer {
-        let Some(ownership) = self.ownership.take() else {
-            let reason = "the lock is not held".to_owned();
-            return Answer::Recovery(RecoveryResult::Busy { reason });
-        };
-        match Store::open(ownership, options, &mut |_| ()) {
-            Ok((store, report)) => Answer::Opened(Box::new(store), Box::new(report)),
-            Err(error) => Answer::Recovery(match failure(error) {
-                Ok(failure) => RecoveryResult::Failed(failure),
-                Err(reason) => RecoveryResult::Busy { reason },
-            }),
-        }
-    }
-}
-
-/// Why the store cannot be used; `Err` when it is merely somebody else's.
-fn failure(error: OpenError) -> Result<Failure, String> {
-    let kind = match &error {
-        OpenError::Busy(holder) => return Err(holder.clone()),
-        OpenError::Damaged(_) => FailureKind::Damaged,
-        OpenError::UnsafeFileSystem(_) => FailureKind::UnsafeFileSystem,
-        _ => FailureKind::Io,
-    };
-    let reason = error.to_string();
-    Ok(Failure { kind, reason })
 }

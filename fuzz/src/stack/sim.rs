@@ -6,6 +6,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use steadfast::node::NodeSettings;
+use steadfast::role::State;
 use steadfast_storage::StoreOptions;
 use steadfast_storage::disk::{FileSystem, SimWorld};
 
@@ -331,5 +332,31 @@ impl Sim {
             client.is_done()?;
         }
         Ok(())
+    }
+
+    /// Whether exactly one server is active, the others stand by, and nothing is left in the queues.
+    pub(super) fn servers_are_well(&self) -> Result<(), String> {
+        let mut active = 0;
+        for server in &self.servers {
+            let Some(process) = &server.process else {
+                return Err(format!("server {} does not run", server.index));
+            };
+            match (process.role.state(), &process.work) {
+                (State::Active, Some(work)) => {
+                    active += 1;
+                    let left: u64 = work.node.queue_status().iter().map(|it| it.messages).sum();
+                    if left > 0 {
+                        return Err(format!("{left} messages are left"));
+                    }
+                }
+                (State::Standby, _) => {}
+                (state, _) => return Err(format!("server {} is {state}", server.index)),
+            }
+        }
+        if active == 1 {
+            Ok(())
+        } else {
+            Err(format!("{active} servers are active"))
+        }
     }
 }
