@@ -208,7 +208,9 @@ fn a_follower_keeps_no_more_than_an_owner_has() {
         }
     }
     assert!(warm.status().is_current, "{:?}", warm.status());
-    let kept = warm.kept().ok().expect("something is kept");
+    let Ok(kept) = warm.kept() else {
+        panic!("nothing is kept")
+    };
     let owned = &server.store.state;
     assert_eq!(
         kept.state.segments.keys().collect::<Vec<_>>(),
