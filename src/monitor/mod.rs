@@ -30,7 +30,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 
-pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store};
+pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store, WarmStandby};
 
 /// The engine thread posts a snapshot several times a second; after so long without one it hangs.
 const STALE: Duration = Duration::from_secs(15);

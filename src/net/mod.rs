@@ -16,6 +16,7 @@ pub mod log;
 mod opener;
 mod peer;
 mod pump;
+mod recovering;
 pub mod server;
 mod signals;
 mod snapshot;

@@ -316,7 +316,7 @@ impl Opening {
                 if let Some(Err(why)) = refused {
                     self.report.warm = WarmUse::Refused(why);
                 }
-                self.load_base(survey, &mut outlines)?
+                self.load_base(survey, &mut outlines, progress)?
             }
         };
         self.report.phases_us.checkpoint_ms = self.since(started);
@@ -337,7 +337,12 @@ impl Opening {
     }
 
     /// The newest checkpoint that fits the log, else the newest snapshot in the log, else nothing.
-    fn load_base(&mut self, survey: &Survey, outlines: &mut Outlines) -> Result<State, OpenError> {
+    fn load_base(
+        &mut self,
+        survey: &Survey,
+        outlines: &mut Outlines,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<State, OpenError> {
         let store = (self.identity, u32::try_from(self.unit).unwrap_or(512));
         let mut reasons = Vec::new();
         let mut second_best = None;
@@ -371,7 +376,10 @@ impl Opening {
         }
         self.report.rebuilt = Some(reasons.join("; "));
         let identity = self.identity;
-        let base = match (self.replay(outlines).base_from_log(identity), second_best) {
+        let base = match (
+            self.replay(outlines).base_from_log(identity, progress),
+            second_best,
+        ) {
             (Err(OpenError::Damaged(_)), Some((state, completed))) => {
                 *outlines = completed;
                 return Ok(state);

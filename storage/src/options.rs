@@ -50,6 +50,13 @@ pub enum Progress {
     Locking,
     /// Reading the checkpoint.
     Checkpoint,
+    /// Looking for a snapshot in the log, because no checkpoint can be used.
+    Snapshot {
+        /// Bytes read so far.
+        bytes: u64,
+        /// Bytes to read at most.
+        of: u64,
+    },
     /// Reading the log behind the checkpoint.
     Tail {
         /// Bytes read so far.
