@@ -196,7 +196,8 @@ pub enum BenchCommand {
     /// Fill a store through a real server, kill it, and time the recovery of the next one.
     #[command(after_help = "Examples:\n  \
         steadfast bench recovery --messages 1000000 --size 1024\n  \
-        steadfast bench recovery --messages 10000000 --dir /mnt/disk --json")]
+        steadfast bench recovery --messages 10000000 --dir /mnt/disk --json\n  \
+        steadfast bench recovery --warm --messages 100000000 --size 64 --queues 1000 --store filled")]
     Recovery(RecoveryArgs),
     /// Messages per second through senders and receivers.
     #[command(after_help = "Examples:\n  \
@@ -220,6 +221,12 @@ pub struct RecoveryArgs {
     /// Directory for the store; a temporary one if not given.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// A store that is kept: it is filled when the directory is empty, and used as it is otherwise.
+    #[arg(long, value_name = "DIR", conflicts_with = "dir")]
+    pub store: Option<PathBuf>,
+    /// Measure the takeover by a standby too.
+    #[arg(long)]
+    pub warm: bool,
     /// Messages to fill the store with.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub messages: u64,

@@ -76,9 +76,14 @@ fn bench_directory(parent: Option<&Path>) -> Result<TempDir, ToolError> {
 
 /// A standalone server with its store in a directory of ours.
 fn own_server(directory: &Path) -> OwnServerOptions {
+    own_server_at(directory.join("store"))
+}
+
+/// A standalone server with this store.
+fn own_server_at(data: PathBuf) -> OwnServerOptions {
     OwnServerOptions {
         name: String::from("bench"),
-        data: directory.join("store"),
+        data,
         port: 0,
         set: vec![String::from("server=bench")],
     }
