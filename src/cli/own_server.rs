@@ -108,6 +108,8 @@ pub(crate) struct RecoveryState {
     pub(crate) messages: u64,
     /// What became of what a standby had kept.
     pub(crate) warm: String,
+    /// Locking, checkpoint, tail, sealing.
+    pub(crate) phases_ms: [u64; 4],
 }
 
 /// The store in `/state`.

@@ -79,6 +79,8 @@ pub struct Recovery {
     pub warm: &'static str,
     /// Why it was refused.
     pub warm_refused: Option<String>,
+    /// How long listing and locking, reading the checkpoint, reading the tail and sealing took.
+    pub phases_ms: [u64; 4],
     /// How far a recovery under way has come; `null` when none is.
     pub progress: Option<Progress>,
 }

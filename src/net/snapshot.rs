@@ -114,6 +114,13 @@ fn recovery(view: &RecoveryView, board: &Board) -> Recovery {
         recovery.bytes = report.bytes;
         recovery.rebuilt = report.rebuilt.is_some();
         recovery.warm = report.warm.as_str();
+        let phases = report.phases_us;
+        recovery.phases_ms = [
+            phases.locking_ms,
+            phases.checkpoint_ms,
+            phases.tail_ms,
+            phases.sealing_ms,
+        ];
         if let WarmUse::Refused(why) = &report.warm {
             recovery.warm_refused = Some(why.clone());
         }

@@ -75,6 +75,8 @@ struct Timing {
     first_message_ms: f64,
     tail_bytes: u64,
     messages: u64,
+    /// Locking, checkpoint, tail, sealing.
+    phases_ms: [u64; 4],
 }
 
 pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolError> {
@@ -230,6 +232,7 @@ async fn timed_start(options: &OwnServerOptions) -> Result<(OwnServer, Timing), 
         first_message_ms: milliseconds(first.saturating_duration_since(ready)),
         tail_bytes: state.recovery.tail_bytes,
         messages: state.recovery.messages,
+        phases_ms: state.recovery.phases_ms,
     };
     Ok((server, timing))
 }
@@ -277,10 +280,11 @@ fn milliseconds(duration: Duration) -> f64 {
 fn say_report(report: &Report) {
     let start = |timing: &Timing| {
         format!(
-            "{:.1} ms from lock to ready, {:.1} ms more to the first message ({} of tail)",
+            "{:.1} ms from lock to ready, {:.1} ms more to the first message ({} of tail; phases {:?} ms)",
             timing.lock_to_ready_ms,
             timing.first_message_ms,
-            bytes_text(timing.tail_bytes as f64)
+            bytes_text(timing.tail_bytes as f64),
+            timing.phases_ms
         )
     };
     let mut figures = vec![

@@ -51,6 +51,7 @@ pub(super) async fn take_over(
             first_message_ms: milliseconds(first.saturating_duration_since(ready.at)),
             tail_bytes: state.recovery.tail_bytes,
             messages: state.recovery.messages,
+            phases_ms: state.recovery.phases_ms,
         },
         kill_to_ready_ms: milliseconds(ready.at.saturating_duration_since(killed)),
         kept: state.recovery.warm,
