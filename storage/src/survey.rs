@@ -411,8 +411,8 @@ fn lock_segment(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
         match found.file.try_lock() {
             Ok(true) => return Ok(()),
             Ok(false) if waited < RELEASE_WAIT_MS => {
-                disk.pause_ms(5);
-                waited += 5;
+                disk.pause_ms(1);
+                waited += 1;
             }
             Ok(false) => {
                 return Err(OpenError::Busy(format!(
