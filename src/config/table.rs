@@ -177,8 +177,9 @@ pub const PARAMETERS: &[Parameter] = &[
         "listen",
         Kind::Listen,
         "tcp://127.0.0.1:5672",
-        "Where clients and peers connect: tcp://host:port or amqp://host:port; a port alone \
-         means all interfaces. May be given several times.",
+        "Where clients and peers connect: tcp://host:port or amqp://host:port, with TLS \
+         ssl://host:port or amqps://host:port; a port alone means all interfaces. May be given \
+         several times.",
     )),
     row(
         "store",
@@ -237,7 +238,8 @@ pub const PARAMETERS: &[Parameter] = &[
         "monitor_listen",
         Kind::Monitor,
         "http://127.0.0.1:8161",
-        "Where /isLive, /isReady, /state and /metrics answer. Empty: switched off.",
+        "Where /isLive, /isReady, /state and /metrics answer; https:// shows ssl_server_identity. \
+         Empty: switched off.",
     ),
     row(
         "max_connections",

@@ -10,6 +10,7 @@ mod clock;
 pub mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod handshakes;
 mod lanes;
 mod listen;
 pub mod log;
@@ -17,6 +18,8 @@ mod opener;
 mod peer;
 mod pump;
 pub mod server;
+mod session;
 mod signals;
 mod snapshot;
+pub mod tls;
 mod watchdog;

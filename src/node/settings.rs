@@ -21,6 +21,17 @@ pub struct Now {
 /// Decides whether a user may connect with a password.
 pub type PasswordCheck = Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 
+/// What the verified certificate of a client says of its user, and how far that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateUser {
+    /// The common name.
+    pub name: String,
+    /// It is the user whatever the client says (`ssl_use_cert_username`).
+    pub is_forced: bool,
+    /// The user name with which a client asks for it (`ssl_cert_user_specname`).
+    pub request: Option<String>,
+}
+
 /// A server that clients may turn to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {
@@ -126,6 +137,11 @@ impl NodeSettings {
             ..proto::Settings::default()
         }
     }
+}
+
+/// The settings for a client with a certificate: it need not say more.
+pub(crate) fn offer_external(settings: &mut proto::Settings) {
+    settings.sasl_mechanisms.insert(0, String::from("EXTERNAL"));
 }
 
 fn server_value(server: &ServerAddress) -> Value {
