@@ -76,7 +76,10 @@ impl Handshakes {
         let stream = stream.into_std().ok()?;
         let (reply, answer) = oneshot::channel();
         let order = Order { stream, reply };
-        timeout(HANDSHAKE, self.orders.send(order)).await.ok()?.ok()?;
+        timeout(HANDSHAKE, self.orders.send(order))
+            .await
+            .ok()?
+            .ok()?;
         answer.await.ok()
     }
 }

@@ -260,13 +260,24 @@ async fn greet_by_tls(door: &Door, stream: TcpStream, address: SocketAddr) {
     if first == MAGIC[0] {
         door.known();
         // The other server reads this in its own words.
-        door.links.refuse(stream, "this listener speaks TLS; write ft_active = ssl://...").await;
-        door.log_refusal(address, "a peer calls without TLS; its ft_active must be ssl://...");
+        door.links
+            .refuse(
+                stream,
+                "this listener speaks TLS; write ft_active = ssl://...",
+            )
+            .await;
+        door.log_refusal(
+            address,
+            "a peer calls without TLS; its ft_active must be ssl://...",
+        );
         return;
     }
     if first != TLS_HANDSHAKE {
         door.known();
-        door.log_refusal(address, "it does not speak TLS, and this listener does nothing else");
+        door.log_refusal(
+            address,
+            "it does not speak TLS, and this listener does nothing else",
+        );
         return;
     }
     let secured = guard.handshakes.secure(stream).await;
@@ -297,12 +308,20 @@ impl Door {
         let mut last = self.refusal.borrow_mut();
         if let Some((at, last)) = last.as_ref() {
             let is_same = *last == text;
-            let pause = if is_same { REFUSAL_REPEAT } else { REFUSAL_PAUSE };
+            let pause = if is_same {
+                REFUSAL_REPEAT
+            } else {
+                REFUSAL_PAUSE
+            };
             if at.elapsed() < pause {
                 return;
             }
         }
-        tracing::warn!(event = "tls_refused", reason = text, "no connection with TLS");
+        tracing::warn!(
+            event = "tls_refused",
+            reason = text,
+            "no connection with TLS"
+        );
         *last = Some((Instant::now(), text));
     }
 }

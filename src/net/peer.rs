@@ -190,7 +190,9 @@ impl Links {
             let reason = format!("{}: there is none", LINK_NAMES.trusted);
             return Err(ConnectFailure::Refused(reason));
         };
-        let name = tls.server_name(&url.host).map_err(ConnectFailure::Refused)?;
+        let name = tls
+            .server_name(&url.host)
+            .map_err(ConnectFailure::Refused)?;
         let connector = TlsConnector::from(Arc::clone(&tls.config));
         match connector.connect(name.clone(), stream).await {
             // With TLS 1.3 the other side judges our certificate after our handshake is over.
@@ -234,7 +236,7 @@ impl Links {
         let hello = match link.read().await {
             Ok(Line::Hello(hello)) => hello,
             Ok(Line::Refused { refused }) => return Err(ConnectFailure::Refused(refused)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !is_tls(&error) => {
                 return Err(ConnectFailure::Refused(format!(
                     "no Steadfast server: {error}"
                 )));

@@ -75,7 +75,8 @@ fn read(config: &Config, renewals: &mut Renewals) -> Result<Sides, Fault> {
     let monitor = listener(has_monitor, ServerUse::Monitor)?;
     let names_certificates = config.tls.require_client_cert || config.tls.use_cert_username;
     if clients.is_none() && config.tls.require_client_cert {
-        let text = "enabled, but no listener speaks TLS; write listen = ssl://host:port, or disable it";
+        let text =
+            "enabled, but no listener speaks TLS; write listen = ssl://host:port, or disable it";
         return Err(Fault {
             parameter: SERVER_NAMES.verify,
             text: text.to_owned(),

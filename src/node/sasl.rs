@@ -110,7 +110,10 @@ mod tests {
         let check = secret();
         let refused = Answer::Refused(SaslCode::Auth);
         let ann = Answer::Welcome(Some(String::from("ann")));
-        assert_eq!(answer("PLAIN", Some(b"\0ann\0secret"), Some(&check), None), ann);
+        assert_eq!(
+            answer("PLAIN", Some(b"\0ann\0secret"), Some(&check), None),
+            ann
+        );
         assert_eq!(
             answer("PLAIN", Some(b"\0ann\0wrong"), Some(&check), None),
             refused

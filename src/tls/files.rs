@@ -152,8 +152,10 @@ fn parse(
         let text = "this is neither PEM nor DER nor PKCS#12";
         return Err(fault(text.to_owned()));
     }
-    let single = CertificateDer::from(bytes.to_vec());
-    if rustls::server::ParsedCertificate::try_from(&single).is_ok() {
+    if !is_pkcs12(bytes) {
+        let single = CertificateDer::from(bytes.to_vec());
+        rustls::server::ParsedCertificate::try_from(&single)
+            .map_err(|error| fault(format!("this is no certificate: {error}")))?;
         return Ok(Content {
             certificates: vec![single],
             key: None,
@@ -183,8 +185,16 @@ fn parse(
 }
 
 fn is_pem(bytes: &[u8]) -> bool {
-    let mark = b"-----BEGIN ";
-    bytes.windows(mark.len()).any(|window| window == mark)
+    contains(bytes, b"-----BEGIN ")
+}
+
+/// PKCS#12 is the only one of these forms whose first field is the number 3.
+fn is_pkcs12(bytes: &[u8]) -> bool {
+    contains(bytes.get(..8).unwrap_or_default(), &[2, 1, 3])
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }
 
 /// Certificates and the first key of a PEM file, in any order.
@@ -195,6 +205,15 @@ fn parse_pem(
     password: &Password<'_>,
 ) -> Result<Content, Fault> {
     let mut content = Content::default();
+    let old_form = b"Proc-Type: 4,ENCRYPTED";
+    if contains(bytes, old_form) {
+        let text = format!(
+            "{}: the key is encrypted in an old form; write it anew: openssl pkcs8 -topk8 -in OLD \
+             -out NEW",
+            path.display()
+        );
+        return Err(Fault::new(parameter, text));
+    }
     for section in <(SectionKind, Vec<u8>)>::pem_slice_iter(bytes) {
         let (kind, der) = section.map_err(|error| {
             let text = format!("{}: it is no whole PEM file: {error}", path.display());
@@ -223,14 +242,6 @@ fn encrypted_pem(
     password: &Password<'_>,
 ) -> Result<Option<PrivateKeyDer<'static>>, Fault> {
     let text = String::from_utf8_lossy(bytes);
-    if text.contains("Proc-Type: 4,ENCRYPTED") {
-        let text = format!(
-            "{}: the key is encrypted in an old form; write it anew: openssl pkcs8 -topk8 -in OLD \
-             -out NEW",
-            path.display()
-        );
-        return Err(Fault::new(parameter, text));
-    }
     let mark = "ENCRYPTED PRIVATE KEY-----";
     let Some(body) = text
         .split_once(&format!("-----BEGIN {mark}"))
@@ -256,7 +267,10 @@ fn decrypt(
     password: &Password<'_>,
 ) -> Result<PrivateKeyDer<'static>, Fault> {
     let encrypted = EncryptedPrivateKeyInfoRef::try_from(der).map_err(|error| {
-        let text = format!("{}: the encrypted key cannot be read: {error}", path.display());
+        let text = format!(
+            "{}: the encrypted key cannot be read: {error}",
+            path.display()
+        );
         Fault::new(parameter, text)
     })?;
     let Some(secret) = password.text else {
@@ -269,19 +283,22 @@ fn decrypt(
 }
 
 /// The key of a file of its own.
-fn key(names: &Names, path: &Path, password: &Password<'_>) -> Result<PrivateKeyDer<'static>, Fault> {
+fn key(
+    names: &Names,
+    path: &Path,
+    password: &Password<'_>,
+) -> Result<PrivateKeyDer<'static>, Fault> {
     let bytes = read(names.key, path)?;
     let none = || {
         let text = format!("{}: there is no private key in it", path.display());
         Fault::new(names.key, text)
     };
-    if !is_pem(&bytes) {
-        if let Ok(key) = PrivateKeyDer::try_from(bytes.as_slice()) {
-            return Ok(key.clone_key());
-        }
+    if !is_pem(&bytes) && !is_pkcs12(&bytes) {
         if EncryptedPrivateKeyInfoRef::try_from(bytes.as_slice()).is_ok() {
             return decrypt(names.key, path, &bytes, password);
         }
+        let key = PrivateKeyDer::try_from(bytes.as_slice());
+        return key.map(|key| key.clone_key()).map_err(|_| none());
     }
     parse(names.key, path, &bytes, password)?
         .key

@@ -201,7 +201,12 @@ impl Item {
 fn stamps(files: &[PathBuf]) -> Vec<Stamp> {
     let stamp = |path: &PathBuf| {
         let data = std::fs::metadata(path).ok()?;
-        let times = [data.mtime(), data.mtime_nsec(), data.ctime(), data.ctime_nsec()];
+        let times = [
+            data.mtime(),
+            data.mtime_nsec(),
+            data.ctime(),
+            data.ctime_nsec(),
+        ];
         Some((data.dev(), data.ino(), data.len(), times))
     };
     files.iter().map(stamp).collect()

@@ -72,17 +72,21 @@ pub(super) fn parse(
 
 fn is_called(suite: SupportedCipherSuite, name: &str) -> bool {
     let id = suite.suite();
-    let is_iana = id.as_str().is_some_and(|iana| iana.eq_ignore_ascii_case(name));
-    let is_openssl = |(openssl, other): &(&str, CipherSuite)| {
-        *other == id && openssl.eq_ignore_ascii_case(name)
-    };
+    let is_iana = id
+        .as_str()
+        .is_some_and(|iana| iana.eq_ignore_ascii_case(name));
+    let is_openssl =
+        |(openssl, other): &(&str, CipherSuite)| *other == id && openssl.eq_ignore_ascii_case(name);
     is_iana || OPENSSL.iter().any(is_openssl)
 }
 
 fn names(known: &[SupportedCipherSuite]) -> String {
     let name = |suite: &SupportedCipherSuite| {
         let found = OPENSSL.iter().find(|(_, id)| *id == suite.suite());
-        found.map_or_else(|| format!("{:?}", suite.suite()), |(name, _)| (*name).to_owned())
+        found.map_or_else(
+            || format!("{:?}", suite.suite()),
+            |(name, _)| (*name).to_owned(),
+        )
     };
     known.iter().map(name).collect::<Vec<_>>().join(", ")
 }

@@ -28,14 +28,12 @@ pub fn accept_failure(error: &io::Error) -> String {
         };
     };
     match reason {
-        Error::NoCertificatesPresented => format!(
-            "it sent no certificate, and {} is enabled",
-            names.verify
-        ),
-        Error::InvalidCertificate(CertificateError::UnknownIssuer) => format!(
-            "the issuer of its certificate is not in {}",
-            names.trusted
-        ),
+        Error::NoCertificatesPresented => {
+            format!("it sent no certificate, and {} is enabled", names.verify)
+        }
+        Error::InvalidCertificate(CertificateError::UnknownIssuer) => {
+            format!("the issuer of its certificate is not in {}", names.trusted)
+        }
         Error::InvalidCertificate(error) => {
             format!("its certificate is refused: {}", certificate(error))
         }

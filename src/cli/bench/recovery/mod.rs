@@ -74,6 +74,7 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
         queues: arguments.queues,
         senders: CONNECTIONS,
         window: WINDOW,
+        tls: None,
     };
     filling.check()?;
     let directory = bench_directory(arguments.dir.as_deref())?;
