@@ -48,13 +48,10 @@ async fn accept(
 ) {
     let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
-        let (stream, address) = match listener.accept().await {
-            Ok(accepted) => accepted,
+        let Ok((stream, address)) = listener.accept().await else {
             // Out of descriptors, or the client is gone again.
-            Err(_) => {
-                sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
+            sleep(ACCEPT_PAUSE).await;
+            continue;
         };
         let acceptor = tls.as_ref().map(|live| TlsAcceptor::from(live.get()));
         let ready = ready.clone();

@@ -386,12 +386,7 @@ impl Engine {
     /// Whether a connection has said all that it will say.
     pub(super) fn is_finished(&self, id: ConnectionId) -> (bool, bool) {
         let state = self.with(|work| {
-            let is_taken = work.node.output(id).is_none_or(|output| output.is_empty());
-            let is_written = is_taken
-                && !work
-                    .sockets
-                    .get(&id)
-                    .is_some_and(|socket| socket.has_output());
+            let is_written = work.node.output(id).is_none_or(|output| output.is_empty());
             (work.node.is_finished(id), is_written)
         });
         state.unwrap_or((true, true))

@@ -258,18 +258,12 @@ async fn greet_by_tls(door: &Door, stream: TcpStream, address: SocketAddr) {
         return;
     };
     if first == MAGIC[0] {
+        let reason = "a peer calls without TLS; its ft_active must be ssl://...";
+        door.log_refusal(address, reason);
+        // The other server reads this in its own log.
+        let refused = "this listener speaks TLS; write ft_active = ssl://...";
+        door.links.refuse(stream, refused).await;
         door.known();
-        // The other server reads this in its own words.
-        door.links
-            .refuse(
-                stream,
-                "this listener speaks TLS; write ft_active = ssl://...",
-            )
-            .await;
-        door.log_refusal(
-            address,
-            "a peer calls without TLS; its ft_active must be ssl://...",
-        );
         return;
     }
     if first != TLS_HANDSHAKE {

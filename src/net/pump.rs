@@ -238,7 +238,7 @@ async fn pump(
             return false;
         }
         let (is_finished, is_written) = engine.is_finished(id);
-        if is_finished && is_written {
+        if is_finished && is_written && !socket.has_output() {
             return !is_ended;
         }
         if is_finished && last_output_until.is_none() {

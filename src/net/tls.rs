@@ -31,6 +31,15 @@ impl ServerTls {
         let mut renewals = Renewals::default();
         let (clients, monitor, link) =
             read(config, &mut renewals).map_err(|fault| fault.to_string())?;
+        if config.tls.require_client_cert && config.listens.iter().any(|listen| !listen.is_tls) {
+            let parameter = SERVER_NAMES.verify;
+            tracing::warn!(
+                event = "config_warning",
+                parameter,
+                "{parameter}: it is enabled, but there are listeners without TLS, where nobody is \
+                 asked for a certificate; remove them or listen on 127.0.0.1 there"
+            );
+        }
         let watch = renewals
             .watch()
             .map_err(|error| format!("no thread to watch certificates: {error}"))?;
@@ -73,18 +82,10 @@ fn read(config: &Config, renewals: &mut Renewals) -> Result<Sides, Fault> {
     let has_monitor = config.monitor_listen.as_ref().is_some_and(|url| url.is_tls);
     let clients = listener(has_listener, ServerUse::Clients)?;
     let monitor = listener(has_monitor, ServerUse::Monitor)?;
-    let names_certificates = config.tls.require_client_cert || config.tls.use_cert_username;
-    if clients.is_none() && config.tls.require_client_cert {
-        let text =
-            "enabled, but no listener speaks TLS; write listen = ssl://host:port, or disable it";
-        return Err(Fault {
-            parameter: SERVER_NAMES.verify,
-            text: text.to_owned(),
-        });
-    }
-    if names_certificates && config.tls.trusted.is_empty() {
-        let text = "not set, but the names in client certificates are to be used; name the \
-                    certificates of those who issue them";
+    let takes_names = config.tls.use_cert_username && clients.is_some();
+    if takes_names && config.tls.trusted.is_empty() {
+        let text = "not set, but ssl_use_cert_username is enabled; name the certificates of those \
+                    who issue client certificates";
         return Err(Fault {
             parameter: SERVER_NAMES.trusted,
             text: text.to_owned(),

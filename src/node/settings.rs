@@ -43,6 +43,13 @@ pub struct ServerAddress {
     pub tls: bool,
 }
 
+impl ServerAddress {
+    /// As in the URLs of clients.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls { "amqps" } else { "amqp" }
+    }
+}
+
 /// Choices of a server that clients and the store see.
 #[derive(Clone)]
 pub struct NodeSettings {
@@ -145,11 +152,10 @@ pub(crate) fn offer_external(settings: &mut proto::Settings) {
 }
 
 fn server_value(server: &ServerAddress) -> Value {
-    let scheme = if server.tls { "amqps" } else { "amqp" };
     let entries = [
         ("network-host", Value::String(server.host.clone())),
         ("port", Value::Int(i32::from(server.port))),
-        ("scheme", Value::String(scheme.to_owned())),
+        ("scheme", Value::String(server.scheme().to_owned())),
     ];
     let map = entries
         .into_iter()

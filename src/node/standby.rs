@@ -78,7 +78,8 @@ impl Standby {
                 "this server stands by; the active server is elsewhere",
             )
             .with_info("network-host", Value::String(active.host.clone()))
-            .with_info("port", Value::Int(i32::from(active.port))),
+            .with_info("port", Value::Int(i32::from(active.port)))
+            .with_info("scheme", Value::String(active.scheme().to_owned())),
             _ => ErrorCondition::new(
                 condition::CONNECTION_FORCED,
                 "this server stands by; connect to the other server of the pair",

@@ -1,6 +1,7 @@
 //! Certificates and keys from files: PEM, DER and PKCS#12, told apart by what is in them.
 
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -123,8 +124,15 @@ struct Content {
 
 fn read(parameter: &'static str, path: &Path) -> Result<Vec<u8>, Fault> {
     let fault = |text: String| Fault::new(parameter, format!("{}: {text}", path.display()));
-    let file = std::fs::File::open(path)
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(path)
         .map_err(|error| fault(format!("the file cannot be opened: {error}")))?;
+    // Reading a pipe would wait for somebody who writes.
+    if !file.metadata().is_ok_and(|data| data.is_file()) {
+        return Err(fault("this is no ordinary file".to_owned()));
+    }
     let mut bytes = Vec::new();
     file.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)

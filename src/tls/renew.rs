@@ -140,7 +140,9 @@ impl Renewals {
 
     fn run(&mut self, ended: &Receiver<()>) {
         while ended.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
-            let (renewed, faults) = self.look();
+            let (renewed, mut faults) = self.look();
+            // Two listeners may use the same files.
+            faults.dedup();
             if renewed > 0 {
                 tracing::info!(
                     event = "tls_renewed",

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use rustls::ServerConfig;
 use rustls::crypto::CryptoProvider;
-use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::SingleCertAndKey;
 
 use super::parameters::{SERVER_NAMES, ServerParameters};
@@ -40,8 +40,10 @@ pub fn server_config(parameters: &ServerParameters, who: ServerUse) -> Result<Se
         .map_err(|error| Fault::new(names.ciphers, error.to_string()))?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity)));
-    // Half a million connections must not keep tickets that nobody comes back for.
-    config.send_tls13_tickets = 1;
+    // Each connection proves anew who it is: a certificate that was withdrawn must not live on in a
+    // session, and after a takeover clients meet a server that knows no session anyway.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 

@@ -184,7 +184,7 @@ fn what_cannot_be_used_is_named_with_parameter_and_file() {
         ),
         (
             none(place.directory.path()),
-            ["ssl_server_identity: ", "cannot be read"],
+            ["ssl_server_identity: ", "this is no ordinary file"],
         ),
         (
             none(&empty),

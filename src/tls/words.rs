@@ -130,6 +130,9 @@ fn alert_words(alert: AlertDescription) -> String {
         AlertDescription::UnknownCA => "it does not know the issuer".to_owned(),
         AlertDescription::CertificateExpired => "it has expired or is not valid yet".to_owned(),
         AlertDescription::BadCertificate => "it finds the certificate bad".to_owned(),
+        AlertDescription::UnsupportedCertificate => {
+            "the certificate was not issued for this side of TLS (extended key usage)".to_owned()
+        }
         AlertDescription::CertificateUnknown => "the certificate is not acceptable".to_owned(),
         AlertDescription::HandshakeFailure => "no agreement (handshake_failure)".to_owned(),
         other => format!("{other:?}"),
