@@ -244,6 +244,8 @@ async fn greet(door: &Door, stream: TcpStream, address: SocketAddr) {
             let reason = "it speaks TLS at a listener without TLS; have it write tcp:// or amqp://, \
                           or listen on ssl:// here";
             door.log_refusal(address, reason);
+            // An answer in AMQP tells it.
+            door.engine.accept(stream);
         }
         Some(_) => door.engine.accept(stream),
         None => {}

@@ -64,7 +64,7 @@ class Client {
                 const url = servers[attempt++ % servers.length];
                 const place = { host: url.hostname, port: url.port };
                 return options.trusted
-                    ? { ...place, ...secrets(), connect: require('tls').connect }
+                    ? { ...place, options: secrets(), connect: require('tls').connect }
                     : { ...place, connect: require('net').connect };
             },
             max_frame_size: options['max-frame-size'] || undefined,
