@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use steadfast_fuzz::sweep::sweep;
-use steadfast_fuzz::{Target, crash_points, run, targets};
+use steadfast_fuzz::{Target, crash_points, run, targets, warm_takeovers};
 
 /// Feeds hostile input to Steadfast.
 #[derive(Parser)]
@@ -130,8 +130,9 @@ fn rate(begun: Instant) -> String {
     }
     let seconds = begun.elapsed().as_secs_f64();
     format!(
-        ", {points} crash points, {:.0} a second",
-        points as f64 / seconds
+        ", {points} crash points, {:.0} a second, {} takeovers by a warm standby",
+        points as f64 / seconds,
+        warm_takeovers()
     )
 }
 

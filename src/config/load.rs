@@ -287,6 +287,7 @@ impl Loader {
                 Some(0) => FenceDeadline::Off,
                 Some(after_ms) => FenceDeadline::After(after_ms),
             },
+            store_warm_standby: self.flag("store_warm_standby"),
             store_allow_unverified_locking: self.flag("store_allow_unverified_locking"),
             warnings: Vec::new(),
         }

@@ -303,6 +303,14 @@ pub const PARAMETERS: &[Parameter] = &[
         "How often a standby tries for the store's lock, a quarter more or less.",
     ),
     row(
+        "store_warm_standby",
+        Kind::Flag,
+        "enabled",
+        "A standby reads the log of the active server as it grows and keeps its state in memory, so \
+         that a takeover reads only what is new. Costs the standby about the memory of an active \
+         server and the reading of what is written.",
+    ),
+    row(
         "store_fence_deadline_ms",
         Kind::Milliseconds {
             min: 0,

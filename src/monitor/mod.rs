@@ -33,7 +33,7 @@ use rustls::ServerConfig;
 
 use crate::tls::Live;
 
-pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store};
+pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store, WarmStandby};
 
 /// The engine thread posts a snapshot several times a second; after so long without one it hangs.
 const STALE: Duration = Duration::from_secs(15);

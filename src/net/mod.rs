@@ -17,6 +17,7 @@ pub mod log;
 mod opener;
 mod peer;
 mod pump;
+mod recovering;
 pub mod server;
 mod session;
 mod signals;

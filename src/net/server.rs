@@ -450,6 +450,7 @@ impl Server {
                     lock_to_ready_ms = self.recovery.lock_to_ready_ms.unwrap_or(0.0),
                     messages = report.map_or(0, |report| report.messages),
                     tail_bytes = report.map_or(0, |report| report.tail_bytes),
+                    warm = report.map_or("none", |report| report.warm.as_str()),
                     "serving clients"
                 );
             }
@@ -475,7 +476,7 @@ impl Server {
             epoch: self.role.epoch(),
             peers: &self.peers,
             recovery: &self.recovery,
-            progress: self.opener.progress(),
+            board: self.opener.board(),
             engine: &self.engine.status(),
         }));
     }

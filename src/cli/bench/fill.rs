@@ -113,6 +113,11 @@ fn say_report(report: &Report) {
 
 impl Filling {
     pub(super) fn check(&self) -> Result<(), ToolError> {
+        if self.messages == 0 {
+            let text =
+                "--messages must be at least 1: without messages there is nothing to measure";
+            return Err(ToolError::Usage(text.to_owned()));
+        }
         for (name, value) in [
             ("--queues", self.queues),
             ("--senders", self.senders),

@@ -1,11 +1,14 @@
-//! `steadfast bench`: measures recovery of our own server, and throughput and latency of any AMQP 1.0
-//! broker.
+//! `steadfast bench`: measures recovery of our own server, the store alone, and throughput and latency of any
+//! AMQP 1.0 broker.
 
+mod append;
+mod engine;
 mod fill;
 mod latency;
 mod load;
 mod raw;
 mod recovery;
+mod space;
 mod throughput;
 
 use std::path::{Path, PathBuf};
@@ -26,6 +29,8 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
         BenchCommand::Throughput(arguments) => tool::run(throughput::run(arguments)),
         BenchCommand::Latency(arguments) => tool::run(latency::run(arguments)),
         BenchCommand::Fill(arguments) => tool::run(fill::run(arguments)),
+        BenchCommand::Append(arguments) => tool::run(append::run(arguments)),
+        BenchCommand::Space(arguments) => tool::run(space::run(arguments)),
     }
 }
 
@@ -82,9 +87,14 @@ fn bench_directory(parent: Option<&Path>) -> Result<TempDir, ToolError> {
 
 /// A standalone server with its store in a directory of ours.
 fn own_server(directory: &Path) -> OwnServerOptions {
+    own_server_at(directory.join("store"))
+}
+
+/// A standalone server with this store.
+fn own_server_at(data: PathBuf) -> OwnServerOptions {
     OwnServerOptions {
         name: String::from("bench"),
-        data: directory.join("store"),
+        data,
         port: 0,
         set: vec![String::from("server=bench")],
     }
