@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod hosts;
+mod stack;
 mod store;
 pub mod sweep;
 mod wire;
@@ -47,6 +48,7 @@ pub fn targets() -> Vec<Target> {
     let mut targets = store::targets();
     targets.extend(crash::targets());
     targets.extend(hosts::targets());
+    targets.extend(stack::targets());
     targets.extend(wire::targets());
     targets.push(Target {
         name: "canary",
@@ -58,7 +60,12 @@ pub fn targets() -> Vec<Target> {
     targets
 }
 
-/// Crash points that the targets `crashes` and `hosts` have checked in this process.
+/// Prints what happens in the lives of the target `stack` from now on.
+pub fn trace_on() {
+    stack::trace_on();
+}
+
+/// Crash points that the targets `crashes`, `hosts` and `stack` have checked in this process.
 #[must_use]
 pub fn crash_points() -> u64 {
     crash::points()

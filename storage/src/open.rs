@@ -619,7 +619,8 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
             .filter(|_| state.segments.contains_key(segment));
         let unused = generations.iter().filter(|it| Some(*it) != used);
         names.extend(unused.map(|generation| data_name(*segment, *generation)));
-        if used.is_some() {
+        // The log may still need it, as far as this owner knows.
+        if used.is_some() && *segment < state.snapshot_base.min(below) {
             names.extend([segment_name(*segment), side_index_name(*segment)]);
         }
     }

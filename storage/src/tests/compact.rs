@@ -4,6 +4,8 @@ use super::*;
 
 use std::collections::BTreeSet;
 
+use crate::job::Work;
+
 pub(super) fn roomy() -> StoreOptions {
     StoreOptions {
         segment_bytes: 1 << 20,
@@ -165,4 +167,54 @@ fn what_a_looker_sees_of_compacted_segments() {
             .iter()
             .any(|it| it.file == name && it.is_damage)
     );
+}
+
+#[test]
+fn a_compacted_file_never_gets_a_name_that_is_about_to_be_removed() {
+    let world = SimWorld::new();
+    let mut server = try_open(&world, roomy()).unwrap();
+    world.record();
+    let kept = flow(&mut server, 0, 4_000);
+    drop(server);
+    // Stopped between making the file and removing the segment that it stands for.
+    let both = |world: &&SimWorld| {
+        let names = world.names();
+        let segment = |name: &String| {
+            let (number, _) = name.strip_suffix(".cmp")?.split_once('.')?;
+            Some(format!("{number}.seg"))
+        };
+        let segments: Vec<String> = names.iter().filter_map(segment).collect();
+        segments.iter().any(|name| names.contains(name))
+    };
+    let recorded = world.recorded();
+    let world = recorded.iter().rfind(both).expect("a crash there");
+    world.kill_all();
+    let mut server = try_open(world, roomy()).unwrap();
+    let known: BTreeSet<String> = (1..=2).flat_map(|queue| server.texts(queue)).collect();
+    let (place, text) = server.read_all(1).swap_remove(0);
+    server.settle(1, place);
+    // The removal of what the predecessor left takes longer than the compaction.
+    let mut removal = None;
+    for _ in 0..1_000 {
+        while let Some(job) = server.step() {
+            if removal.is_none() && matches!(job.work, Work::Remove { .. }) {
+                removal = Some(job);
+                continue;
+            }
+            server.store.complete(job.run()).unwrap();
+        }
+        world.advance_ms(5);
+    }
+    assert!(server.store.status().compactions > 0);
+    let removal = removal.expect("there is something to remove");
+    server.store.complete(removal.run()).unwrap();
+    // The next checkpoint lets the segment itself go.
+    server.publish(3, "something to note");
+    server.rest();
+    world.kill(&server.disk);
+    let server = try_open(world, roomy()).unwrap();
+    let mut found: BTreeSet<String> = (1..=2).flat_map(|queue| server.texts(queue)).collect();
+    assert!(!kept.is_empty());
+    found.insert(text);
+    assert!(found == known, "{} of {}", found.len(), known.len());
 }
