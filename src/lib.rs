@@ -7,8 +7,9 @@
 //! | [`role`] | the fault-tolerance state machine: peer news, lock results and time in, actions out | nothing of ours |
 //! | [`config`] | parameters, their table and the file grammar | nothing of ours |
 //! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, storage |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `proto`, `monitor`, storage |
-//! | [`monitor`] | health, state and metrics over HTTP | nothing of ours |
+//! | [`tls`] | certificates, keys and ciphers: configurations of TLS, renewed from their files | nothing of ours |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `proto`, `monitor`, `tls`, storage |
+//! | [`monitor`] | health, state and metrics over HTTP | `tls` |
 //! | [`cli`] | the commands | everything |
 
 pub mod broker;
@@ -19,3 +20,4 @@ pub mod net;
 pub mod node;
 pub mod proto;
 pub mod role;
+pub mod tls;

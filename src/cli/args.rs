@@ -202,7 +202,8 @@ pub enum BenchCommand {
     /// Messages per second through senders and receivers.
     #[command(after_help = "Examples:\n  \
         steadfast bench throughput --senders 16 --receivers 16 --size 1024\n  \
-        steadfast bench throughput --server amqp://broker:5672 --seconds 30 --json")]
+        steadfast bench throughput --server amqp://broker:5672 --seconds 30 --json\n  \
+        steadfast bench throughput --server amqps://broker --ssl-trusted ca.pem")]
     Throughput(ThroughputArgs),
     /// Time from sending a message to its confirm, one in flight.
     #[command(after_help = "Examples:\n  steadfast bench latency --size 1024\n  \
@@ -312,6 +313,39 @@ pub struct RecoveryArgs {
     pub json: bool,
 }
 
+/// How a tool calls a server by TLS: for amqps:// URLs.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// Certificates that issued the server's certificate, PEM or DER; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_trusted: Vec<PathBuf>,
+    /// Certificate of the client: PEM, DER or PKCS#12.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_identity: Option<PathBuf>,
+    /// Private key of the client, if it is not in the identity's file.
+    #[arg(long, value_name = "FILE", requires = "ssl_identity")]
+    pub ssl_key: Option<PathBuf>,
+    /// Certificates between the client's and its root; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_issuer: Vec<PathBuf>,
+    /// File whose first line is the password of the key or of the PKCS#12 file.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_password_file: Option<PathBuf>,
+    /// Name that the server's certificate must have, if not the host of the URL.
+    #[arg(long, value_name = "NAME")]
+    pub ssl_hostname: Option<String>,
+    /// Cipher suites that may be used, with `:` between them.
+    #[arg(long, value_name = "LIST")]
+    pub ssl_ciphers: Option<String>,
+    /// Believe any certificate: for tests only.
+    #[arg(long)]
+    pub ssl_noverifyhost: bool,
+    /// Do not compare the name in the server's certificate.
+    #[arg(long)]
+    pub ssl_noverifyhostname: bool,
+}
+
 /// Options that every client benchmark has.
 #[derive(Clone, Debug, Args)]
 pub struct ClientArgs {
@@ -327,6 +361,9 @@ pub struct ClientArgs {
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
+    /// How to call an amqps:// server.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// Options of `bench throughput`.

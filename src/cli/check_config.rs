@@ -6,12 +6,15 @@ use super::args::CheckConfigArgs;
 use super::serve::read;
 use super::{complain, say};
 use crate::config::{Config, Given, PeerUrl, load};
+use crate::net::tls;
 use crate::role::Exit;
 
 /// Names every fault; with a peer's file also what does not fit between the two.
 pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
-    let own = check(&arguments.file);
-    let peer = arguments.peer.as_deref().map(check);
+    let own = check(&arguments.file, tls::check);
+    // The files that a peer's configuration names are on another host.
+    let peer = arguments.peer.as_deref();
+    let peer = peer.map(|peer| check(peer, |_| Ok(())));
     let (own, peer) = match (own, peer) {
         (None, _) | (_, Some(None)) => return Exit::Usage,
         (Some(_), None) => return Exit::Done,
@@ -29,7 +32,7 @@ pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
 }
 
 /// The configuration of a file; `None` when it has faults, which are told.
-fn check(path: &Path) -> Option<Config> {
+fn check(path: &Path, check_files: impl Fn(&Config) -> Result<(), String>) -> Option<Config> {
     let file = match read(path) {
         Ok(file) => file,
         Err(text) => {
@@ -48,13 +51,16 @@ fn check(path: &Path) -> Option<Config> {
     for warning in warnings {
         complain(&format!("warning: {warning}"));
     }
-    match result {
+    let checked = result
+        .map_err(|faults| faults.to_string())
+        .and_then(|config| check_files(&config).map(|()| config));
+    match checked {
         Ok(config) => {
             say(&format!("{}: no faults", path.display()));
             Some(config)
         }
-        Err(faults) => {
-            complain(&faults.to_string());
+        Err(text) => {
+            complain(&text);
             None
         }
     }

@@ -10,6 +10,7 @@ mod clock;
 pub mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod handshakes;
 mod lanes;
 mod listen;
 pub mod log;
@@ -18,6 +19,8 @@ mod peer;
 mod pump;
 mod recovering;
 pub mod server;
+mod session;
 mod signals;
 mod snapshot;
+pub mod tls;
 mod watchdog;

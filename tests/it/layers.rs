@@ -8,18 +8,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the package may use of the package's other modules, and whether it may use the store.
-const LAYERS: [(&str, &[&str], bool); 8] = [
+const LAYERS: [(&str, &[&str], bool); 9] = [
     ("proto", &[], false),
     ("broker", &[], false),
     ("role", &[], false),
     ("config", &[], false),
-    ("monitor", &[], false),
+    ("tls", &[], false),
+    ("monitor", &["tls"], false),
     ("node", &["proto", "broker"], true),
-    ("net", &["node", "role", "config", "proto", "monitor"], true),
+    (
+        "net",
+        &["node", "role", "config", "proto", "monitor", "tls"],
+        true,
+    ),
     (
         "cli",
         &[
-            "proto", "broker", "role", "config", "monitor", "node", "net",
+            "proto", "broker", "role", "config", "monitor", "node", "net", "tls",
         ],
         true,
     ),
@@ -44,8 +49,9 @@ const VALUES: [&str; 3] = [
 ];
 
 /// Files that may name it: everything below these.
-const SYSTEM_PLACES: [&str; 6] = [
+const SYSTEM_PLACES: [&str; 7] = [
     "src/net/",
+    "src/tls/",
     "src/cli/",
     "src/monitor/",
     "src/main.rs",

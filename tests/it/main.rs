@@ -12,6 +12,7 @@
 //! * `wire`: AMQP by hand, for what no client library would say.
 //! * `hostile`: bad input, while well-behaved clients go on.
 //! * `floods`: too much of everything, and clients that vanish.
+//! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
 #![allow(
@@ -19,6 +20,7 @@
     reason = "these tests stand outside the program: they start processes, read files and wait"
 )]
 
+mod certificates;
 mod drill;
 mod exchange;
 mod floods;
@@ -29,5 +31,6 @@ mod layers;
 mod pair;
 mod store;
 mod support;
+mod tls;
 mod usage;
 mod wire;

@@ -20,6 +20,7 @@ use super::own_server::{OwnServer, OwnServerOptions};
 use super::tool::{self, ToolError};
 use crate::net::client::ServerUrl;
 use crate::role::Exit;
+use crate::tls::ClientTls;
 
 /// Runs one benchmark.
 pub(super) fn run(command: &BenchCommand) -> Exit {
@@ -38,6 +39,8 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
 struct Subject {
     /// Where clients connect.
     url: ServerUrl,
+    /// How, when the URL wants TLS.
+    tls: Option<ClientTls>,
     /// Our own server; it is stopped before its directory is removed.
     server: Option<OwnServer>,
     /// Where the disk alone is measured; `None` when we do not know which disk the server uses.
@@ -48,8 +51,10 @@ struct Subject {
 impl Subject {
     async fn prepare(arguments: &ClientArgs) -> Result<Self, ToolError> {
         if let Some(url) = &arguments.server {
+            let url = ServerUrl::parse(url)?;
             return Ok(Self {
-                url: ServerUrl::parse(url)?,
+                tls: arguments.tls.client(&url)?,
+                url,
                 server: None,
                 raw_directory: arguments.dir.clone(),
                 _directory: None,
@@ -59,6 +64,7 @@ impl Subject {
         let server = OwnServer::start_active(&own_server(directory.path())).await?;
         Ok(Self {
             url: server.url().clone(),
+            tls: None,
             server: Some(server),
             raw_directory: Some(directory.path().to_owned()),
             _directory: Some(directory),

@@ -86,6 +86,7 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
         queues: arguments.queues,
         senders: CONNECTIONS,
         window: WINDOW,
+        tls: None,
     };
     filling.check()?;
     let directory = match &arguments.store {
