@@ -18,6 +18,7 @@ use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions};
 use crate::outline::Outlines;
 use crate::read::ReadCache;
+use crate::repair::{Losses, NumberMin};
 use crate::replay::{Recovered, Replay};
 use crate::rows::{Meta, load};
 use crate::setaside::{RawRange, SetAside};
@@ -38,6 +39,13 @@ pub struct Ownership {
     lock: Arc<dyn DiskFile>,
 }
 
+impl Ownership {
+    /// The same right, the directory seen in another way.
+    pub(crate) fn through(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self }
+    }
+}
+
 /// The answer to [`try_acquire`].
 #[derive(Debug)]
 pub enum Acquire {
@@ -49,7 +57,7 @@ pub enum Acquire {
 
 /// Tries for the lock that queues the servers, without waiting.
 ///
-/// `holder` is written into the file for people to read (host, process, time).
+/// `holder` is written into the file for people to read (host, process, time), unless it is empty.
 ///
 /// # Errors
 /// [`OpenError::Io`] when the lock file cannot be made or locked.
@@ -89,12 +97,14 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     if named.map_err(failed("looking at the lock failed"))? != ours {
         return Ok(Acquire::Busy("the lock file was replaced".to_owned()));
     }
-    let mut text = holder.as_bytes().to_vec();
-    text.truncate(255);
-    text.resize(255, b' ');
-    text.push(b'\n');
-    // For people to read; a full disk must not keep a server from taking over.
-    let _ = lock.write_at(0, &text);
+    if !holder.is_empty() {
+        let mut text = holder.as_bytes().to_vec();
+        text.truncate(255);
+        text.resize(255, b' ');
+        text.push(b'\n');
+        // For people to read; a full disk must not keep a server from taking over.
+        let _ = lock.write_at(0, &text);
+    }
     Ok(Acquire::Owned(Ownership { disk, lock }))
 }
 
@@ -110,6 +120,16 @@ impl Store {
         options: StoreOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::open_with(ownership, options, None, progress)
+    }
+
+    /// As [`Store::open`]; with `repair` also a store in which something is missing.
+    pub(crate) fn open_with(
+        ownership: Ownership,
+        options: StoreOptions,
+        repair: Option<NumberMin>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, RecoveryReport), OpenError> {
         let disk = Arc::clone(&ownership.disk);
         let (zeroed, lease_s) = guard(disk.as_ref(), &options)?;
         let first_bytes = options.first_segment_bytes.max(SEGMENT_BYTES_MIN);
@@ -119,6 +139,7 @@ impl Store {
         let (survey, number, file) = loop {
             let survey = survey(disk.as_ref())?;
             let number = survey.segments.last().map_or(1, |last| last + 1);
+            let number = repair.map_or(number, |least| number.max(least.0));
             match begin_segment(disk.as_ref(), number, zeroed.then_some(first_bytes))? {
                 Some(file) => break (survey, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
@@ -130,19 +151,9 @@ impl Store {
                 }
             }
         };
-        let mut opening = Opening {
-            disk,
-            identity: survey
-                .identity
-                .map_or_else(|| new_identity(&options), |found| found.0),
-            unit: survey
-                .identity
-                .map_or(SECTOR_BYTES, |found| u64::from(found.1)),
-            report: RecoveryReport {
-                epoch: number,
-                ..RecoveryReport::default()
-            },
-        };
+        let mut opening = Opening::new(disk, &survey, &options);
+        opening.losses = repair.map(|_| Losses::default());
+        opening.report.epoch = number;
         opening.report.phases_us.locking_ms = opening.since(started);
         let recovered = match opening.recover(&survey, progress) {
             Ok(recovered) => recovered,
@@ -182,7 +193,7 @@ impl Store {
     }
 }
 
-fn new_identity(options: &StoreOptions) -> Identity {
+pub(crate) fn new_identity(options: &StoreOptions) -> Identity {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&options.new_identity[..16]);
     Identity {
@@ -193,7 +204,10 @@ fn new_identity(options: &StoreOptions) -> Identity {
 
 /// Refuses file systems that cannot protect a shared store. Gives whether segments are zeroed
 /// ahead, and the lease after which a lock can be lost.
-fn guard(disk: &dyn Disk, options: &StoreOptions) -> Result<(bool, Option<u64>), OpenError> {
+pub(crate) fn guard(
+    disk: &dyn Disk,
+    options: &StoreOptions,
+) -> Result<(bool, Option<u64>), OpenError> {
     match disk.file_system() {
         FileSystem::Local { .. } => Ok((true, None)),
         FileSystem::Nfs { lease_s } => Ok((false, Some(lease_s.unwrap_or(90)))),
@@ -250,11 +264,16 @@ fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String>
     load(rows).map_err(|why| format!("{name}: {why}"))
 }
 
-struct Opening {
-    disk: Arc<dyn Disk>,
-    identity: Identity,
-    unit: u64,
-    report: RecoveryReport,
+/// A store on its way from the files to [`Store`].
+pub(crate) struct Opening {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) identity: Identity,
+    pub(crate) unit: u64,
+    pub(crate) report: RecoveryReport,
+    /// A repair: what is missing is noted here, and no reason to refuse.
+    pub(crate) losses: Option<Losses>,
+    /// All records below this one were durable, as checkpoints say that do not fit the log.
+    proven_lsn: u64,
 }
 
 /// What `begin` needs.
@@ -270,12 +289,24 @@ struct Beginning {
 }
 
 impl Opening {
+    pub(crate) fn new(disk: Arc<dyn Disk>, survey: &Survey, options: &StoreOptions) -> Self {
+        let known = survey.identity;
+        Self {
+            disk,
+            identity: known.map_or_else(|| new_identity(options), |found| found.0),
+            unit: known.map_or(SECTOR_BYTES, |found| u64::from(found.1)),
+            report: RecoveryReport::default(),
+            losses: None,
+            proven_lsn: 0,
+        }
+    }
+
     fn since(&self, start_ms: u64) -> u64 {
         self.disk.boot_ms().saturating_sub(start_ms)
     }
 
     /// Reads checkpoint and tail.
-    fn recover(
+    pub(crate) fn recover(
         &mut self,
         survey: &Survey,
         progress: &mut dyn FnMut(Progress),
@@ -291,10 +322,26 @@ impl Opening {
         let started = self.disk.boot_ms();
         progress(Progress::Checkpoint);
         let mut outlines = Outlines::of(survey)?;
-        let base = self.load_base(survey, &mut outlines)?;
+        let base = match self.load_base(survey, &mut outlines) {
+            Err(OpenError::Damaged(why)) if self.losses.is_some() => {
+                self.base_of_what_is_left(survey, &mut outlines, why)?
+            }
+            base => base?,
+        };
+        let base = self.without_what_is_missing(base, &outlines);
         self.report.phases_us.checkpoint_ms = self.since(started);
         let started = self.disk.boot_ms();
-        let recovered = self.replay(&outlines).run(base, progress)?;
+        let mut recovered = self.replay(&outlines).run(base, progress)?;
+        if let Err(why) = self.reaches_checkpoints(&recovered.state) {
+            if self.losses.is_none() {
+                return Err(OpenError::Damaged(why));
+            }
+            (self.report.damaged, self.report.torn) = (Vec::new(), None);
+            let base = self.base_of_what_is_left(survey, &mut outlines, why)?;
+            let base = self.without_what_is_missing(base, &outlines);
+            recovered = self.replay(&outlines).run(base, progress)?;
+        }
+        self.count_again(survey, &mut recovered.state)?;
         self.report.phases_us.tail_ms = self.since(started);
         Ok(recovered)
     }
@@ -327,6 +374,9 @@ impl Opening {
             completed.complete(self.disk.as_ref(), meta.position.segment)?;
             completed.remember(self.disk.as_ref(), &state, store)?;
             if let Err(reason) = self.check_checkpoint(&state, &meta, &completed) {
+                if meta.identity == self.identity {
+                    self.proven_lsn = self.proven_lsn.max(meta.position.next_lsn);
+                }
                 reasons.push(format!("{name}: {reason}"));
             } else if let Err(reason) = completed.check_whole(meta.position.segment) {
                 // A segment that a later checkpoint did not need any more is no loss: a snapshot
@@ -353,6 +403,19 @@ impl Opening {
         };
         outlines.remember(self.disk.as_ref(), &base, store)?;
         Ok(base)
+    }
+
+    /// A checkpoint names only what was durable. Where the log ends before that, its end is gone.
+    fn reaches_checkpoints(&self, state: &State) -> Result<(), String> {
+        let (proven, found) = (self.proven_lsn, state.position.next_lsn);
+        if found >= proven {
+            return Ok(());
+        }
+        let rebuilt = self.report.rebuilt.as_deref().unwrap_or_default();
+        Err(format!(
+            "the log ends before record {found}, and a checkpoint proves that there were records up to {}: {rebuilt}",
+            proven - 1
+        ))
     }
 
     fn check_checkpoint(
@@ -537,7 +600,9 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
     // Forgotten in a checkpoint, and not removed any more.
     let is_forgotten = |number: &&u64| **number < below && !state.segments.contains_key(number);
     let forgotten = survey.segments.iter().filter(is_forgotten);
-    let orphans = survey.side_indexes.iter().filter(is_forgotten);
+    let has_no_segment = |number: &&u64| survey.segments.binary_search(number).is_err();
+    let orphans = survey.side_indexes.iter();
+    let orphans = orphans.filter(|number| is_forgotten(number) || has_no_segment(number));
     let void = seals.iter().filter(|seal| seal.valid_bytes == 0);
     let mut names = survey.temporaries.clone();
     names.extend(forgotten.map(|number| segment_name(*number)));

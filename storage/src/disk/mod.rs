@@ -102,6 +102,13 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// What the operating system says.
     fn sync_dir(&self) -> io::Result<()>;
+    /// As [`Disk::sync_dir`], for a folder of the directory and the directory itself.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_folder(&self, _name: &str) -> io::Result<()> {
+        self.sync_dir()
+    }
 
     /// What the directory lies on.
     fn file_system(&self) -> FileSystem;

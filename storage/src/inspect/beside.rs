@@ -29,7 +29,14 @@ fn read_side_index(
     findings: &mut Vec<Finding>,
 ) -> io::Result<bool> {
     let file = disk.open(name, OpenMode::Read)?;
-    let whole = disk.open(&segment_name(segment), OpenMode::Read)?;
+    let whole = match disk.open(&segment_name(segment), OpenMode::Read) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let what = "its segment is gone; the next owner removes it";
+            findings.push(finding(name, 0, what, false));
+            return Ok(true);
+        }
+        whole => whole?,
+    };
     let Some(header) = header_of(whole.as_ref(), segment)? else {
         return Ok(false);
     };

@@ -4,6 +4,7 @@ mod compact;
 mod crash;
 mod life;
 mod looking;
+mod repair;
 mod space;
 mod takeover;
 
