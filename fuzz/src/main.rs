@@ -102,18 +102,19 @@ fn go_on(target: &Target, seconds: u64) -> bool {
 }
 
 /// The brief run tries each so many of the damages of a sweep.
-const SMOKE_STRIDE: usize = 997;
+const SMOKE_STRIDE: u64 = 997;
 
-fn swept(stride: usize) -> bool {
+fn swept(stride: u64) -> bool {
     let begun = Instant::now();
     let counts = sweep(stride);
     println!(
-        "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {} ({:.0} s)",
+        "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {}; {} repaired ({:.0} s)",
         counts.unaffected,
         counts.reported,
         counts.set_aside,
         counts.refused,
         counts.silent.len(),
+        counts.repaired,
         begun.elapsed().as_secs_f64()
     );
     for silent in counts.silent.iter().take(10) {
@@ -147,11 +148,7 @@ fn main() -> ExitCode {
             true
         }
         "smoke" => smoke(&all) && swept(SMOKE_STRIDE),
-        "sweep" => swept(
-            usize::try_from(arguments.seed.unwrap_or(1))
-                .unwrap_or(1)
-                .max(1),
-        ),
+        "sweep" => swept(arguments.seed.unwrap_or(1).max(1)),
         name => match (
             all.iter().find(|target| target.name == name),
             arguments.seed,

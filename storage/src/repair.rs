@@ -336,6 +336,11 @@ impl Work {
 
     /// Writes what waits in a segment into a file that stands for it.
     fn replace(&mut self, segment: u64) -> Result<(), OpenError> {
+        let state = self.store.state.segments.get(&segment);
+        if state.is_none_or(|state| state.live == 0) {
+            // It goes by itself.
+            return Ok(());
+        }
         let Some(compaction) = self.store.compaction_of(segment) else {
             return Ok(());
         };
