@@ -17,6 +17,7 @@ use std::io;
 use std::sync::Arc;
 
 pub(crate) use base::Losses;
+use base::{Unreadable, unreadable};
 
 use crate::compact::Compaction;
 use crate::disk::{Disk, OpenMode};
@@ -261,16 +262,7 @@ fn take_over(ownership: Ownership, plan: &Plan, options: &StoreOptions) -> Resul
     let (store, _) = Store::open_with(ownership, options.clone(), least, &mut |_| ())?;
     let mut work = Work { store };
     let own = work.store.epoch();
-    for one in &plan.waiting.unreadable {
-        let place = Place {
-            segment: one.segment,
-            ordinal: one.ordinal,
-            offset: u32::try_from(one.offset / 8).unwrap_or(u32::MAX),
-            bytes: 0,
-        };
-        let taken = work.store.quarantine(QueueId(one.queue), place);
-        taken.map_err(|error| OpenError::Damaged(error.to_string()))?;
-    }
+    work.set_aside(&plan.waiting.unreadable)?;
     for (segment, lost) in &plan.waiting.lost {
         work.store.found_lost(*segment, lost);
     }
@@ -334,6 +326,44 @@ impl Work {
         }
     }
 
+    fn set_aside(&mut self, unreadable: &[Unreadable]) -> Result<(), OpenError> {
+        for one in unreadable {
+            let place = Place {
+                segment: one.segment,
+                ordinal: one.ordinal,
+                offset: u32::try_from(one.offset / 8).unwrap_or(u32::MAX),
+                bytes: 0,
+            };
+            let taken = self.store.quarantine(QueueId(one.queue), place);
+            taken.map_err(|error| OpenError::Damaged(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Sets aside what the lists that the store itself made name and what cannot be read.
+    fn look_again(&mut self, segment: u64) -> Result<(), OpenError> {
+        let Some(Compaction { cache, plan, .. }) = self.store.compaction_of(segment) else {
+            return Ok(());
+        };
+        let failed = |source| {
+            OpenError::io(
+                "reading failed",
+                &data_name(segment, plan.generation),
+                source,
+            )
+        };
+        let mut lists = cache.whole(&plan).map_err(failed)?;
+        for entries in lists.index.values_mut() {
+            entries.retain(|entry| !plan.settled.is_set(entry.ordinal));
+        }
+        let found = unreadable(&cache, &plan, &lists.index).map_err(failed)?;
+        self.set_aside(&found)?;
+        self.store.found_lost(segment, &lists.lost);
+        self.until("setting damage aside", |store| {
+            store.set_aside.deadline_ms().is_none() && is_written(store)
+        })
+    }
+
     /// Writes what waits in a segment into a file that stands for it.
     fn replace(&mut self, segment: u64) -> Result<(), OpenError> {
         let state = self.store.state.segments.get(&segment);
@@ -341,6 +371,7 @@ impl Work {
             // It goes by itself.
             return Ok(());
         }
+        self.look_again(segment)?;
         let Some(compaction) = self.store.compaction_of(segment) else {
             return Ok(());
         };

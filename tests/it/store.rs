@@ -127,17 +127,14 @@ fn looking_changes_neither_content_nor_times_and_repair_needs_its_flag() {
     assert!(code == 0 && text.contains("nothing was changed"), "{text}");
     looks(directory.path(), 0);
     // Without checkpoint and header nobody could tell whose batches those are.
-    let named = |end: &str| {
-        let mut paths = files(directory.path()).into_keys();
-        paths
-            .find(|path| path.to_string_lossy().ends_with(end))
-            .expect("there is one")
-    };
-    std::fs::remove_file(named(".redb")).expect("it can be removed");
     for (path, (mut bytes, _)) in files(directory.path()) {
-        if path.extension().is_some_and(|end| end == "seg") {
-            bytes[..128].fill(0xee);
-            std::fs::write(&path, bytes).expect("it can be written");
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("redb") => std::fs::remove_file(&path).expect("it can be removed"),
+            Some("seg") => {
+                bytes[..128].fill(0xee);
+                std::fs::write(&path, bytes).expect("it can be written");
+            }
+            _ => {}
         }
     }
     looks(directory.path(), 3);

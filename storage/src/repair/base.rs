@@ -233,7 +233,10 @@ impl Opening {
                 source: match survey.side_indexes.contains(number) {
                     _ if is_footer => Source::Footer,
                     true => Source::SideIndex,
-                    false => Source::Scan { last_index: None },
+                    false => Source::Scan {
+                        last_index: (state.last_index.0 == *number && state.last_index.1 != 0)
+                            .then_some(state.last_index.1),
+                    },
                 },
                 generation,
                 only: None,
@@ -279,7 +282,7 @@ fn facts_of(number: u64, state: &SegmentState) -> SegmentFacts {
 }
 
 /// Those of the listed messages that cannot be read.
-fn unreadable(
+pub(super) fn unreadable(
     cache: &ReadCache,
     plan: &SegmentPlan,
     index: &IndexMap,
