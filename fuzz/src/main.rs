@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use steadfast_fuzz::sweep::sweep;
-use steadfast_fuzz::{Target, crash_points, run, targets};
+use steadfast_fuzz::{Target, crash_points, replay, run, targets};
 
 /// Feeds hostile input to Steadfast.
 #[derive(Parser)]
@@ -101,6 +101,17 @@ fn go_on(target: &Target, seconds: u64) -> bool {
     is_good.into_inner()
 }
 
+fn replayed() -> bool {
+    match replay() {
+        Ok(count) => println!("{:<16} {count} inputs, ok", "corpus"),
+        Err((file, text)) => {
+            eprintln!("corpus/{file} FAILED: {text}");
+            return false;
+        }
+    }
+    true
+}
+
 /// The brief run tries each so many of the damages of a sweep.
 const SMOKE_STRIDE: u64 = 997;
 
@@ -147,7 +158,7 @@ fn main() -> ExitCode {
             }
             true
         }
-        "smoke" => smoke(&all) && swept(SMOKE_STRIDE),
+        "smoke" => replayed() && smoke(&all) && swept(SMOKE_STRIDE),
         "sweep" => swept(arguments.seed.unwrap_or(1).max(1)),
         name => match (
             all.iter().find(|target| target.name == name),

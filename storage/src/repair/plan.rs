@@ -95,19 +95,22 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Plan,
     let unread: Vec<Finding> = unread.filter(|finding| !is_known(finding)).collect();
     looked.findings.extend(unread);
     let losses = opening.losses.take().unwrap_or_default();
-    let damaged_files = looked.findings.iter().filter(|finding| finding.is_damage);
-    let damaged_files = damaged_files.map(|finding| &finding.file);
+    // A torn tail, too: whether the checkpoint proves that it was more is known only now.
+    let files = looked.findings.iter().map(|finding| &finding.file);
     let ranges = opening.report.damaged.iter().map(|range| &range.file);
-    let damaged = damaged_files
+    let mut damaged: BTreeSet<u64> = files
         .chain(ranges)
-        .filter_map(|file| number_of(file));
+        .filter_map(|file| number_of(file))
+        .collect();
+    damaged.extend(waiting.lost.keys());
+    damaged.extend(waiting.unreadable.iter().map(|one| one.segment));
     let (messages, _) = recovered.state.totals();
     let gone = waiting.unreadable.len() as u64;
     Ok(Plan {
         refusal,
         dropped: dropped(&opening.report, &losses, &waiting, &strangers),
         notes: notes(&losses),
-        damaged: damaged.collect(),
+        damaged,
         number_min: number_min(&names, recovered.state.position.segment, &losses),
         messages: messages.saturating_sub(gone),
         checkpoints: names
