@@ -19,6 +19,11 @@ const CORPUS: &[(&str, &str, &[u8])] = &[
         "a-segment-is-cut-short-below-a-checkpoint",
         include_bytes!("../corpus/repair/a-segment-is-cut-short-below-a-checkpoint"),
     ),
+    (
+        "repair",
+        "a-checkpoint-proves-more-than-a-quiet-tail",
+        include_bytes!("../corpus/repair/a-checkpoint-proves-more-than-a-quiet-tail"),
+    ),
 ];
 
 /// One target.

@@ -150,11 +150,15 @@ pub fn repair(
             error,
         )
     })?;
-    report.kept = kept;
     put_away(disk.as_ref(), &plan)
         .map_err(|error| OpenError::io("putting files away failed", &folder, error))?;
-    report.folder = Some(folder);
-    report.messages = take_over(ownership, &plan, options)?;
+    let mut kept = Kept {
+        folder,
+        names: kept,
+    };
+    report.messages = take_over(ownership, &plan, options, &mut kept)?;
+    report.kept = kept.names;
+    report.folder = Some(kept.folder);
     report.is_done = true;
     let again = verify(disk.as_ref(), &mut |_, _| ())
         .map_err(|error| OpenError::io("reading failed", "the store", error))?;
@@ -252,8 +256,61 @@ fn put_away(disk: &dyn Disk, plan: &Plan) -> io::Result<()> {
     disk.sync_dir()
 }
 
+/// The folder with the copies, and what is in it.
+struct Kept {
+    folder: String,
+    names: Vec<String>,
+}
+
+impl Kept {
+    /// Gives further files second names.
+    fn add(&mut self, disk: &dyn Disk, names: Vec<String>) -> io::Result<()> {
+        for name in names {
+            if self.names.contains(&name) {
+                continue;
+            }
+            match disk.link(&name, &format!("{}/{name}", self.folder)) {
+                // An old checkpoint names it, and it is missing.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                linked => {
+                    linked?;
+                    self.names.push(name);
+                }
+            }
+        }
+        disk.sync_folder(&self.folder)
+    }
+}
+
+/// The segments that are damaged now that each has its end: a checkpoint may have proven that one had been
+/// longer than it seemed. Copies of them are kept.
+fn damaged_now(disk: &dyn Disk, plan: &Plan, kept: &mut Kept) -> Result<BTreeSet<u64>, OpenError> {
+    let failed = |error| OpenError::io("looking again failed; repair again", "the store", error);
+    let looked = verify(disk, &mut |_, _| ()).map_err(failed)?;
+    let mut names = Vec::new();
+    let mut damaged = plan.damaged.clone();
+    for finding in looked
+        .findings
+        .into_iter()
+        .filter(|finding| finding.is_damage)
+    {
+        let segment = segment_of(&finding.file).or_else(|| Some(compact_of(&finding.file)?.0));
+        if let Some(segment) = segment {
+            damaged.insert(segment);
+            names.push(finding.file);
+        }
+    }
+    kept.add(disk, names).map_err(failed)?;
+    Ok(damaged)
+}
+
 /// Opens the store, sets aside what cannot be read, and ends it in order. Gives the messages that wait.
-fn take_over(ownership: Ownership, plan: &Plan, options: &StoreOptions) -> Result<u64, OpenError> {
+fn take_over(
+    ownership: Ownership,
+    plan: &Plan,
+    options: &StoreOptions,
+    kept: &mut Kept,
+) -> Result<u64, OpenError> {
     // Through the view, for a disk that cannot read everything.
     let ownership = ownership.through(Arc::new(
         plan.view.with(BTreeSet::new(), Default::default()),
@@ -273,8 +330,9 @@ fn take_over(ownership: Ownership, plan: &Plan, options: &StoreOptions) -> Resul
     work.until("writing a snapshot", |store| {
         store.state.snapshot_base >= own
     })?;
-    for segment in &plan.damaged {
-        work.replace(*segment)?;
+    let disk = Arc::clone(&work.store.disk);
+    for segment in damaged_now(disk.as_ref(), plan, kept)? {
+        work.replace(segment)?;
     }
     let messages = work.store.status().messages;
     work.store.begin_shutdown();
