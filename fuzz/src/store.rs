@@ -76,7 +76,7 @@ pub(crate) fn make(recipe: &Recipe) -> Sample {
                 })
                 .expect("a sample store takes messages");
             work(&disk, &mut store, 1);
-            if number as usize % SETTLED_EACH == 0 {
+            if (number as usize).is_multiple_of(SETTLED_EACH) {
                 store
                     .append_settled(queue, appended.first)
                     .expect("settlements are taken");
