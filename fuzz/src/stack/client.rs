@@ -382,6 +382,7 @@ impl Sim {
                 it.act_at = self.now;
             }
             ProtoEvent::Detached { link, error, .. } => {
+                self.oracle.has_left(talk.conn);
                 self.oracle.disturbed(it.queue);
                 if Some(link) == talk.link || talk.link.is_none() {
                     it.attach();
@@ -652,6 +653,8 @@ impl Sim {
             talk.is_ready = false;
             talk.dialled_at = self.now;
             talk.proto.detach(link, None);
+            let conn = talk.conn;
+            self.trace(|| format!("client {client} leaves its link on connection {conn}"));
             self.let_all_go(client);
         }
     }
@@ -664,7 +667,9 @@ impl Sim {
                 for held in consumer.held.drain(..) {
                     self.oracle.let_go(held.copy);
                 }
-                self.oracle.disturbed(it.queue);
+                if let Some(talk) = &it.talk {
+                    self.oracle.leaves(talk.conn, it.queue);
+                }
             }
             Part::Producer(producer) => {
                 let lost = std::mem::take(&mut producer.unconfirmed);

@@ -118,6 +118,9 @@ pub(super) struct Oracle {
     published: u64,
     /// Copies of a queue up to this order may come out of order.
     disturbed: BTreeMap<usize, u64>,
+    /// By connection: the queue of a consumer that leaves in order and has no answer yet. Its server may
+    /// not know it, and send it more.
+    leaving: BTreeMap<u64, usize>,
     /// By consumer's connection, producer and producer's connection: the last unmarked first delivery.
     last: BTreeMap<(u64, usize, u64), u64>,
     /// Connections that their server has given up.
@@ -228,7 +231,9 @@ impl Oracle {
         {
             self.blame(format!("{id} comes while another consumer has it"));
         }
-        if is_first && got.count == 0 && was.order > disturbed {
+        let is_disturbed =
+            was.order <= disturbed || self.leaving.values().any(|it| *it == was.queue);
+        if is_first && got.count == 0 && !is_disturbed {
             self.counts.ordered += 1;
             let key = (connection, id.producer, was.connection);
             let last = self.last.insert(key, was.order);
@@ -281,6 +286,18 @@ impl Oracle {
         self.disturbed.insert(queue, self.published);
     }
 
+    /// A consumer begins to leave in order.
+    pub(super) fn leaves(&mut self, connection: u64, queue: usize) {
+        self.leaving.insert(connection, queue);
+    }
+
+    /// Its server knows.
+    pub(super) fn has_left(&mut self, connection: u64) {
+        if let Some(queue) = self.leaving.remove(&connection) {
+            self.disturbed(queue);
+        }
+    }
+
     /// A client gives a message up by leaving in order.
     pub(super) fn let_go(&mut self, id: CopyId) {
         if let Some(copy) = self.copies.get_mut(&id) {
@@ -323,6 +340,7 @@ impl Oracle {
     /// A process begins to serve with what it found in the store.
     pub(super) fn took_over(&mut self, life: u64, epoch: u64, found: &[Got]) {
         self.counts.takeovers += 1;
+        self.leaving.clear();
         if epoch <= self.epoch {
             self.blame(format!("epoch {epoch} follows epoch {}", self.epoch));
         }

@@ -252,6 +252,7 @@ impl Sim {
             work.conns.remove(&number);
             work.node.disconnect(now, number);
         }
+        self.oracle.has_left(id);
         self.clients[client].note_server_left(&mut self.oracle);
         self.server_leaves(id, is_orderly);
         self.turn(server);
