@@ -7,7 +7,7 @@ use super::file::{self, Entry};
 use super::table::{Kind, PARAMETERS, Parameter, Support, parameter};
 use super::url::{ListenUrl, MonitorUrl, PeerUrl};
 use super::value::{self, Value, show_seconds};
-use super::{Config, Fault, Faults, FenceDeadline, Origin, json};
+use super::{Config, Fault, Faults, FenceDeadline, Origin, Secret, TlsFiles, json};
 
 /// The main file, read by the caller.
 #[derive(Clone, Debug)]
@@ -212,14 +212,25 @@ impl Loader {
         })
     }
 
-    /// A path; a relative one of a file is relative to that file.
+    fn secret(&self, name: &'static str) -> Option<Secret> {
+        self.text(name).map(Secret::new)
+    }
+
     fn path(&self, name: &'static str) -> Option<PathBuf> {
-        let path = PathBuf::from(self.text(name)?);
-        let base = match self.origin(name) {
-            Origin::File { path, .. } => path.parent().map(Path::to_owned),
-            Origin::Default | Origin::Option(_) => None,
+        self.paths(name).into_iter().next()
+    }
+
+    /// Paths; a relative one of a file is relative to that file.
+    fn paths(&self, name: &'static str) -> Vec<PathBuf> {
+        let resolve = |(index, value)| match (value, self.origin_at(name, index)) {
+            (Value::Text(text), Origin::File { path, .. }) => {
+                Some(path.parent().unwrap_or(Path::new("")).join(text))
+            }
+            (Value::Text(text), Origin::Default | Origin::Option(_)) => Some(PathBuf::from(text)),
+            _ => None,
         };
-        Some(base.map_or_else(|| path.clone(), |base| base.join(&path)))
+        let values = self.all(name).into_iter().enumerate();
+        values.filter_map(resolve).collect()
     }
 
     fn origin(&self, name: &str) -> Origin {
@@ -255,6 +266,9 @@ impl Loader {
             server: self.text("server").unwrap_or_default(),
             listens: listens.collect(),
             monitor_listen: monitor,
+            password: self.secret("password"),
+            tls: self.build_tls(),
+            ft_tls: self.build_ft_tls(),
             store: self.path("store").unwrap_or_default(),
             peers: peers.collect(),
             heartbeat_ms: number("ft_heartbeat"),
@@ -275,6 +289,36 @@ impl Loader {
             },
             store_allow_unverified_locking: self.flag("store_allow_unverified_locking"),
             warnings: Vec::new(),
+        }
+    }
+
+    fn build_tls(&self) -> TlsFiles {
+        TlsFiles {
+            identity: self.path("ssl_server_identity"),
+            key: self.path("ssl_server_key"),
+            issuers: self.paths("ssl_server_issuer"),
+            trusted: self.paths("ssl_server_trusted"),
+            password: self.secret("ssl_password"),
+            ciphers: self.text("ssl_server_ciphers"),
+            require_client_cert: self.flag("ssl_require_client_cert"),
+            use_cert_username: self.flag("ssl_use_cert_username"),
+            cert_user_specname: self.text("ssl_cert_user_specname"),
+            ..TlsFiles::default()
+        }
+    }
+
+    fn build_ft_tls(&self) -> TlsFiles {
+        TlsFiles {
+            identity: self.path("ft_ssl_identity"),
+            key: self.path("ft_ssl_private_key"),
+            issuers: self.paths("ft_ssl_issuer"),
+            trusted: self.paths("ft_ssl_trusted"),
+            password: self.secret("ft_ssl_password"),
+            ciphers: self.text("ft_ssl_ciphers"),
+            verify_host: self.flag("ft_ssl_verify_host"),
+            verify_hostname: self.flag("ft_ssl_verify_hostname"),
+            expected_hostname: self.text("ft_ssl_expected_hostname"),
+            ..TlsFiles::default()
         }
     }
 

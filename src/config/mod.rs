@@ -29,6 +29,12 @@ pub struct Config {
     pub listens: Vec<ListenUrl>,
     /// `monitor_listen`; `None` when switched off.
     pub monitor_listen: Option<MonitorUrl>,
+    /// `password`: with which this server logs in to its peer.
+    pub password: Option<Secret>,
+    /// `ssl_server_*` and `ssl_*`: what listeners with TLS use.
+    pub tls: TlsFiles,
+    /// `ft_ssl_*`: what the connection to a peer uses when this server opens it.
+    pub ft_tls: TlsFiles,
     /// `store`: the directory of the store.
     pub store: PathBuf,
     /// `ft_active`: the other servers; empty for a standalone server.
@@ -61,6 +67,62 @@ pub struct Config {
     pub store_allow_unverified_locking: bool,
     /// What is worth knowing and stops nothing.
     pub warnings: Vec<Fault>,
+}
+
+/// The TLS parameters of one side of a connection.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// `ssl_server_identity`, `ft_ssl_identity`: our certificate; PEM, or PKCS#12 with its key.
+    pub identity: Option<PathBuf>,
+    /// `ssl_server_key`, `ft_ssl_private_key`; `None` when the key is in the identity's file.
+    pub key: Option<PathBuf>,
+    /// `ssl_server_issuer`, `ft_ssl_issuer`: certificates between ours and its root.
+    pub issuers: Vec<PathBuf>,
+    /// `ssl_server_trusted`, `ft_ssl_trusted`: authorities that the other side's certificate may
+    /// come from.
+    pub trusted: Vec<PathBuf>,
+    /// `ssl_password`, `ft_ssl_password`: of the key or of the PKCS#12 file.
+    pub password: Option<Secret>,
+    /// `ssl_server_ciphers`, `ft_ssl_ciphers`, as written.
+    pub ciphers: Option<String>,
+    /// `ft_ssl_verify_host`: the peer's certificate comes from a trusted authority. Unused by
+    /// listeners.
+    pub verify_host: bool,
+    /// `ft_ssl_verify_hostname`: the peer's certificate carries the expected host name. Unused by
+    /// listeners.
+    pub verify_hostname: bool,
+    /// `ft_ssl_expected_hostname`; `None` for the host that was connected to. Unused by listeners.
+    pub expected_hostname: Option<String>,
+    /// `ssl_require_client_cert`. Listeners only.
+    pub require_client_cert: bool,
+    /// `ssl_use_cert_username`: the certificate's common name is the user. Listeners only.
+    pub use_cert_username: bool,
+    /// `ssl_cert_user_specname`: the user name that asks for the certificate's. Listeners only.
+    pub cert_user_specname: Option<String>,
+}
+
+/// Text that no log, fault or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a secret.
+    #[must_use]
+    pub const fn new(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The secret itself; for its one use, never for a text that people read.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("(secret)")
+    }
 }
 
 /// How old the last durable write may be before confirms and deliveries are suspended.

@@ -157,7 +157,8 @@ const FILES: &str = "its file is not read; queues are created on use";
 const RIGHTS: &str = "its file is not read; users and rights are not checked";
 const STORES: &str = "everything is in one store, the `store` directory, and every confirmed \
                       durable message is synced";
-const TLS: &str = "TLS is not yet supported";
+const TLS: &str = "TLS 1.2 and 1.3 need no such setting";
+const CRL: &str = "revocation lists are not read; replace the authority in `ssl_server_trusted`";
 const LOGS: &str = "all events are logged";
 const MEMORY: &str = "messages wait on disk, memory is bounded by itself";
 const HEARTBEATS: &str = "AMQP connections use `idle_timeout_ms`";
@@ -328,6 +329,114 @@ pub const PARAMETERS: &[Parameter] = &[
         "Faults that stop the start, as in EMS. Faults always stop the start here, whatever the \
          list says.",
     ),
+    row(
+        "ssl_server_identity",
+        Kind::File,
+        "",
+        "Certificate that listeners with TLS show: PEM, or PKCS#12 with its key.",
+    ),
+    row(
+        "ssl_server_key",
+        Kind::File,
+        "",
+        "Private key of ssl_server_identity, PEM. Empty: it is in the same file.",
+    ),
+    row(
+        "ssl_password",
+        Kind::Secret,
+        "",
+        "Password of the private key or of the PKCS#12 file.",
+    ),
+    list(row(
+        "ssl_server_issuer",
+        Kind::File,
+        "",
+        "Certificates between ssl_server_identity and its root, PEM. May be given several times.",
+    )),
+    list(row(
+        "ssl_server_trusted",
+        Kind::File,
+        "",
+        "Authorities whose client certificates are accepted, PEM; also for a peer that connects. May be given several times.",
+    )),
+    row(
+        "ssl_server_ciphers",
+        Kind::Text,
+        "",
+        "Cipher suites that listeners with TLS accept, best first, `:` between them. Empty: the library's choice.",
+    ),
+    row(
+        "ssl_require_client_cert",
+        Kind::Flag,
+        "disabled",
+        "Whether a client without a certificate is refused.",
+    ),
+    row(
+        "ssl_use_cert_username",
+        Kind::Flag,
+        "disabled",
+        "Whether the user of a connection is the common name of its client certificate.",
+    ),
+    row(
+        "ssl_cert_user_specname",
+        Kind::Text,
+        "CERTIFICATE_USER",
+        "User name with which a client asks for the name in its certificate.",
+    ),
+    row(
+        "ft_ssl_identity",
+        Kind::File,
+        "",
+        "Certificate that this server shows when it connects to its peer: PEM, or PKCS#12 with its key.",
+    ),
+    row(
+        "ft_ssl_private_key",
+        Kind::File,
+        "",
+        "Private key of ft_ssl_identity, PEM. Empty: it is in the same file.",
+    ),
+    row(
+        "ft_ssl_password",
+        Kind::Secret,
+        "",
+        "Password of that private key or of the PKCS#12 file.",
+    ),
+    list(row(
+        "ft_ssl_issuer",
+        Kind::File,
+        "",
+        "Certificates between ft_ssl_identity and its root, PEM. May be given several times.",
+    )),
+    list(row(
+        "ft_ssl_trusted",
+        Kind::File,
+        "",
+        "Authorities whose certificates are accepted from the peer, PEM. May be given several times.",
+    )),
+    row(
+        "ft_ssl_ciphers",
+        Kind::Text,
+        "",
+        "Cipher suites for the connection to the peer, best first, `:` between them. Empty: the library's choice.",
+    ),
+    row(
+        "ft_ssl_verify_host",
+        Kind::Flag,
+        "enabled",
+        "Whether the peer's certificate must come from an authority in ft_ssl_trusted.",
+    ),
+    row(
+        "ft_ssl_verify_hostname",
+        Kind::Flag,
+        "enabled",
+        "Whether the peer's certificate must carry the host name of ft_active, or ft_ssl_expected_hostname.",
+    ),
+    row(
+        "ft_ssl_expected_hostname",
+        Kind::Text,
+        "",
+        "Name that the peer's certificate must carry. Empty: the host in ft_active.",
+    ),
     foreign("users", RIGHTS),
     foreign("groups", RIGHTS),
     foreign("acl_list", RIGHTS),
@@ -401,27 +510,9 @@ pub const PARAMETERS: &[Parameter] = &[
     ),
     foreign("module_path", OTHER),
     foreign("ssl_dh_size", TLS),
-    foreign("ssl_server_ciphers", TLS),
-    foreign("ssl_require_client_cert", TLS),
-    foreign("ssl_require_route_cert_only", TLS),
-    foreign("ssl_use_cert_username", TLS),
-    foreign("ssl_cert_user_specname", TLS),
-    foreign("ssl_server_identity", TLS),
-    foreign("ssl_server_key", TLS),
-    foreign("ssl_password", TLS),
-    foreign("ssl_server_issuer", TLS),
-    foreign("ssl_server_trusted", TLS),
-    foreign("ssl_crl_path", TLS),
-    foreign("ssl_crl_update_interval", TLS),
-    foreign("ft_ssl_identity", TLS),
-    foreign("ft_ssl_issuer", TLS),
-    foreign("ft_ssl_private_key", TLS),
-    foreign("ft_ssl_password", TLS),
-    foreign("ft_ssl_trusted", TLS),
-    foreign("ft_ssl_ciphers", TLS),
-    foreign("ft_ssl_verify_host", TLS),
-    foreign("ft_ssl_verify_hostname", TLS),
-    foreign("ft_ssl_expected_hostname", TLS),
+    foreign("ssl_require_route_cert_only", ROUTES),
+    foreign("ssl_crl_path", CRL),
+    foreign("ssl_crl_update_interval", CRL),
     foreign("ft_ssl_rand_egd", TLS),
     foreign("ft_oauth2_server_url", RIGHTS),
     foreign("ft_oauth2_client_id", RIGHTS),

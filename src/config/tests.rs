@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::table::{Support, parameter};
-use super::{Config, Faults, FenceDeadline, Given, MainFile, PARAMETERS, load, value};
+use super::{Config, Faults, FenceDeadline, Given, MainFile, PARAMETERS, Secret, load, value};
 
 fn file(name: &str, text: &str) -> Given {
     let file = MainFile {
@@ -58,6 +58,33 @@ fn without_anything_a_standalone_server_on_loopback_results() {
     assert_eq!(config.max_message_bytes, 16 << 20);
     assert_eq!(config.store_fence_deadline, FenceDeadline::Automatic);
     assert_eq!(warnings(&config), Vec::<String>::new());
+}
+
+#[test]
+fn the_files_of_tls_stand_beside_the_main_file_and_no_password_is_shown() {
+    let config = good(conf(
+        "ssl_server_identity = server.p12\nssl_password = hidden-1\nssl_server_trusted = ca1.pem\n\
+         ssl_server_trusted = /ca2.pem\nssl_require_client_cert = yes\nft_ssl_identity = me.pem\n\
+         ft_ssl_private_key = me.key\nft_ssl_trusted = ca1.pem\nft_ssl_verify_hostname = no\n\
+         ft_ssl_expected_hostname = b\npassword = hidden-2\n",
+    ));
+    let path = |name: &str| Some(PathBuf::from(name));
+    assert_eq!(config.tls.identity, path("/etc/pair/server.p12"));
+    let trusted = ["/etc/pair/ca1.pem", "/ca2.pem"].map(PathBuf::from);
+    assert_eq!(config.tls.trusted, trusted);
+    assert!(config.tls.require_client_cert && !config.tls.use_cert_username);
+    assert_eq!(
+        config.tls.cert_user_specname.as_deref(),
+        Some("CERTIFICATE_USER")
+    );
+    assert_eq!(config.ft_tls.key, path("/etc/pair/me.key"));
+    assert_eq!(config.ft_tls.expected_hostname.as_deref(), Some("b"));
+    assert!(config.ft_tls.verify_host && !config.ft_tls.verify_hostname);
+    let passwords = [&config.password, &config.tls.password];
+    let exposed = passwords.map(|secret| secret.as_ref().map(Secret::expose));
+    assert_eq!(exposed, [Some("hidden-2"), Some("hidden-1")]);
+    assert!(!format!("{config:?}").contains("hidden"));
+    assert_eq!(config.ft_tls.password, None);
 }
 
 #[test]
