@@ -5,15 +5,17 @@
 //! | [`proto`] | the AMQP 1.0 engine, sans-IO: bytes and time in, events and bytes out | nothing of ours |
 //! | [`broker`] | the deterministic core: queues, consumers, settlement | nothing of ours |
 //! | [`role`] | the fault-tolerance state machine: peer news, lock results and time in, actions out | nothing of ours |
-//! | [`config`] | parameters, their table and the file grammar | nothing of ours |
-//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, storage |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `proto`, `monitor`, storage |
+//! | [`model`] | what the configuration means: names and wildcards, properties of destinations, permissions | nothing of ours |
+//! | [`config`] | parameters, their table and the file grammars | `model` |
+//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, storage |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `proto`, `monitor`, storage |
 //! | [`monitor`] | health, state and metrics over HTTP | nothing of ours |
 //! | [`cli`] | the commands | everything |
 
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod model;
 pub mod monitor;
 pub mod net;
 pub mod node;

@@ -8,18 +8,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the package may use of the package's other modules, and whether it may use the store.
-const LAYERS: [(&str, &[&str], bool); 8] = [
+const LAYERS: [(&str, &[&str], bool); 9] = [
     ("proto", &[], false),
     ("broker", &[], false),
     ("role", &[], false),
-    ("config", &[], false),
+    ("model", &[], false),
+    ("config", &["model"], false),
     ("monitor", &[], false),
-    ("node", &["proto", "broker"], true),
-    ("net", &["node", "role", "config", "proto", "monitor"], true),
+    ("node", &["proto", "broker", "model"], true),
+    (
+        "net",
+        &["node", "role", "config", "model", "proto", "monitor"],
+        true,
+    ),
     (
         "cli",
         &[
-            "proto", "broker", "role", "config", "monitor", "node", "net",
+            "proto", "broker", "role", "config", "model", "monitor", "node", "net",
         ],
         true,
     ),
