@@ -8,9 +8,11 @@
 //! `--listen`, `--set`. Each value remembers where it came from, so that a fault can say so.
 
 pub mod companions;
+mod compare;
 mod file;
 mod json;
 mod load;
+mod reference;
 mod suggest;
 mod table;
 mod tree;
@@ -21,7 +23,9 @@ use std::fmt;
 use std::path::PathBuf;
 
 use companions::{Companion, Companions, Report};
+pub use compare::{Side, differences};
 pub use load::{Given, MainFile, load, load_anyway};
+pub use reference::reference;
 pub use table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
 pub use url::{ListenUrl, MonitorUrl, PeerUrl};
 
@@ -275,5 +279,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+#[cfg(test)]
+mod compare_tests;
 #[cfg(test)]
 mod tests;

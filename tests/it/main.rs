@@ -19,6 +19,7 @@
     reason = "these tests stand outside the program: they start processes, read files and wait"
 )]
 
+mod configuration;
 mod drill;
 mod exchange;
 mod floods;

@@ -22,7 +22,7 @@ pub use destinations::Destination;
 pub use file::{Entry, File, Item, Report};
 pub use lines::{Comments, Document};
 pub use people::{Group, StoredPassword, User};
-pub use read::{FileReader, read};
+pub use read::{FileReader, read, read_anyway};
 pub use sections::Section;
 pub use subscriptions::{Bridge, Durable};
 

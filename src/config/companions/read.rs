@@ -17,6 +17,18 @@ pub type FileReader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
 /// # Errors
 /// Every fault that `startup_abort_list` does not let pass; those that it does are warnings.
 pub fn read(config: &Config, reader: FileReader<'_>) -> Result<(Companions, Vec<Fault>), Faults> {
+    let (companions, Report { faults, warnings }) = read_anyway(config, reader);
+    if faults.is_empty() {
+        Ok((companions, warnings))
+    } else {
+        Err(Faults { faults, warnings })
+    }
+}
+
+/// What the files say as far as they can be understood, and what is wrong: for those who want to
+/// tell more about them than that they cannot be used.
+#[must_use]
+pub fn read_anyway(config: &Config, reader: FileReader<'_>) -> (Companions, Report) {
     let mut reading = Reading {
         reader,
         list: &config.abort_list,
@@ -61,12 +73,7 @@ pub fn read(config: &Config, reader: FileReader<'_>) -> Result<(Companions, Vec<
     let mut together = Report::default();
     check::together(config, &companions, &mut together);
     reading.take(together, None);
-    let Report { faults, warnings } = reading.report;
-    if faults.is_empty() {
-        Ok((companions, warnings))
-    } else {
-        Err(Faults { faults, warnings })
-    }
+    (companions, reading.report)
 }
 
 struct Reading<'a> {
