@@ -88,7 +88,7 @@ fn each_parameter_that_matters_is_one_line() {
             "ft_reconnect_timeout: 30 s here, 60 s in the peer's file; clients have the time of the server that takes over",
         ),
         (
-            "ft_active = tcp://127.0.0.1:9",
+            "ft_active =\nft_active = tcp://127.0.0.1:9",
             "",
             "ft_active: tcp://127.0.0.1:9 is none of the other server's listeners; write one of tcp://127.0.0.1:2",
         ),
@@ -98,7 +98,7 @@ fn each_parameter_that_matters_is_one_line() {
             "the peer's ft_active: not set; write the URL of the other server",
         ),
         (
-            "ft_active = ssl://127.0.0.1:2",
+            "ft_active =\nft_active = ssl://127.0.0.1:2",
             "",
             "ft_active: ssl://127.0.0.1:2 is none of the other server's listeners; write one of tcp://127.0.0.1:2",
         ),
