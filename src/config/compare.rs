@@ -10,7 +10,7 @@ use super::companions::{
     Companions, Destination, Entry, File, FileReader, Section, StoredPassword, User,
 };
 use super::value::show_seconds;
-use super::{Config, PeerUrl};
+use super::{Config, PeerUrl, parameter};
 use crate::model::DestinationKind;
 
 /// One of the two servers.
@@ -125,7 +125,9 @@ impl Differences {
                 .peers
                 .iter()
                 .any(|peer| matches!(peer.host.as_str(), "localhost" | "127.0.0.1" | "::1"));
-            if one == other && one.port != 0 && on_one_host {
+            let usual = parameter("monitor_listen").map(|row| row.default);
+            let is_chosen = Some(one.to_string().as_str()) != usual;
+            if one == other && one.port != 0 && on_one_host && is_chosen {
                 self.lines.push(format!(
                     "monitor_listen: {one} is an address of both servers; write another port for \
                      one of them"
