@@ -8,8 +8,9 @@
 //! | [`model`] | what the configuration means: names and wildcards, properties of destinations, permissions | nothing of ours |
 //! | [`config`] | parameters, their table and the file grammars | `model` |
 //! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, storage |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `proto`, `monitor`, storage |
-//! | [`monitor`] | health, state and metrics over HTTP | nothing of ours |
+//! | [`tls`] | certificates, keys and ciphers: configurations of TLS, renewed from their files | nothing of ours |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `proto`, `monitor`, `tls`, storage |
+//! | [`monitor`] | health, state and metrics over HTTP | `tls` |
 //! | [`cli`] | the commands | everything |
 
 pub mod broker;
@@ -21,3 +22,4 @@ pub mod net;
 pub mod node;
 pub mod proto;
 pub mod role;
+pub mod tls;

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use steadfast_storage::disk::{Disk, FileSystem, SimDisk, SimWorld};
 use steadfast_storage::{
     Acquire, Cursor, NewMessage, Place, QueueId, ReadLimit, RecoveryReport, Store, StoreOptions,
-    Ticket, try_acquire,
+    Ticket, Warm, WarmUse, try_acquire,
 };
 
 use crate::Target;
@@ -24,10 +24,22 @@ const ROWS: u32 = 5;
 const KIND: u16 = 7;
 /// Crash points so far, over all lives.
 static POINTS: AtomicU64 = AtomicU64::new(0);
+/// Recoveries that used what a standby had kept.
+static WARM: AtomicU64 = AtomicU64::new(0);
 
 /// Crash points that this process has checked.
 pub(crate) fn points() -> u64 {
     POINTS.load(Ordering::Relaxed)
+}
+
+/// Counts one more.
+pub(crate) fn count_point() {
+    POINTS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Recoveries of this process that used what a standby had kept of the log.
+pub(crate) fn warm_points() -> u64 {
+    WARM.load(Ordering::Relaxed)
 }
 
 /// What is known of one reference: a message in a queue.
@@ -60,6 +72,8 @@ struct Life {
     disk: SimDisk,
     store: Store,
     options: StoreOptions,
+    /// A standby that follows the log, in some lives.
+    warm: Option<Warm>,
     random: fastrand::Rng,
     oracle: Oracle,
     pending: Vec<(Ticket, Pending)>,
@@ -84,29 +98,30 @@ fn options(random: &mut fastrand::Rng) -> StoreOptions {
 fn open(
     world: &SimWorld,
     options: &StoreOptions,
+    warm: Option<Warm>,
 ) -> Result<(SimDisk, Store, RecoveryReport), String> {
     let disk = world.process();
     let acquired = try_acquire(Arc::new(disk.clone()), "fuzz");
     let Acquire::Owned(ownership) = acquired.map_err(|error| error.to_string())? else {
         return Err("somebody else has the lock".to_owned());
     };
-    let opened = Store::open(ownership, options.clone(), &mut |_| ());
+    let opened = Store::open_warm(ownership, options.clone(), warm, &mut |_| ());
     let (store, report) = opened.map_err(|error| error.to_string())?;
     Ok((disk, store, report))
 }
 
-fn body(number: u32, len: usize) -> String {
+pub(crate) fn body(number: u32, len: usize) -> String {
     format!("{number} {}", "m".repeat(len))
 }
 
 /// One reference as it was read.
-struct Found {
-    number: u32,
-    place: Place,
+pub(crate) struct Found {
+    pub(crate) number: u32,
+    pub(crate) place: Place,
 }
 
 /// All references of a queue in order.
-fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
+pub(crate) fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
     let limit = ReadLimit {
         messages: 64,
         bytes: 1 << 20,
@@ -141,14 +156,29 @@ fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
     }
 }
 
+/// All that a user can see of a store: messages by queue, rows, totals. Not their places: a standby may
+/// have seen the proof of a batch that is adopted without it.
+type Summary = (Vec<Vec<u32>>, Vec<Option<u32>>, [u64; 3]);
+
+fn summary(store: &Store) -> Result<Summary, String> {
+    let queue = |queue| -> Result<Vec<u32>, String> {
+        let found = read(store, queue)?.into_iter();
+        Ok(found.map(|it| it.number).collect())
+    };
+    let queues = (1..=QUEUES).map(queue).collect::<Result<_, _>>()?;
+    let rows = (0..ROWS)
+        .map(|key| row(store, key))
+        .collect::<Result<_, _>>()?;
+    let status = store.status();
+    let numbers = [status.messages, status.bytes, status.quarantined];
+    Ok((queues, rows, numbers))
+}
+
 impl Oracle {
     /// Holds a store that has just been recovered against what was confirmed.
     fn check(&self, store: &Store, report: &RecoveryReport) -> Result<(), String> {
         if !report.damaged.is_empty() {
-            return Err(format!(
-                "a whole store is called damaged: {:?}",
-                report.damaged
-            ));
+            return Err(format!("a whole store is called damaged: {report:?}"));
         }
         for queue in 1..=QUEUES {
             let found = read(store, queue)?;
@@ -188,7 +218,7 @@ impl Oracle {
     }
 }
 
-fn row(store: &Store, key: u32) -> Result<Option<u32>, String> {
+pub(crate) fn row(store: &Store, key: u32) -> Result<Option<u32>, String> {
     let Some(value) = store.row(KIND, &key.to_le_bytes()) else {
         return Ok(None);
     };
@@ -204,12 +234,14 @@ impl Life {
             world.set_file_system(FileSystem::Nfs { lease_s: Some(600) });
         }
         let options = options(&mut random);
-        let (disk, store, _) = open(&world, &options).expect("a new store opens");
+        let warm = random.bool().then(Warm::default);
+        let (disk, store, _) = open(&world, &options, None).expect("a new store opens");
         Self {
             world,
             disk,
             store,
             options,
+            warm,
             random,
             oracle: Oracle::default(),
             pending: Vec::new(),
@@ -324,12 +356,39 @@ impl Life {
                 self.fail(&fatal.to_string());
             }
             self.confirm();
+            if self.random.u8(..3) == 0 {
+                let world = self.world.clone();
+                let mut warm = self.warm.take();
+                self.follow(warm.as_mut(), &world);
+                self.warm = warm;
+            }
+        }
+    }
+
+    /// Lets a standby look at the log as it is now.
+    fn follow(&self, warm: Option<&mut Warm>, world: &SimWorld) {
+        let Some(warm) = warm else { return };
+        let world = world.fork();
+        world.record();
+        if let Err(error) = warm.poll(&world.process()) {
+            self.fail(&format!("the log cannot be followed: {error}"));
+        }
+        if !world.recorded().is_empty() {
+            self.fail("a standby changed the store that it follows");
         }
     }
 
     /// One crash point; some recoveries are stopped in their middle too.
     fn stop(&mut self, copy: SimWorld) {
+        // What it sees here was written and never synced.
+        let mut warm = self.warm.clone().filter(|_| self.random.bool());
+        if self.random.bool() {
+            self.follow(warm.as_mut(), &copy);
+        }
         self.crash(&copy);
+        if warm.is_some() {
+            self.agree(&copy.fork(), warm, &copy.fork());
+        }
         let again = self.random.u8(..10) == 0;
         if again {
             copy.record();
@@ -352,11 +411,30 @@ impl Life {
     }
 
     fn recovers(&self, world: &SimWorld) {
-        POINTS.fetch_add(1, Ordering::Relaxed);
-        let checked = open(world, &self.options)
+        count_point();
+        let checked = open(world, &self.options, None)
             .and_then(|(_, store, report)| self.oracle.check(&store, &report));
         if let Err(what) = checked {
             self.fail(&what);
+        }
+    }
+
+    /// A recovery with what a standby has kept gives what one without it gives.
+    fn agree(&self, world: &SimWorld, warm: Option<Warm>, cold: &SimWorld) {
+        let both = open(world, &self.options, warm).and_then(|(_, warm, report)| {
+            if report.warm == WarmUse::Used {
+                WARM.fetch_add(1, Ordering::Relaxed);
+            }
+            self.oracle.check(&warm, &report)?;
+            let (_, cold, _) = open(cold, &self.options, None)?;
+            Ok((summary(&warm)?, summary(&cold)?))
+        });
+        match both {
+            Ok((warm, cold)) if warm != cold => self.fail(&format!(
+                "a standby makes another store of it: {warm:?} instead of {cold:?}"
+            )),
+            Ok(_) => {}
+            Err(what) => self.fail(&format!("with a standby: {what}")),
         }
     }
 
@@ -383,7 +461,9 @@ impl Life {
         } else {
             self.world.crash(self.random.u64(..));
         }
-        let (disk, store, report) = match open(&self.world, &self.options) {
+        // Another standby goes on following.
+        let warm = self.warm.clone().filter(|_| self.random.bool());
+        let (disk, store, report) = match open(&self.world, &self.options, warm) {
             Ok(opened) => opened,
             Err(what) => self.fail(&what),
         };

@@ -3,6 +3,8 @@
 
 mod crash;
 mod damage;
+mod hosts;
+mod stack;
 mod store;
 pub mod sweep;
 mod wire;
@@ -45,6 +47,8 @@ impl Target {
 pub fn targets() -> Vec<Target> {
     let mut targets = store::targets();
     targets.extend(crash::targets());
+    targets.extend(hosts::targets());
+    targets.extend(stack::targets());
     targets.extend(wire::targets());
     targets.push(Target {
         name: "canary",
@@ -56,10 +60,21 @@ pub fn targets() -> Vec<Target> {
     targets
 }
 
-/// Crash points that the target `crashes` has checked in this process.
+/// Prints what happens in the lives of the target `stack` from now on.
+pub fn trace_on() {
+    stack::trace_on();
+}
+
+/// Crash points that the targets `crashes`, `hosts` and `stack` have checked in this process.
 #[must_use]
 pub fn crash_points() -> u64 {
     crash::points()
+}
+
+/// Recoveries of this process that used what a standby had kept of the log.
+#[must_use]
+pub fn warm_takeovers() -> u64 {
+    crash::warm_points()
 }
 
 /// Feeds `count` inputs made from `seed`; gives the number of the input that broke the promise.
@@ -72,17 +87,19 @@ pub fn run(target: &Target, seed: u64, count: u32) -> Result<(), (u64, String)> 
         let input = (target.sample)(&mut fastrand::Rng::with_seed(one));
         let outcome = std::panic::catch_unwind(|| (target.feed)(&input));
         if let Err(panic) = outcome {
-            let text = panic
-                .downcast_ref::<String>()
-                .cloned()
-                .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-            return Err((
-                one,
-                text.unwrap_or_else(|| "a panic without a message".to_owned()),
-            ));
+            return Err((one, text_of(panic.as_ref())));
         }
     }
     Ok(())
+}
+
+/// What a panic says.
+pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .cloned()
+        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+    text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]

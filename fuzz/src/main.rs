@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use steadfast_fuzz::sweep::sweep;
-use steadfast_fuzz::{Target, crash_points, run, targets};
+use steadfast_fuzz::{Target, crash_points, run, targets, trace_on, warm_takeovers};
 
 /// Feeds hostile input to Steadfast.
 #[derive(Parser)]
@@ -28,6 +28,9 @@ struct Arguments {
     /// How long to go on, in seconds, when no seed is given.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
+    /// Prints what happens in a life of `stack`, to explain a failure that is repeated from its seed.
+    #[arg(long)]
+    trace: bool,
 }
 
 fn report(target: &Target, outcome: Result<(), (u64, String)>) -> bool {
@@ -130,14 +133,18 @@ fn rate(begun: Instant) -> String {
     }
     let seconds = begun.elapsed().as_secs_f64();
     format!(
-        ", {points} crash points, {:.0} a second",
-        points as f64 / seconds
+        ", {points} crash points, {:.0} a second, {} takeovers by a warm standby",
+        points as f64 / seconds,
+        warm_takeovers()
     )
 }
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let all = targets();
+    if arguments.trace {
+        trace_on();
+    }
     std::panic::set_hook(Box::new(|_| ()));
     let good = match arguments.target.as_str() {
         "list" => {

@@ -202,12 +202,14 @@ pub enum BenchCommand {
     /// Fill a store through a real server, kill it, and time the recovery of the next one.
     #[command(after_help = "Examples:\n  \
         steadfast bench recovery --messages 1000000 --size 1024\n  \
-        steadfast bench recovery --messages 10000000 --dir /mnt/disk --json")]
+        steadfast bench recovery --messages 10000000 --dir /mnt/disk --json\n  \
+        steadfast bench recovery --warm --messages 100000000 --size 64 --queues 1000 --store filled")]
     Recovery(RecoveryArgs),
     /// Messages per second through senders and receivers.
     #[command(after_help = "Examples:\n  \
         steadfast bench throughput --senders 16 --receivers 16 --size 1024\n  \
-        steadfast bench throughput --server amqp://broker:5672 --seconds 30 --json")]
+        steadfast bench throughput --server amqp://broker:5672 --seconds 30 --json\n  \
+        steadfast bench throughput --server amqps://broker --ssl-trusted ca.pem")]
     Throughput(ThroughputArgs),
     /// Time from sending a message to its confirm, one in flight.
     #[command(after_help = "Examples:\n  steadfast bench latency --size 1024\n  \
@@ -218,6 +220,74 @@ pub enum BenchCommand {
         steadfast bench fill --messages 1000000 --queues 100\n  \
         steadfast bench fill --server amqp://broker:5672 --messages 1000 --size 64")]
     Fill(FillArgs),
+    /// Durable appends through the store alone, without a broker, in turn with the disk alone.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench append --writers 16 --size 1024\n  \
+        steadfast bench append --window 8 --no-zeros --dir /mnt/disk --json")]
+    Append(AppendArgs),
+    /// Keep one message in a thousand for ever while many times the disk's budget flows through the store, and
+    /// check that its size stays within bounds.
+    #[command(after_help = "Examples:\n  \
+        steadfast bench space\n  \
+        steadfast bench space --budget-mib 4096 --dir /mnt/disk --json\n\n\
+        Exit code 0 only if the store's size stayed within 4 times what is kept plus four segments, and if it\n\
+        wrote at most a third beside its log.")]
+    Space(SpaceArgs),
+}
+
+/// Options of `bench space`.
+#[derive(Clone, Debug, Args)]
+pub struct SpaceArgs {
+    /// Where the store is made; a temporary directory if not given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Size of the disk that the store believes to have; a segment is a sixteenth of it.
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = clap::value_parser!(u64).range(64..=32_768))]
+    pub budget_mib: u64,
+    /// How many times the budget flows through, in bytes of bodies.
+    #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
+    pub times: u64,
+    /// Size of a message's body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024, value_parser = clap::value_parser!(u64).range(1..=1 << 20))]
+    pub size: u64,
+    /// One message in so many is kept.
+    #[arg(long, value_name = "N", default_value_t = 1_000, value_parser = clap::value_parser!(u64).range(2..))]
+    pub keep_one_in: u64,
+    /// Write no zeros ahead, as on a network file system.
+    #[arg(long)]
+    pub no_zeros: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `bench append`.
+#[derive(Clone, Debug, Args)]
+pub struct AppendArgs {
+    /// Where the store and the file for the disk alone are made; a temporary directory if not given.
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Size of a message's body.
+    #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
+    pub size: usize,
+    /// Threads that append and wait.
+    #[arg(long, value_name = "N", default_value_t = 16)]
+    pub writers: usize,
+    /// Messages that each of them appends before it waits until they are durable.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub window: usize,
+    /// Duration of the store's turns; the disk alone takes about as long.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub seconds: u64,
+    /// Size of a full-grown segment.
+    #[arg(long, value_name = "BYTES", default_value_t = 128 << 20, value_parser = clap::value_parser!(u64).range(1 << 20..1 << 32))]
+    pub segment_bytes: u64,
+    /// Write no zeros ahead, as on a network file system.
+    #[arg(long)]
+    pub no_zeros: bool,
+    /// Print one JSON document.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Options of `bench recovery`.
@@ -226,6 +296,12 @@ pub struct RecoveryArgs {
     /// Directory for the store; a temporary one if not given.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
+    /// A store that is kept: it is filled when the directory is empty, and used as it is otherwise.
+    #[arg(long, value_name = "DIR", conflicts_with = "dir")]
+    pub store: Option<PathBuf>,
+    /// Measure the takeover by a standby too.
+    #[arg(long)]
+    pub warm: bool,
     /// Messages to fill the store with.
     #[arg(long, value_name = "N", default_value_t = 1_000_000)]
     pub messages: u64,
@@ -243,6 +319,39 @@ pub struct RecoveryArgs {
     pub json: bool,
 }
 
+/// How a tool calls a server by TLS: for amqps:// URLs.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "TLS")]
+pub struct TlsArgs {
+    /// Certificates that issued the server's certificate, PEM or DER; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_trusted: Vec<PathBuf>,
+    /// Certificate of the client: PEM, DER or PKCS#12.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_identity: Option<PathBuf>,
+    /// Private key of the client, if it is not in the identity's file.
+    #[arg(long, value_name = "FILE", requires = "ssl_identity")]
+    pub ssl_key: Option<PathBuf>,
+    /// Certificates between the client's and its root; may be repeated.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_issuer: Vec<PathBuf>,
+    /// File whose first line is the password of the key or of the PKCS#12 file.
+    #[arg(long, value_name = "FILE")]
+    pub ssl_password_file: Option<PathBuf>,
+    /// Name that the server's certificate must have, if not the host of the URL.
+    #[arg(long, value_name = "NAME")]
+    pub ssl_hostname: Option<String>,
+    /// Cipher suites that may be used, with `:` between them.
+    #[arg(long, value_name = "LIST")]
+    pub ssl_ciphers: Option<String>,
+    /// Believe any certificate: for tests only.
+    #[arg(long)]
+    pub ssl_noverifyhost: bool,
+    /// Do not compare the name in the server's certificate.
+    #[arg(long)]
+    pub ssl_noverifyhostname: bool,
+}
+
 /// Options that every client benchmark has.
 #[derive(Clone, Debug, Args)]
 pub struct ClientArgs {
@@ -258,6 +367,9 @@ pub struct ClientArgs {
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
+    /// How to call an amqps:// server.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 /// Options of `bench throughput`.

@@ -8,6 +8,7 @@ use super::serve::read;
 use super::{complain, say};
 use crate::config::companions::{Companions, Report, read_anyway};
 use crate::config::{Config, Fault, Given, Side, differences, load_anyway, reference};
+use crate::net::tls;
 use crate::role::Exit;
 
 /// Names every fault; with a peer's file also what does not fit between the two.
@@ -16,11 +17,12 @@ pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
         say(reference().trim_end());
         return Exit::Done;
     };
-    let own = Checked::new(file, false);
+    let own = Checked::new(file, false, tls::check);
+    // Whether the peer can use its certificates is for its own host to say.
     let peer = arguments
         .peer
         .as_deref()
-        .map(|peer| Checked::new(peer, peer == file));
+        .map(|peer| Checked::new(peer, peer == file, |_| Ok(())));
     let (own, peer) = match (own, peer) {
         (None, _) | (_, Some(None)) => return Exit::Usage,
         (Some(own), None) => return own.exit(),
@@ -46,8 +48,12 @@ struct Checked {
 
 impl Checked {
     /// Reads a main file and those that it names, and tells what is wrong; `None` when the main
-    /// file cannot be read.
-    fn new(path: &Path, is_secondary: bool) -> Option<Self> {
+    /// file cannot be read. Certificates are for `check_files`, once the rest is right.
+    fn new(
+        path: &Path,
+        is_secondary: bool,
+        check_files: impl Fn(&Config) -> Result<(), String>,
+    ) -> Option<Self> {
         let file = match read(path) {
             Ok(file) => file,
             Err(text) => {
@@ -71,10 +77,11 @@ impl Checked {
         for warning in config.warnings.iter().chain(&warnings) {
             complain(&format!("warning: {warning}"));
         }
-        faults
-            .iter()
-            .map(Fault::to_string)
-            .for_each(|fault| complain(&fault));
+        let mut faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
+        if faults.is_empty() {
+            faults.extend(check_files(&config).err());
+        }
+        faults.iter().for_each(|fault| complain(fault));
         if faults.is_empty() {
             say(&format!("{}: no faults", path.display()));
         }

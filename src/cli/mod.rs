@@ -11,6 +11,7 @@ mod demo;
 mod own_server;
 mod serve;
 mod store;
+mod tls;
 mod tool;
 
 use std::ffi::OsString;

@@ -84,6 +84,16 @@ pub(crate) struct ServerState {
     pub(crate) recovery: RecoveryState,
     /// The store.
     pub(crate) store: Option<StoreState>,
+    /// What a standby keeps.
+    pub(crate) warm_standby: Option<WarmState>,
+}
+
+/// The log that a standby follows, in `/state`.
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
+pub(crate) struct WarmState {
+    /// It has read the log to its end.
+    pub(crate) current: bool,
 }
 
 /// The recovery in `/state`.
@@ -96,6 +106,10 @@ pub(crate) struct RecoveryState {
     pub(crate) tail_bytes: u64,
     /// Messages that were found.
     pub(crate) messages: u64,
+    /// What became of what a standby had kept.
+    pub(crate) warm: String,
+    /// Locking, checkpoint, tail, sealing.
+    pub(crate) phases_ms: [u64; 4],
 }
 
 /// The store in `/state`.

@@ -41,9 +41,23 @@ fn wrong_usage_exits_with_code_2() {
         "store inspect",
         "check-config",
         "bench",
+        "bench recovery --messages 0",
+        "bench fill --messages 0",
+        "bench append --writers 0",
         "serve x",
     ] {
         assert_eq!(code(line), 2, "{line}");
+    }
+}
+
+#[test]
+fn a_bench_makes_no_directory_that_it_was_given() {
+    let parent = tempfile::tempdir().expect("a directory");
+    let missing = parent.path().join("missing/store");
+    for bench in ["append", "space", "latency", "recovery"] {
+        let line = format!("bench {bench} --dir {}", missing.display());
+        assert_eq!(code(&line), 2, "{line}");
+        assert!(!parent.path().join("missing").exists(), "{line}");
     }
 }
 

@@ -154,6 +154,13 @@ pub(crate) fn temporary_directory(
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix);
     let parent = parent.map_or_else(std::env::temp_dir, Path::to_owned);
+    if !parent.is_dir() {
+        // It would be made, with all that leads to it, and stay there.
+        return Err(ToolError::Usage(format!(
+            "{} is no directory: make it first, or leave out --dir",
+            parent.display()
+        )));
+    }
     builder
         .tempdir_in(&parent)
         .map_err(ToolError::file("a temporary directory in", &parent))

@@ -318,6 +318,7 @@ impl Loader {
                 Some(0) => FenceDeadline::Off,
                 Some(after_ms) => FenceDeadline::After(after_ms),
             },
+            store_warm_standby: self.flag("store_warm_standby"),
             store_allow_unverified_locking: self.flag("store_allow_unverified_locking"),
             warnings: Vec::new(),
         }
@@ -498,10 +499,6 @@ impl Loader {
     fn check_listens(&mut self, listens: &[ListenUrl]) {
         for (index, listen) in listens.iter().enumerate() {
             let origin = self.origin_at("listen", index);
-            if listen.is_tls {
-                let text = format!("{listen}: TLS is not yet supported; write tcp://host:port");
-                self.fault(origin.clone(), "listen", text);
-            }
             let is_twice = |other: &&ListenUrl| {
                 let same_host =
                     other.host == listen.host || other.host.is_none() || listen.host.is_none();
@@ -525,10 +522,6 @@ impl Loader {
     fn check_peers(&mut self, config: &Config) {
         for (index, peer) in config.peers.iter().enumerate() {
             let origin = self.origin_at("ft_active", index);
-            if peer.is_tls {
-                let text = format!("{peer}: TLS is not yet supported; write tcp://host:port");
-                self.fault(origin.clone(), "ft_active", text);
-            }
             if let Some(listen) = config.listens.iter().find(|listen| peer.names(listen)) {
                 let text = format!(
                     "{peer} is this server itself (listen = {listen}); write the URL of the other \

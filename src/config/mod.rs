@@ -82,6 +82,8 @@ pub struct Config {
     pub store_lock_poll_ms: u64,
     /// `store_fence_deadline_ms`.
     pub store_fence_deadline: FenceDeadline,
+    /// `store_warm_standby`.
+    pub store_warm_standby: bool,
     /// `store_allow_unverified_locking`.
     pub store_allow_unverified_locking: bool,
     /// What is worth knowing and stops nothing.

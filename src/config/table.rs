@@ -265,8 +265,9 @@ pub const PARAMETERS: &[Parameter] = &[
         "listen",
         Kind::Listen,
         "tcp://127.0.0.1:5672",
-        "Where clients and peers connect: tcp://host:port or amqp://host:port; a port alone \
-         means all interfaces. May be given several times.",
+        "Where clients and peers connect: tcp://host:port or amqp://host:port, with TLS \
+         ssl://host:port or amqps://host:port; a port alone means all interfaces. May be given \
+         several times.",
     )),
     row(
         "store",
@@ -325,7 +326,8 @@ pub const PARAMETERS: &[Parameter] = &[
         "monitor_listen",
         Kind::Monitor,
         "http://127.0.0.1:8161",
-        "Where /isLive, /isReady, /state and /metrics answer. Empty: switched off.",
+        "Where /isLive, /isReady, /state and /metrics answer; https:// shows ssl_server_identity. \
+         Empty: switched off.",
     ),
     row(
         "max_connections",
@@ -389,6 +391,14 @@ pub const PARAMETERS: &[Parameter] = &[
         "How often a standby tries for the store's lock, a quarter more or less.",
     ),
     row(
+        "store_warm_standby",
+        Kind::Flag,
+        "enabled",
+        "A standby reads the log of the active server as it grows and keeps its state in memory, so \
+         that a takeover reads only what is new. Costs the standby about the memory of an active \
+         server and the reading of what is written.",
+    ),
+    row(
         "store_fence_deadline_ms",
         Kind::Milliseconds {
             min: 0,
@@ -416,8 +426,9 @@ pub const PARAMETERS: &[Parameter] = &[
         "",
         "Faults that stop the start. Without it all do. With it, faults in the companion files \
          only do if CONFIG_ERRORS is in it, a companion file that cannot be read if CONFIG_FILES \
-         is, a certificate if SSL is; what is wrong is left out then, and told. Faults in the main \
-         file, and with authorization those that could let somebody in, always stop the start.",
+         is, a certificate that no URL calls for if SSL is; what is wrong is left out then, and told. \
+         Faults in the main file, in certificates that are used, and with authorization those that \
+         could let somebody in, always stop the start.",
     ),
     row(
         "ssl_server_identity",

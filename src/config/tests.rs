@@ -287,10 +287,6 @@ fn each_fault_names_its_place_and_what_to_write() {
              tcp://127.0.0.1:5672",
         ),
         (
-            "listen = ssl://127.0.0.1:5671",
-            "1: listen: ssl://127.0.0.1:5671: TLS is not yet supported; write tcp://host:port",
-        ),
-        (
             "ft_active = tcp://b:0",
             "1: ft_active: port 0 cannot be connected to; write for example tcp://host2:5672",
         ),
@@ -305,7 +301,7 @@ fn each_fault_names_its_place_and_what_to_write() {
         ),
         (
             "monitor_listen = 127.0.0.1:8161",
-            "1: monitor_listen: it must begin with http://; write for example \
+            "1: monitor_listen: it must begin with http:// or https://; write for example \
              http://127.0.0.1:8161",
         ),
         (

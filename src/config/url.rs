@@ -31,6 +31,8 @@ pub struct PeerUrl {
 /// The value of `monitor_listen`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MonitorUrl {
+    /// `https://`.
+    pub is_tls: bool,
     /// Host name or address; `None` for all interfaces.
     pub host: Option<String>,
     /// The port; 0 lets the system choose.
@@ -85,14 +87,13 @@ impl PeerUrl {
 impl MonitorUrl {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let example = "write for example http://127.0.0.1:8161";
-        let Some(rest) = text.strip_prefix("http://") else {
-            if text.starts_with("https://") {
-                return Err(format!("https is not yet supported here; {example}"));
-            }
-            return Err(format!("it must begin with http://; {example}"));
+        let (is_tls, rest) = match text.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
+            _ => return Err(format!("it must begin with http:// or https://; {example}")),
         };
         let (host, port) = split_authority(rest, 8161, example)?;
-        Ok(Self { host, port })
+        Ok(Self { is_tls, host, port })
     }
 }
 
@@ -201,9 +202,10 @@ impl fmt::Display for PeerUrl {
 
 impl fmt::Display for MonitorUrl {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "https" } else { "http" };
         write!(
             formatter,
-            "http://{}",
+            "{scheme}://{}",
             authority(self.host.as_deref(), self.port)
         )
     }

@@ -8,29 +8,74 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::serve::Listener;
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+
+use crate::tls::Live;
 
 /// Connections at a time; further ones wait in the listen queue.
 const CONNECTIONS_MAX: usize = 64;
 /// Longer than Prometheus scrapes are apart, so that its connection stays.
 const IDLE: Duration = Duration::from_secs(90);
+/// How long a TLS handshake may take.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Connections that are ready to be served. Handshakes go on beside each other.
 pub(super) struct Bounded {
-    listener: TcpListener,
-    permits: Arc<Semaphore>,
+    ready: mpsc::Receiver<(Connection, SocketAddr)>,
+    address: io::Result<SocketAddr>,
 }
 
 impl Bounded {
-    pub(super) fn new(listener: TcpListener) -> Self {
-        Self {
-            listener,
-            permits: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        }
+    /// Accepts in a task of its own.
+    pub(super) fn start(listener: TcpListener, tls: Option<Live<ServerConfig>>) -> Self {
+        let (sender, ready) = mpsc::channel(1);
+        let address = listener.local_addr();
+        tokio::spawn(accept(listener, tls, sender));
+        Self { ready, address }
     }
+}
+
+async fn accept(
+    listener: TcpListener,
+    tls: Option<Live<ServerConfig>>,
+    ready: mpsc::Sender<(Connection, SocketAddr)>,
+) {
+    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    while let Ok(permit) = Arc::clone(&permits).acquire_owned().await {
+        let Ok((stream, address)) = listener.accept().await else {
+            // Out of descriptors, or the client is gone again.
+            sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let acceptor = tls.as_ref().map(|live| TlsAcceptor::from(live.get()));
+        let ready = ready.clone();
+        tokio::spawn(async move {
+            let Some(stream) = secure(stream, acceptor).await else {
+                return;
+            };
+            let connection = Connection {
+                stream,
+                idle: Box::pin(sleep(IDLE)),
+                _permit: permit,
+            };
+            // Nobody takes it only while the process ends.
+            let _ = ready.send((connection, address)).await;
+        });
+    }
+}
+
+async fn secure(stream: TcpStream, acceptor: Option<TlsAcceptor>) -> Option<Box<dyn Duplex>> {
+    let Some(acceptor) = acceptor else {
+        return Some(Box::new(stream));
+    };
+    let stream = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+    Some(Box::new(stream.ok()?.ok()?))
 }
 
 impl Listener for Bounded {
@@ -38,36 +83,28 @@ impl Listener for Bounded {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        loop {
-            let Ok(permit) = Arc::clone(&self.permits).acquire_owned().await else {
-                std::future::pending().await
-            };
-            match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    let idle = Box::pin(sleep(IDLE));
-                    return (
-                        Connection {
-                            stream,
-                            idle,
-                            _permit: permit,
-                        },
-                        address,
-                    );
-                }
-                // Out of descriptors, or the client is gone again.
-                Err(_) => sleep(ACCEPT_PAUSE).await,
-            }
+        match self.ready.recv().await {
+            Some(accepted) => accepted,
+            None => std::future::pending().await,
         }
     }
 
     fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.listener.local_addr()
+        match &self.address {
+            Ok(address) => Ok(*address),
+            Err(error) => Err(error.kind().into()),
+        }
     }
 }
 
+/// A connection of either kind.
+trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
 /// A connection that ends when nothing is read from it for [`IDLE`].
 pub(super) struct Connection {
-    stream: TcpStream,
+    stream: Box<dyn Duplex>,
     idle: Pin<Box<Sleep>>,
     _permit: OwnedSemaphorePermit,
 }

@@ -73,6 +73,7 @@ fn register_server(registry: &mut Registry, status: &Status) {
         let help = "From lock to ready in the last recovery";
         seconds(registry, "recovery", help, lock_to_ready_ms);
     }
+    register_takeover(registry, status);
     let reconnect = &status.reconnect;
     gauge(
         registry,
@@ -92,6 +93,29 @@ fn register_server(registry: &mut Registry, status: &Status) {
         "Expected clients that did not",
         reconnect.expired,
     );
+}
+
+fn register_takeover(registry: &mut Registry, status: &Status) {
+    if let Some(progress) = &status.recovery.progress {
+        let help = "Bytes that the present phase of recovery has read";
+        gauge(registry, "recovery_done_bytes", help, progress.done);
+        let help = "Bytes that the present phase of recovery has to read; 0 if not known";
+        gauge(registry, "recovery_total_bytes", help, progress.total);
+        if let Some(remaining_ms) = progress.remaining_ms {
+            let help = "Estimate of what the present phase of recovery still takes";
+            seconds(registry, "recovery_remaining", help, remaining_ms as f64);
+        }
+    }
+    if let Some(warm) = &status.warm_standby {
+        let help = "1 when a standby had read the log of the active server to its end";
+        gauge(registry, "warm_standby_current", help, warm.current.into());
+        let help = "Last record of the active server that a standby has applied";
+        gauge(registry, "warm_standby_applied_lsn", help, warm.applied_lsn);
+        let help = "Records that a standby has read and that are not proven durable yet";
+        gauge(registry, "warm_standby_lag_records", help, warm.lag_records);
+        let help = "How often a standby had to begin to follow the log again";
+        gauge(registry, "warm_standby_restarts", help, warm.restarts);
+    }
 }
 
 fn register_clients(registry: &mut Registry, status: &Status) {

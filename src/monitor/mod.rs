@@ -29,8 +29,11 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use rustls::ServerConfig;
 
-pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store};
+use crate::tls::Live;
+
+pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store, WarmStandby};
 
 /// The engine thread posts a snapshot several times a second; after so long without one it hangs.
 const STALE: Duration = Duration::from_secs(15);
@@ -63,11 +66,15 @@ impl Board {
     }
 }
 
-/// Serves on a thread of its own until the process ends.
+/// Serves on a thread of its own until the process ends; with TLS when there is a configuration.
 ///
 /// # Errors
 /// When the thread or its runtime cannot be made.
-pub fn spawn(listener: TcpListener, board: Board) -> io::Result<JoinHandle<()>> {
+pub fn spawn(
+    listener: TcpListener,
+    board: Board,
+    tls: Option<Live<ServerConfig>>,
+) -> io::Result<JoinHandle<()>> {
     listener.set_nonblocking(true)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -76,7 +83,7 @@ pub fn spawn(listener: TcpListener, board: Board) -> io::Result<JoinHandle<()>> 
         runtime.block_on(async move {
             let result = match tokio::net::TcpListener::from_std(listener) {
                 Ok(listener) => {
-                    axum::serve(connection::Bounded::new(listener), router(board)).await
+                    axum::serve(connection::Bounded::start(listener, tls), router(board)).await
                 }
                 Err(error) => Err(error),
             };

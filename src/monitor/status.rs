@@ -29,6 +29,8 @@ pub struct Status {
     pub peers: Vec<Peer>,
     /// The recovery that made this server active, or the one under way.
     pub recovery: Recovery,
+    /// What a standby keeps of the log; `null` when it keeps nothing.
+    pub warm_standby: Option<WarmStandby>,
     /// Clients expected after a takeover.
     pub reconnect: Reconnect,
     /// The store; `null` unless this server owns it.
@@ -73,6 +75,12 @@ pub struct Recovery {
     pub bytes: u64,
     /// Whether the checkpoint was rebuilt from the log.
     pub rebuilt: bool,
+    /// What became of what a warm standby had kept: `none`, `used` or `refused`.
+    pub warm: &'static str,
+    /// Why it was refused.
+    pub warm_refused: Option<String>,
+    /// How long listing and locking, reading the checkpoint, reading the tail and sealing took.
+    pub phases_ms: [u64; 4],
     /// How far a recovery under way has come; `null` when none is.
     pub progress: Option<Progress>,
 }
@@ -86,6 +94,31 @@ pub struct Progress {
     pub done: u64,
     /// Units in all; 0 if not known.
     pub total: u64,
+    /// Since the recovery began.
+    pub elapsed_ms: u64,
+    /// Estimate of what the phase still takes; `null` if nobody can tell.
+    pub remaining_ms: Option<u64>,
+}
+
+/// What a standby keeps of the log of the active server.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct WarmStandby {
+    /// A snapshot was found and the log behind it is followed.
+    pub following: bool,
+    /// It had come to the end of the log when it looked last.
+    pub current: bool,
+    /// Segment up to which the log was applied; 0 before the first.
+    pub segment: u64,
+    /// Offset in that segment.
+    pub offset: u64,
+    /// Number of the last record that was applied.
+    pub applied_lsn: u64,
+    /// Records that were read and are not proven durable yet.
+    pub lag_records: u64,
+    /// How often it had to begin again.
+    pub restarts: u64,
+    /// Why the last time.
+    pub lost: Option<String>,
 }
 
 /// Clients expected after a takeover.

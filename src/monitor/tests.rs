@@ -39,7 +39,7 @@ fn start(status: Status) -> (String, Board) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
     let url = format!("http://{}", listener.local_addr().expect("it is bound"));
     let board = Board::new(status);
-    spawn(listener, board.clone()).expect("the monitor starts");
+    spawn(listener, board.clone(), None).expect("the monitor starts");
     (url, board)
 }
 

@@ -17,12 +17,15 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::{Notify, watch};
 use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout};
+use tokio_rustls::server::TlsStream;
 
-use crate::node::{ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus, ServerAddress};
+use crate::node::{
+    CertificateUser, ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus, ServerAddress,
+};
 
 use super::clock;
 use super::lanes::{LaneDone, Lanes};
-use super::pump::{self, Socket};
+use super::pump::{self, Incoming, Socket};
 use super::watchdog::Watchdog;
 
 /// How often time-outs are looked at.
@@ -121,6 +124,8 @@ pub(super) struct Shared {
     pub(super) sockets_open: Cell<u64>,
     /// Where all sockets are read into.
     pub(super) read_buffer: RefCell<BytesMut>,
+    /// Where sockets with TLS are read into.
+    pub(super) cipher_buffer: RefCell<Vec<u8>>,
 }
 
 /// How long the engine looks for the next event before it sleeps. Waking a sleeping thread costs as
@@ -168,12 +173,25 @@ impl Engine {
             company_until: Cell::new(None),
             sockets_open: Cell::new(0),
             read_buffer: RefCell::new(BytesMut::new()),
+            cipher_buffer: RefCell::new(Vec::new()),
         }))
     }
 
     /// Takes a new client connection, from which nothing was read yet.
     pub fn accept(&self, stream: TcpStream) {
-        spawn_local(pump::run(self.clone(), stream));
+        spawn_local(pump::run(self.clone(), Incoming::Plain(stream)));
+    }
+
+    /// Takes a new client connection whose TLS handshake is over; `user` is what the client's
+    /// certificate says, which was verified.
+    pub(super) fn accept_secure(
+        &self,
+        stream: TlsStream<TcpStream>,
+        user: Option<CertificateUser>,
+    ) {
+        let stream = Box::new(stream);
+        let incoming = Incoming::Secure { stream, user };
+        spawn_local(pump::run(self.clone(), incoming));
     }
 
     /// Standby: welcomes clients and sends them away, those that are held as well.
@@ -311,10 +329,14 @@ impl Engine {
     }
 
     /// Joins a socket to the node.
-    pub(super) fn connect(&self, socket: &Rc<Socket>) -> Option<ConnectionId> {
+    pub(super) fn connect(
+        &self,
+        socket: &Rc<Socket>,
+        user: Option<CertificateUser>,
+    ) -> Option<ConnectionId> {
         let now = clock::now();
         let id = self.with(|work| {
-            let id = work.node.connect(now);
+            let id = work.node.connect_as(now, user);
             work.sockets.insert(id, Rc::clone(socket));
             id
         });

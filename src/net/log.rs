@@ -15,7 +15,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Mutex;
 
-use steadfast_storage::RecoveryReport;
+use steadfast_storage::{RecoveryReport, WarmUse};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -146,6 +146,13 @@ pub(crate) fn recovery_findings(report: &RecoveryReport) {
             bytes = damage.bytes,
             records = damage.records,
             "a part of the log cannot be read; what follows it is served"
+        );
+    }
+    if let WarmUse::Refused(reason) = &report.warm {
+        tracing::info!(
+            event = "warm_refused",
+            reason,
+            "what this standby had kept of the log was not used; checkpoint and log were read"
         );
     }
     if let Some(reason) = &report.rebuilt {

@@ -10,13 +10,17 @@ mod clock;
 pub mod engine;
 #[cfg(test)]
 mod engine_tests;
+mod handshakes;
 mod lanes;
 mod listen;
 pub mod log;
 mod opener;
 mod peer;
 mod pump;
+mod recovering;
 pub mod server;
+mod session;
 mod signals;
 mod snapshot;
+pub mod tls;
 mod watchdog;

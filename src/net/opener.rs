@@ -5,17 +5,18 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
+use std::sync::{Arc, mpsc as std_mpsc};
 use std::thread::Builder;
 use std::time::{Duration, Instant};
 
 use steadfast_storage::disk::{Disk, FileSystem, RealDisk};
 use steadfast_storage::{
-    Acquire, Canary, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, store_id,
-    try_acquire,
+    Acquire, Canary, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, Warm,
+    store_id, try_acquire,
 };
 use tokio::sync::mpsc;
 
+use super::recovering::Board;
 use super::server::News;
 use crate::config::{Config, FenceDeadline};
 use crate::role::{Failure, FailureKind, LockResult, RecoveryResult};
@@ -68,7 +69,7 @@ pub(crate) struct Opened {
 /// The engine thread's end.
 pub(crate) struct Opener {
     orders: std_mpsc::Sender<Order>,
-    progress: Arc<Mutex<Option<Progress>>>,
+    board: Board,
 }
 
 impl Opener {
@@ -82,7 +83,7 @@ impl Opener {
         news: mpsc::Sender<News>,
     ) -> io::Result<Self> {
         let (orders, receiver) = std_mpsc::channel();
-        let progress = Arc::new(Mutex::new(None));
+        let board = Board::default();
         let mut worker = Worker {
             directory: config.store.clone(),
             options: options(config),
@@ -91,10 +92,12 @@ impl Opener {
             ownership: None,
             canary: Canary::default(),
             looked_at: None,
-            progress: Arc::clone(&progress),
+            is_warm: config.store_warm_standby,
+            warm: None,
+            board: board.clone(),
         };
         Builder::new().name("opener".to_owned()).spawn(move || {
-            while let Ok(order) = receiver.recv() {
+            while let Some(order) = worker.next_order(&receiver) {
                 let answer = match order {
                     Order::TryLock(peer) => News::Lock(worker.try_lock(peer.as_ref())),
                     Order::Recover => worker.recover(),
@@ -104,7 +107,7 @@ impl Opener {
                 }
             }
         })?;
-        Ok(Self { orders, progress })
+        Ok(Self { orders, board })
     }
 
     /// Tries for the lock; `peer` names the store that it has to be, when that is known.
@@ -117,9 +120,9 @@ impl Opener {
         let _ = self.orders.send(Order::Recover);
     }
 
-    /// How far a recovery under way has come.
-    pub(crate) fn progress(&self) -> Option<Progress> {
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    /// How far a recovery under way, or a standby, has come.
+    pub(crate) fn board(&self) -> &Board {
+        &self.board
     }
 }
 
@@ -149,13 +152,61 @@ struct Worker {
     canary: Canary,
     /// When the canary looked last.
     looked_at: Option<Instant>,
-    progress: Arc<Mutex<Option<Progress>>>,
+    /// Whether a standby is to follow the log.
+    is_warm: bool,
+    /// What follows the store while it belongs to somebody else, and when it looks again.
+    warm: Option<(Warm, Instant)>,
+    board: Board,
 }
 
 /// How often a standby looks whether it can see its owner's locks.
 const CANARY_PAUSE: Duration = Duration::from_secs(5);
 
+/// A standby that has come to the end of the log looks again after this time.
+const FOLLOW_PAUSE: Duration = Duration::from_millis(50);
+/// One that has not looks again after this: other work of the host goes on meanwhile.
+const CATCH_UP_PAUSE: Duration = Duration::from_millis(2);
+/// One that could not read the log looks again after this.
+const FAILED_PAUSE: Duration = Duration::from_secs(1);
+
 impl Worker {
+    /// Waits for an order, and follows the store meanwhile where it belongs to somebody else. `None` when
+    /// the process ends.
+    fn next_order(&mut self, orders: &std_mpsc::Receiver<Order>) -> Option<Order> {
+        loop {
+            let Some((_, at)) = &self.warm else {
+                return orders.recv().ok();
+            };
+            match orders.recv_timeout(at.saturating_duration_since(Instant::now())) {
+                Ok(order) => return Some(order),
+                Err(std_mpsc::RecvTimeoutError::Timeout) => self.follow(),
+                Err(std_mpsc::RecvTimeoutError::Disconnected) => return None,
+            }
+        }
+    }
+
+    /// Reads some of what the owner has written since.
+    fn follow(&mut self) {
+        let (Some((warm, at)), Some(disk)) = (&mut self.warm, &self.disk) else {
+            self.warm = None;
+            return;
+        };
+        let pause = match warm.poll(disk.as_ref()) {
+            Ok(true) => CATCH_UP_PAUSE,
+            Ok(false) => FOLLOW_PAUSE,
+            // Trying for the lock meets the same fault, and says so.
+            Err(_) => FAILED_PAUSE,
+        };
+        *at = Instant::now() + pause;
+        self.board.stand_by(Some(warm.status()));
+    }
+
+    fn stand_by(&mut self) {
+        if self.is_warm && self.warm.is_none() {
+            self.warm = Some((Warm::default(), Instant::now()));
+        }
+    }
+
     fn try_lock(&mut self, peer: Option<&PeerStore>) -> LockResult {
         let disk = match self.disk() {
             Ok(disk) => disk,
@@ -188,9 +239,12 @@ impl Worker {
             }
             Ok(Acquire::Busy(holder)) => match self.broken_locks(disk.as_ref()) {
                 Some(failure) => LockResult::Failed(failure),
-                None => LockResult::Busy {
-                    reason: self.belongs_to(&holder),
-                },
+                None => {
+                    self.stand_by();
+                    LockResult::Busy {
+                        reason: self.belongs_to(&holder),
+                    }
+                }
             },
             Err(error) => {
                 // A mount that went away and came back needs a new look.
@@ -208,12 +262,11 @@ impl Worker {
             let reason = "the lock is not held".to_owned();
             return News::Recovery(RecoveryResult::Busy { reason });
         };
-        let progress = Arc::clone(&self.progress);
-        let mut report_progress = |step: Progress| {
-            *progress.lock().unwrap_or_else(PoisonError::into_inner) = Some(step);
-        };
-        let result = Store::open(ownership, self.options.clone(), &mut report_progress);
-        *self.progress.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        let warm = self.warm.take().map(|(warm, _)| warm);
+        self.board.stand_by(None);
+        let mut step = |step: Progress| self.board.step(step);
+        let result = Store::open_warm(ownership, self.options.clone(), warm, &mut step);
+        self.board.end_recovery();
         match result {
             Ok((store, report)) => News::Opened(Opened {
                 store: Box::new(store),

@@ -3,7 +3,8 @@
 //! A link is a TCP connection to the other server's listener. The opener sends [`MAGIC`] where an
 //! AMQP client sends its protocol header; after that both sides send one JSON object a line: what
 //! they are, at once, at each change, and every `ft_heartbeat`. A side that will not talk to the
-//! other says why in a line `{"refused": ...}` and closes.
+//! other says why in a line `{"refused": ...}` and closes. Where `ft_active` says `ssl://`, all of
+//! this goes through TLS: the opener uses `ft_ssl_*`, the listener `ssl_*`.
 //!
 //! Nothing that a peer says is trusted beyond what the role makes of it: the lock of the store
 //! decides who is active. Lines have a limit, as has their number, and a bad one ends only its
@@ -17,14 +18,15 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::{Instant, timeout};
+use tokio_rustls::TlsConnector;
 
 use crate::config::PeerUrl;
 use crate::role::{LinkId, PeerNews, State};
+use crate::tls::{ClientTls, LINK_NAMES, Live, connect_failure, is_tls};
 
 /// What the opener of a link sends first.
 pub(crate) const MAGIC: &[u8; 8] = b"STDFAST\x01";
@@ -32,6 +34,14 @@ pub(crate) const MAGIC: &[u8; 8] = b"STDFAST\x01";
 const LINE_BYTES_MAX: usize = 64 * 1024;
 /// Most lines in one second: heartbeats come at most a hundred times a second.
 const LINES_PER_SECOND_MAX: u32 = 500;
+
+/// A connection of either kind.
+pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
+
+type Reader = ReadHalf<Box<dyn Duplex>>;
+type Writer = WriteHalf<Box<dyn Duplex>>;
 
 /// What a server says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -113,6 +123,8 @@ pub(crate) struct Links {
     /// `ft_heartbeat`: the longest time that opening a link may take.
     pub(crate) heartbeat: Duration,
     pub(crate) next_link: Arc<AtomicU64>,
+    /// For peers whose URL wants TLS.
+    pub(crate) tls: Option<Live<ClientTls>>,
 }
 
 impl Links {
@@ -132,7 +144,7 @@ impl Links {
     }
 
     /// Answers a connection that began with [`MAGIC`] and keeps the link until it breaks.
-    pub(crate) async fn answer(self, stream: TcpStream, address: SocketAddr) {
+    pub(crate) async fn answer(self, stream: Box<dyn Duplex>, address: SocketAddr) {
         let reason = match timeout(self.heartbeat, self.accept(stream)).await {
             Ok(Ok((link, hello))) => {
                 let name = name_of_caller(&hello, address);
@@ -149,16 +161,59 @@ impl Links {
         .await;
     }
 
+    /// Tells a caller, which did not use TLS, why there is no link.
+    pub(crate) async fn refuse(&self, mut stream: TcpStream, refused: &str) {
+        let refused = refused.to_owned();
+        let Ok(line) = encode(&Line::Refused { refused }) else {
+            return;
+        };
+        let told = async {
+            // Closing with unread input would make the system take back what was said.
+            stream.write_all(&line).await?;
+            stream.shutdown().await?;
+            let mut sink = [0; 1024];
+            while stream.read(&mut sink).await? > 0 {}
+            io::Result::Ok(())
+        };
+        let _best_effort = timeout(self.heartbeat, told).await;
+    }
+
     async fn open(&self, url: &PeerUrl) -> Result<(Stream, Hello), ConnectFailure> {
         let stream = TcpStream::connect((url.host.as_str(), url.port)).await;
-        let mut link = Stream::new(stream.map_err(unreachable)?).map_err(unreachable)?;
+        let stream = stream.map_err(unreachable)?;
+        stream.set_nodelay(true).map_err(unreachable)?;
+        if !url.is_tls {
+            return self.begin(Box::new(stream)).await;
+        }
+        // It was prepared for every URL that wants it.
+        let Some(tls) = self.tls.as_ref().map(Live::get) else {
+            let reason = format!("{}: there is none", LINK_NAMES.trusted);
+            return Err(ConnectFailure::Refused(reason));
+        };
+        let name = tls
+            .server_name(&url.host)
+            .map_err(ConnectFailure::Refused)?;
+        let connector = TlsConnector::from(Arc::clone(&tls.config));
+        match connector.connect(name.clone(), stream).await {
+            // With TLS 1.3 the other side judges our certificate after our handshake is over.
+            Ok(stream) => self.begin(Box::new(stream)).await,
+            Err(error) if is_tls(&error) => {
+                let reason = connect_failure(&error, &LINK_NAMES, &name.to_str());
+                Err(ConnectFailure::Refused(reason))
+            }
+            Err(error) => Err(unreachable(error)),
+        }
+    }
+
+    async fn begin(&self, stream: Box<dyn Duplex>) -> Result<(Stream, Hello), ConnectFailure> {
+        let mut link = Stream::new(stream);
         link.writer.write_all(MAGIC).await.map_err(unreachable)?;
         let hello = self.greet(&mut link).await?;
         Ok((link, hello))
     }
 
-    async fn accept(&self, stream: TcpStream) -> Result<(Stream, Hello), ConnectFailure> {
-        let mut link = Stream::new(stream).map_err(unreachable)?;
+    async fn accept(&self, stream: Box<dyn Duplex>) -> Result<(Stream, Hello), ConnectFailure> {
+        let mut link = Stream::new(stream);
         let mut magic = [0; MAGIC.len()];
         link.reader
             .read_exact(&mut magic)
@@ -181,7 +236,7 @@ impl Links {
         let hello = match link.read().await {
             Ok(Line::Hello(hello)) => hello,
             Ok(Line::Refused { refused }) => return Err(ConnectFailure::Refused(refused)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+            Err(error) if error.kind() == io::ErrorKind::InvalidData && !is_tls(&error) => {
                 return Err(ConnectFailure::Refused(format!(
                     "no Steadfast server: {error}"
                 )));
@@ -248,7 +303,7 @@ impl Links {
         &self,
         link: LinkId,
         name: &str,
-        reader: &mut OwnedReadHalf,
+        reader: &mut Reader,
         buffer: &mut BytesMut,
     ) -> io::Result<std::convert::Infallible> {
         let mut second = Instant::now();
@@ -284,7 +339,7 @@ impl Links {
         }
     }
 
-    async fn speak(&self, writer: &mut OwnedWriteHalf) -> io::Result<std::convert::Infallible> {
+    async fn speak(&self, writer: &mut Writer) -> io::Result<std::convert::Infallible> {
         let mut local = self.local.clone();
         loop {
             // The sender lives as long as the server.
@@ -303,20 +358,19 @@ impl Links {
 }
 
 struct Stream {
-    reader: OwnedReadHalf,
-    writer: OwnedWriteHalf,
+    reader: Reader,
+    writer: Writer,
     buffer: BytesMut,
 }
 
 impl Stream {
-    fn new(stream: TcpStream) -> io::Result<Self> {
-        stream.set_nodelay(true)?;
-        let (reader, writer) = stream.into_split();
-        Ok(Self {
+    fn new(stream: Box<dyn Duplex>) -> Self {
+        let (reader, writer) = tokio::io::split(stream);
+        Self {
             reader,
             writer,
             buffer: BytesMut::new(),
-        })
+        }
     }
 
     async fn read(&mut self) -> io::Result<Line> {
@@ -334,7 +388,7 @@ fn encode(line: &Line) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-async fn read_line(reader: &mut OwnedReadHalf, buffer: &mut BytesMut) -> io::Result<Line> {
+async fn read_line(reader: &mut Reader, buffer: &mut BytesMut) -> io::Result<Line> {
     let mut searched = 0;
     loop {
         let rest = buffer.get(searched..).unwrap_or_default();
@@ -375,13 +429,14 @@ fn name_of_caller(hello: &Hello, address: SocketAddr) -> String {
         return address.to_string();
     };
     let port = first.rsplit_once(':').map(|(_, port)| port);
+    let scheme = first.split_once("://").map_or("tcp", |(scheme, _)| scheme);
     match port {
         Some(port) if first.contains("://[::]") || first.contains("://0.0.0.0") => {
             let host = address.ip().to_canonical();
             if host.is_ipv6() {
-                format!("tcp://[{host}]:{port}")
+                format!("{scheme}://[{host}]:{port}")
             } else {
-                format!("tcp://{host}:{port}")
+                format!("{scheme}://{host}:{port}")
             }
         }
         _ => first,
@@ -394,6 +449,9 @@ fn clip(text: &str) -> String {
 }
 
 fn unreachable(error: io::Error) -> ConnectFailure {
+    if is_tls(&error) {
+        return ConnectFailure::Refused(connect_failure(&error, &LINK_NAMES, ""));
+    }
     ConnectFailure::Unreachable(error.to_string())
 }
 

@@ -39,6 +39,7 @@ fn side(hello: Hello) -> Side {
         events: sender,
         heartbeat: Duration::from_secs(10),
         next_link: Arc::new(AtomicU64::new(1)),
+        tls: None,
     };
     Side {
         links,
@@ -74,7 +75,7 @@ async fn join(a: &Side, b: &Side) {
     let (listener, url) = listener().await;
     tokio::spawn(a.links.clone().call(0, url));
     let (stream, address) = listener.accept().await.expect("the call arrives");
-    tokio::spawn(b.links.clone().answer(stream, address));
+    tokio::spawn(b.links.clone().answer(Box::new(stream), address));
 }
 
 /// A client that sends these bytes to a side and keeps the connection.
@@ -84,7 +85,7 @@ async fn send_raw(side: &Side, bytes: &[u8]) -> TcpStream {
         .await
         .expect("it connects");
     let (stream, address) = listener.accept().await.expect("the call arrives");
-    tokio::spawn(side.links.clone().answer(stream, address));
+    tokio::spawn(side.links.clone().answer(Box::new(stream), address));
     client.write_all(bytes).await.expect("the bytes leave");
     client
 }

@@ -1,6 +1,6 @@
 //! One task for each connection that moves bytes between its socket and the engine.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
 use std::pin::pin;
@@ -9,17 +9,19 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 
-use crate::node::{ConnectionId, Now, Standby};
+use crate::node::{CertificateUser, ConnectionId, Now, Standby};
 
 use super::clock;
 use super::engine::{Engine, Mode};
+use super::session::TlsSession;
 
 /// Bytes that are read at once.
 const READ_BYTES: usize = 256 << 10;
@@ -33,10 +35,24 @@ const LINGER: Duration = Duration::from_secs(1);
 /// How long a standby talks with a client.
 const STANDBY_TALK: Duration = Duration::from_secs(10);
 
+/// A client's connection, from which nothing was taken yet.
+#[derive(Debug)]
+pub(super) enum Incoming {
+    Plain(TcpStream),
+    /// The handshake of TLS is over.
+    Secure {
+        stream: Box<TlsStream<TcpStream>>,
+        /// What the client's certificate says.
+        user: Option<CertificateUser>,
+    },
+}
+
 /// The writing side of a socket, shared by its pump and by whoever has output for it.
 #[derive(Debug)]
 pub(super) struct Socket {
     stream: OwnedWriteHalf,
+    /// For both directions.
+    tls: Option<Box<RefCell<TlsSession>>>,
     wake: Notify,
     /// The system's buffer is full: the pump waits for it.
     is_full: Cell<bool>,
@@ -45,9 +61,10 @@ pub(super) struct Socket {
 }
 
 impl Socket {
-    fn new(stream: OwnedWriteHalf, now: Now) -> Self {
+    fn new(stream: OwnedWriteHalf, tls: Option<TlsSession>, now: Now) -> Self {
         Self {
             stream,
+            tls: tls.map(|tls| Box::new(RefCell::new(tls))),
             wake: Notify::new(),
             is_full: Cell::new(false),
             is_aborted: Cell::new(false),
@@ -57,6 +74,9 @@ impl Socket {
 
     /// Writes as much as the system takes now. Returns whether anything was written.
     pub(super) fn write(&self, now: Now, output: &mut BytesMut) -> bool {
+        if let Some(tls) = &self.tls {
+            return self.write_tls(&mut tls.borrow_mut(), now, output);
+        }
         let before = output.len();
         self.is_full.set(false);
         while !output.is_empty() && !self.is_aborted.get() {
@@ -74,6 +94,33 @@ impl Socket {
             self.last_progress_ms.set(now.monotonic_ms);
         }
         output.len() < before
+    }
+
+    fn write_tls(&self, tls: &mut TlsSession, now: Now, output: &mut BytesMut) -> bool {
+        let before = output.len();
+        self.is_full.set(false);
+        if self.is_aborted.get() {
+            return false;
+        }
+        match tls.write(self.stream.as_ref(), output) {
+            Ok(written) => {
+                if written.is_full {
+                    self.is_full.set(true);
+                    self.wake();
+                }
+                if written.is_progress || !written.is_full {
+                    self.last_progress_ms.set(now.monotonic_ms);
+                }
+            }
+            Err(_) => self.abort(),
+        }
+        output.len() < before
+    }
+
+    /// Whether output that was taken waits here for the system.
+    pub(super) fn has_output(&self) -> bool {
+        let tls = self.tls.as_ref();
+        tls.is_some_and(|tls| tls.borrow().has_output())
     }
 
     /// Nothing is to be written for now, however ready the system is.
@@ -118,15 +165,20 @@ impl Drop for Counted<'_> {
 }
 
 /// Serves a connection to its end.
-pub(super) async fn run(engine: Engine, stream: TcpStream) {
+pub(super) async fn run(engine: Engine, incoming: Incoming) {
     let _counted = Counted::new(&engine);
-    // Without it small answers wait for the client's acknowledgements; failing only costs time.
-    let _slower = stream.set_nodelay(true);
-    match admission(&engine).await {
-        Mode::Serve => serve(&engine, stream).await,
-        Mode::Fail => {}
-        Mode::Refuse | Mode::Hold | Mode::Stop => {
-            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream)).await;
+    if let Incoming::Plain(stream) = &incoming {
+        // Without it small answers wait for the client's acknowledgements; failing only costs time.
+        let _slower = stream.set_nodelay(true);
+    }
+    match (admission(&engine).await, incoming) {
+        (Mode::Serve, incoming) => serve(&engine, incoming).await,
+        (Mode::Fail, _) => {}
+        (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Plain(stream)) => {
+            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, None)).await;
+        }
+        (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Secure { stream, user }) => {
+            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, user)).await;
         }
     }
 }
@@ -142,14 +194,28 @@ async fn admission(engine: &Engine) -> Mode {
     }
 }
 
-async fn serve(engine: &Engine, stream: TcpStream) {
+async fn serve(engine: &Engine, incoming: Incoming) {
+    let (stream, tls, user) = match incoming {
+        Incoming::Plain(stream) => (stream, None, None),
+        Incoming::Secure { stream, user } => {
+            let (stream, tls) = stream.into_inner();
+            // Until now the socket belonged to the thread of the handshakes.
+            let Ok(stream) = stream.into_std().and_then(TcpStream::from_std) else {
+                return;
+            };
+            (stream, Some(TlsSession::new(tls)), user)
+        }
+    };
     let (mut reader, writer) = stream.into_split();
-    let socket = Rc::new(Socket::new(writer, clock::now()));
-    let Some(id) = engine.connect(&socket) else {
+    let socket = Rc::new(Socket::new(writer, tls, clock::now()));
+    let Some(id) = engine.connect(&socket, user) else {
         return;
     };
     let is_orderly = pump(engine, &socket, &mut reader, id).await;
     engine.disconnect(id);
+    if let Some(tls) = &socket.tls {
+        tls.borrow_mut().end(socket.stream.as_ref());
+    }
     // The last owner of the writing side: dropping it sends FIN.
     drop(socket);
     if is_orderly {
@@ -172,7 +238,7 @@ async fn pump(
             return false;
         }
         let (is_finished, is_written) = engine.is_finished(id);
-        if is_finished && is_written {
+        if is_finished && is_written && !socket.has_output() {
             return !is_ended;
         }
         if is_finished && last_output_until.is_none() {
@@ -182,12 +248,16 @@ async fn pump(
         tokio::select! {
             () = socket.wake.notified() => {}
             _ = socket.stream.writable(), if socket.is_full.get() => engine.writable(id),
-            read = read_some(engine, reader, &mut input), if may_read => match read {
+            read = read_some(engine, socket, reader, &mut input), if may_read => match read {
                 Ok(0) => {
                     is_ended = true;
                     engine.ended(id);
                 }
                 Ok(bytes) => {
+                    if socket.has_output() {
+                        // TLS itself may have something to answer.
+                        socket.is_full.set(true);
+                    }
                     take_input(engine, id, &mut input);
                     if bytes >= READ_BYTES {
                         // There is more: others come first.
@@ -216,6 +286,7 @@ fn take_input(engine: &Engine, id: ConnectionId, input: &mut BytesMut) {
 /// connections hold no memory.
 async fn read_some(
     engine: &Engine,
+    socket: &Socket,
     reader: &mut OwnedReadHalf,
     input: &mut BytesMut,
 ) -> io::Result<usize> {
@@ -224,8 +295,15 @@ async fn read_some(
         buffer.clear();
         buffer.reserve(READ_BYTES + input.len());
         buffer.extend_from_slice(input);
-        let mut room = (&mut *buffer).limit_to(READ_BYTES);
-        let read = pin!(reader.read_buf(&mut room)).poll(context);
+        let read = if let Some(tls) = &socket.tls {
+            let mut cipher = engine.0.cipher_buffer.borrow_mut();
+            let stream: &TcpStream = reader.as_ref();
+            tls.borrow_mut()
+                .poll_read(context, stream, &mut cipher, &mut buffer)
+        } else {
+            let mut room = (&mut *buffer).limit_to(READ_BYTES);
+            pin!(reader.read_buf(&mut room)).poll(context)
+        };
         if let Poll::Ready(Ok(1..)) = read {
             // Parts of an unfinished message keep the buffer that they were read into: little input
             // must not keep a large one.
@@ -251,18 +329,24 @@ impl LimitTo for &mut BytesMut {
     }
 }
 
-async fn discard(reader: &mut OwnedReadHalf) {
+async fn discard(reader: &mut (impl AsyncRead + Unpin)) {
     let mut sink = [0; 4096];
     while let Ok(1..) = reader.read(&mut sink).await {}
 }
 
 /// Tells a client that this server is not active.
-async fn turn_away(engine: &Engine, mut stream: TcpStream) {
-    let mut standby = Standby::new(&engine.0.settings.node, engine.active(), clock::now());
+async fn turn_away(
+    engine: &Engine,
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    user: Option<CertificateUser>,
+) {
+    let settings = &engine.0.settings.node;
+    let mut standby = Standby::new(settings, engine.active(), user.as_ref(), clock::now());
     let mut input = BytesMut::with_capacity(4096);
     loop {
         let mut output = standby.output().split();
-        if stream.write_all_buf(&mut output).await.is_err() {
+        let written = stream.write_all_buf(&mut output).await;
+        if written.is_err() || stream.flush().await.is_err() {
             return;
         }
         if standby.is_finished() {
@@ -274,7 +358,7 @@ async fn turn_away(engine: &Engine, mut stream: TcpStream) {
             Ok(0) | Err(_) => return,
         }
     }
-    let (mut reader, writer) = stream.into_split();
-    drop(writer);
-    let _cut_short = timeout(LINGER, discard(&mut reader)).await;
+    if stream.shutdown().await.is_ok() {
+        let _cut_short = timeout(LINGER, discard(&mut stream)).await;
+    }
 }

@@ -15,13 +15,15 @@ use tokio::task::{LocalSet, spawn_local};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::engine::{Engine, EngineSettings};
-use super::listen::{Listeners, connections_max};
+use super::handshakes::Handshakes;
+use super::listen::{Guard, Listeners, connections_max};
 use super::log;
 use super::opener::{Opened, Opener, PeerStore, hexadecimal};
 use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
 use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
-use crate::config::{Config, PeerUrl};
+use super::tls::ServerTls;
+use crate::config::{Config, ListenUrl, PeerUrl};
 use crate::monitor::{self, Board};
 use crate::node::{NodeSettings, ServerAddress};
 use crate::role::{
@@ -100,6 +102,8 @@ struct Server {
     identity: Identity,
     board: Board,
     monitor_url: Option<String>,
+    /// Keeps certificates fresh.
+    tls: ServerTls,
 }
 
 impl Server {
@@ -107,6 +111,8 @@ impl Server {
         let failed = |text: String| (Exit::Failed, text);
         let connections = connections_max(config.max_connections);
         let signals = StopSignals::listen().map_err(|error| failed(format!("signals: {error}")))?;
+        let tls = ServerTls::prepare(&config).map_err(|text| (Exit::Usage, text))?;
+        let guard = guard(&tls, &config).map_err(failed)?;
         let listeners = Listeners::bind(&config).await.map_err(failed)?;
         let monitor = bind_monitor(&config).map_err(failed)?;
         let monitor_url = monitor.as_ref().map(|(url, _)| url.clone());
@@ -127,6 +133,7 @@ impl Server {
             events: forward_peers(news_sender.clone()),
             heartbeat: Duration::from_millis(config.heartbeat_ms),
             next_link: Arc::new(AtomicU64::new(1)),
+            tls: tls.link.clone(),
         };
         let opener = Opener::spawn(
             &config,
@@ -141,7 +148,7 @@ impl Server {
             listens: listeners.urls.clone(),
             started,
         };
-        listeners.accept(&engine, &links, connections);
+        listeners.accept(&engine, &links, connections, guard);
         let board = Board::new(monitor::Status::default());
         let server = Self {
             role: Role::new(role_settings(&config), elapsed_ms(started)),
@@ -163,11 +170,12 @@ impl Server {
             identity,
             board,
             monitor_url,
+            tls,
         };
         server.post();
         server.watch_store();
         if let Some((url, listener)) = monitor {
-            monitor::spawn(listener, server.board.clone())
+            monitor::spawn(listener, server.board.clone(), server.tls.monitor.clone())
                 .map_err(|error| failed(format!("monitor_listen: {url}: {error}")))?;
         }
         Ok(server)
@@ -442,6 +450,7 @@ impl Server {
                     lock_to_ready_ms = self.recovery.lock_to_ready_ms.unwrap_or(0.0),
                     messages = report.map_or(0, |report| report.messages),
                     tail_bytes = report.map_or(0, |report| report.tail_bytes),
+                    warm = report.map_or("none", |report| report.warm.as_str()),
                     "serving clients"
                 );
             }
@@ -467,7 +476,7 @@ impl Server {
             epoch: self.role.epoch(),
             peers: &self.peers,
             recovery: &self.recovery,
-            progress: self.opener.progress(),
+            board: self.opener.board(),
             engine: &self.engine.status(),
         }));
     }
@@ -505,6 +514,16 @@ fn forward_peers(news: mpsc::Sender<News>) -> mpsc::Sender<PeerEvent> {
     sender
 }
 
+/// The thread of the handshakes, when there is a listener with TLS.
+fn guard(tls: &ServerTls, config: &Config) -> Result<Option<Guard>, String> {
+    let Some(live) = &tls.clients else {
+        return Ok(None);
+    };
+    let handshakes = Handshakes::start(live.clone());
+    let handshakes = handshakes.map_err(|error| format!("no thread for TLS: {error}"))?;
+    Ok(Some(Guard::new(handshakes, &config.tls)))
+}
+
 fn bind_monitor(config: &Config) -> Result<Option<(String, StdListener)>, String> {
     let Some(url) = &config.monitor_listen else {
         return Ok(None);
@@ -519,7 +538,8 @@ fn bind_monitor(config: &Config) -> Result<Option<(String, StdListener)>, String
     let addresses: Vec<_> = (host, url.port).to_socket_addrs().map_err(fault)?.collect();
     let listener = StdListener::bind(addresses.as_slice()).map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
-    Ok(Some((format!("http://{address}"), listener)))
+    let scheme = if url.is_tls { "https" } else { "http" };
+    Ok(Some((format!("{scheme}://{address}"), listener)))
 }
 
 /// What other servers read about the owner of the lock.
@@ -559,13 +579,12 @@ fn server_address(peer: &PeerNews) -> Option<ServerAddress> {
 }
 
 /// Clients of a pair learn the addresses of all its servers; a server alone names none.
-fn engine_settings(config: &Config, places: &[(Option<String>, u16)]) -> EngineSettings {
-    let own = places.iter().filter_map(|(host, port)| {
-        let host = host.clone().or_else(host_name)?;
+fn engine_settings(config: &Config, places: &[ListenUrl]) -> EngineSettings {
+    let own = places.iter().filter_map(|place| {
         Some(ServerAddress {
-            host,
-            port: *port,
-            tls: false,
+            host: place.host.clone().or_else(host_name)?,
+            port: place.port,
+            tls: place.is_tls,
         })
     });
     let peers = config.peers.iter().map(|peer| ServerAddress {

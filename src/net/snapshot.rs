@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use steadfast_storage::{Progress, RecoveryReport};
+use steadfast_storage::{RecoveryReport, WarmUse};
 
 use super::engine::EngineStatus;
+use super::recovering::Board;
 use crate::monitor::{self, Clients, Peer, Recovery, Status, Store};
 use crate::role::{LinkId, PeerNews, State};
 
@@ -73,7 +74,7 @@ pub(crate) struct Sources<'a> {
     pub(crate) epoch: u64,
     pub(crate) peers: &'a PeerViews,
     pub(crate) recovery: &'a RecoveryView,
-    pub(crate) progress: Option<Progress>,
+    pub(crate) board: &'a Board,
     pub(crate) engine: &'a EngineStatus,
 }
 
@@ -93,17 +94,18 @@ pub(crate) fn status(sources: &Sources<'_>) -> Status {
         listens: identity.listens.clone(),
         peer: peers.first().cloned(),
         peers,
-        recovery: recovery(sources.recovery, sources.progress),
+        recovery: recovery(sources.recovery, sources.board),
+        warm_standby: sources.board.standby(),
         reconnect: monitor::Reconnect::default(),
         store: store(sources.engine),
         clients: clients(sources.engine),
     }
 }
 
-fn recovery(view: &RecoveryView, progress: Option<Progress>) -> Recovery {
+fn recovery(view: &RecoveryView, board: &Board) -> Recovery {
     let mut recovery = Recovery {
         lock_to_ready_ms: view.lock_to_ready_ms,
-        progress: progress.map(progress_view),
+        progress: board.progress(),
         ..Recovery::default()
     };
     if let Some(report) = &view.report {
@@ -111,22 +113,19 @@ fn recovery(view: &RecoveryView, progress: Option<Progress>) -> Recovery {
         recovery.messages = report.messages;
         recovery.bytes = report.bytes;
         recovery.rebuilt = report.rebuilt.is_some();
+        recovery.warm = report.warm.as_str();
+        let phases = report.phases_us;
+        recovery.phases_ms = [
+            phases.locking_ms,
+            phases.checkpoint_ms,
+            phases.tail_ms,
+            phases.sealing_ms,
+        ];
+        if let WarmUse::Refused(why) = &report.warm {
+            recovery.warm_refused = Some(why.clone());
+        }
     }
     recovery
-}
-
-fn progress_view(progress: Progress) -> monitor::Progress {
-    let (phase, done, total) = match progress {
-        Progress::Locking => ("locking", 0, 0),
-        Progress::Checkpoint => ("checkpoint", 0, 0),
-        Progress::Tail { bytes, of } => ("tail", bytes, of),
-        Progress::Sealing => ("sealing", 0, 0),
-    };
-    monitor::Progress {
-        phase: phase.to_owned(),
-        done,
-        total,
-    }
 }
 
 fn store(engine: &EngineStatus) -> Option<Store> {

@@ -53,8 +53,13 @@ impl Node {
                 mechanism,
                 response,
                 ..
-            } => self.on_sasl(id, &mechanism, response.as_deref()),
-            proto::Event::SaslResponse(response) => self.on_sasl(id, "PLAIN", Some(&response)),
+            } => {
+                if let Some(peer) = self.peer_mut(id) {
+                    peer.mechanism = mechanism;
+                }
+                self.on_sasl(id, response.as_deref());
+            }
+            proto::Event::SaslResponse(response) => self.on_sasl(id, Some(&response)),
             proto::Event::Opened(remote) => self.on_opened(now, id, &remote),
             proto::Event::Closed { error } => {
                 let how = if error.is_none() {
@@ -74,11 +79,13 @@ impl Node {
         }
     }
 
-    fn on_sasl(&mut self, id: ConnectionId, mechanism: &str, response: Option<&[u8]>) {
-        let answer = sasl::answer(mechanism, response, self.settings.password_check.as_ref());
+    fn on_sasl(&mut self, id: ConnectionId, response: Option<&[u8]>) {
+        let check = self.settings.password_check.clone();
         let Some(peer) = self.peer_mut(id) else {
             return;
         };
+        let certificate = peer.certificate.as_ref();
+        let answer = sasl::answer(&peer.mechanism, response, check.as_ref(), certificate);
         match answer {
             Answer::Challenge => peer.connection.sasl_challenge(&[]),
             Answer::Welcome(user) => {

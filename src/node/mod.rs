@@ -40,7 +40,7 @@ use pending::{Arrival, Item, Pending};
 
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
-pub use settings::{NodeSettings, Now, PasswordCheck, ServerAddress};
+pub use settings::{CertificateUser, NodeSettings, Now, PasswordCheck, ServerAddress};
 pub use standby::Standby;
 pub use status::{NodeStatus, QueueStatus};
 
@@ -130,10 +130,22 @@ impl Node {
 
     /// A client connected.
     pub fn connect(&mut self, now: Now) -> ConnectionId {
+        self.connect_as(now, None)
+    }
+
+    /// A client connected; `user` is what its certificate says, which was verified.
+    pub fn connect_as(&mut self, now: Now, user: Option<CertificateUser>) -> ConnectionId {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
-        let connection = Connection::server(self.proto.clone(), now.monotonic_ms);
-        let peer = Peer::new(serial, connection, now.monotonic_ms);
+        let mut proto = self.proto.clone();
+        if user.is_some() {
+            settings::offer_external(&mut proto);
+        }
+        let connection = Connection::server(proto, now.monotonic_ms);
+        let mut peer = Peer::new(serial, connection, now.monotonic_ms);
+        let forced = user.as_ref().filter(|user| user.is_forced);
+        peer.user = forced.map(|user| user.name.clone());
+        peer.certificate = user;
         let index = u32::try_from(self.peers.insert(peer)).unwrap_or(u32::MAX);
         let id = ConnectionId { index, serial };
         self.mark_dirty(id);

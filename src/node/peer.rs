@@ -7,6 +7,8 @@ use bytes::BytesMut;
 use crate::broker::{ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
 
+use super::CertificateUser;
+
 /// An idle connection keeps at most so much memory for its output.
 const IDLE_OUTPUT_BYTES: usize = 16 << 10;
 
@@ -72,6 +74,10 @@ pub(crate) struct Peer {
     /// `Closed` was seen: all links are gone.
     pub(crate) is_over: bool,
     pub(crate) user: Option<String>,
+    /// What the client's certificate says of its user.
+    pub(crate) certificate: Option<CertificateUser>,
+    /// The SASL mechanism that is under way.
+    pub(crate) mechanism: String,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) publishers: usize,
     /// It stands in the list of connections with output.
@@ -98,6 +104,8 @@ impl Peer {
             is_open: false,
             is_over: false,
             user: None,
+            certificate: None,
+            mechanism: String::new(),
             links: BTreeMap::new(),
             publishers: 0,
             is_dirty: false,

@@ -21,6 +21,17 @@ pub struct Now {
 /// Decides whether a user may connect with a password.
 pub type PasswordCheck = Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
 
+/// What the verified certificate of a client says of its user, and how far that counts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateUser {
+    /// The common name.
+    pub name: String,
+    /// It is the user whatever the client says (`ssl_use_cert_username`).
+    pub is_forced: bool,
+    /// The user name with which a client asks for it (`ssl_cert_user_specname`).
+    pub request: Option<String>,
+}
+
 /// A server that clients may turn to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerAddress {
@@ -30,6 +41,13 @@ pub struct ServerAddress {
     pub port: u16,
     /// Whether it speaks TLS there.
     pub tls: bool,
+}
+
+impl ServerAddress {
+    /// As in the URLs of clients.
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls { "amqps" } else { "amqp" }
+    }
 }
 
 /// Choices of a server that clients and the store see.
@@ -128,12 +146,16 @@ impl NodeSettings {
     }
 }
 
+/// The settings for a client with a certificate: it need not say more.
+pub(crate) fn offer_external(settings: &mut proto::Settings) {
+    settings.sasl_mechanisms.insert(0, String::from("EXTERNAL"));
+}
+
 fn server_value(server: &ServerAddress) -> Value {
-    let scheme = if server.tls { "amqps" } else { "amqp" };
     let entries = [
         ("network-host", Value::String(server.host.clone())),
         ("port", Value::Int(i32::from(server.port))),
-        ("scheme", Value::String(scheme.to_owned())),
+        ("scheme", Value::String(server.scheme().to_owned())),
     ];
     let map = entries
         .into_iter()

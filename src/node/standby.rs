@@ -4,7 +4,8 @@ use bytes::BytesMut;
 
 use crate::proto::{Connection, ErrorCondition, Event, SaslCode, Value, condition};
 
-use super::{NodeSettings, Now, ServerAddress};
+use super::settings::offer_external;
+use super::{CertificateUser, NodeSettings, Now, ServerAddress};
 
 /// A connection to a standby: it is welcomed, opened and closed at once with a reason that makes
 /// the client try elsewhere. A failing SASL code or an authorization error would make clients give
@@ -16,10 +17,19 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// A client connected to a server that is not active. `active`: where the active is, if known.
-    pub fn new(settings: &NodeSettings, active: Option<ServerAddress>, now: Now) -> Self {
+    /// A client connected to a server that is not active. `active`: where the active is, if known;
+    /// `user`: what the client's certificate says.
+    pub fn new(
+        settings: &NodeSettings,
+        active: Option<ServerAddress>,
+        user: Option<&CertificateUser>,
+        now: Now,
+    ) -> Self {
         let mut proto = settings.proto_settings(None);
         proto.allow_without_sasl = true;
+        if user.is_some() {
+            offer_external(&mut proto);
+        }
         Self {
             connection: Connection::server(proto, now.monotonic_ms),
             active,
@@ -68,7 +78,8 @@ impl Standby {
                 "this server stands by; the active server is elsewhere",
             )
             .with_info("network-host", Value::String(active.host.clone()))
-            .with_info("port", Value::Int(i32::from(active.port))),
+            .with_info("port", Value::Int(i32::from(active.port)))
+            .with_info("scheme", Value::String(active.scheme().to_owned())),
             _ => ErrorCondition::new(
                 condition::CONNECTION_FORCED,
                 "this server stands by; connect to the other server of the pair",

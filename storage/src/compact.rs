@@ -1,7 +1,7 @@
 //! Making a segment small in which little still waits.
 //!
-//! What is live of a segment is written into a file of its own, `0000000042.1.cmp`: the same header,
-//! the same batches and records with their numbers and ordinals, an index and a trailer. So every
+//! What is live of a segment is written into a file of its own, `0000000042.40001.cmp`: the same
+//! header, the same batches and records with their numbers and ordinals, an index and a trailer. So every
 //! reference keeps its address, settlements and cursors stay what they are, and order needs no care.
 //! Such a file holds all that was live when it was made, so any that exists may be used instead of the
 //! segment; where both are there, the segment is.
@@ -24,6 +24,8 @@ use crate::store::Store;
 /// A segment is made small when less than one part in so many of it is live. Copying then writes at
 /// most a third of what it frees.
 const LIVE_PARTS: u64 = 4;
+/// An owner never compacts a segment so often.
+const GENERATIONS: u64 = 1000;
 /// Bytes of a batch.
 const BATCH_BYTES: usize = 256 << 10;
 /// Smaller files are left as they are, in bytes.
@@ -229,7 +231,8 @@ impl Store {
                 capacity: 0,
                 unit: u32::try_from(self.unit).unwrap_or(512),
             },
-            generation: generation + 1,
+            // No two owners ever write the same file, whatever an earlier one is still doing.
+            generation: (generation + 1).max(self.epoch * GENERATIONS + 1),
         };
         self.maintenance.compaction_begun();
         Some(Job {

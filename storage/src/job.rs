@@ -76,9 +76,11 @@ pub(crate) enum Work {
     SideIndex {
         disk: Arc<dyn Disk>,
         facts: SegmentFacts,
-        salt: u64,
-        unit: u64,
+        /// Its salt and unit.
+        store: (u64, u64),
         last_index: Option<u64>,
+        /// Its epoch tells the file that is being made from that of another owner.
+        owner: u64,
     },
     Reconcile(Reconcile),
     Compact(Compaction),
@@ -236,12 +238,12 @@ impl Job {
             Work::SideIndex {
                 disk,
                 facts,
-                salt,
-                unit,
+                store,
                 last_index,
+                owner,
             } => Outcome::SideIndexed {
                 segment: facts.segment,
-                result: write_side_index(disk.as_ref(), &facts, salt, unit, last_index),
+                result: write_side_index(disk.as_ref(), &facts, store, last_index, owner),
             },
             Work::Reconcile(reconcile) => Outcome::Reconciled(reconcile.run()),
             Work::Compact(compaction) => Outcome::Compacted(compaction.run()),
@@ -427,16 +429,16 @@ impl SegmentFacts {
 fn write_side_index(
     disk: &dyn Disk,
     facts: &SegmentFacts,
-    salt: u64,
-    unit: u64,
+    (salt, unit): (u64, u64),
     last_index: Option<u64>,
+    owner: u64,
 ) -> io::Result<Vec<u32>> {
     let file = disk.open(&segment_name(facts.segment), OpenMode::Read)?;
     let lists = load_index(file.as_ref(), facts, salt, unit, last_index)?;
     let bytes = encode_footer(salt, facts.epoch, facts.segment, &lists.index);
     let trailer = facts.trailer(0, bytes.len() as u64).encode(salt);
     let name = side_index_name(facts.segment);
-    let temporary = format!("{name}.tmp");
+    let temporary = format!("{name}.{owner}.tmp");
     let write = || -> io::Result<()> {
         let file = disk.open(&temporary, OpenMode::CreateEmpty)?;
         file.write_at(0, &bytes)?;

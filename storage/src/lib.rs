@@ -33,6 +33,7 @@ mod survey;
 #[cfg(test)]
 mod tests;
 mod types;
+mod warm;
 mod writer;
 
 pub use canary::Canary;
@@ -41,6 +42,7 @@ pub use job::{Job, JobDone, Lane};
 pub use open::{Acquire, Ownership, try_acquire};
 pub use options::{
     DamagedRange, Fence, Phases, Progress, RecoveryReport, StoreOptions, StoreStatus, TornTail,
+    WarmUse,
 };
 pub use read::{ReadDone, ReadJob};
 pub use store::Store;
@@ -49,6 +51,7 @@ pub use types::{
     Appended, Cursor, DurableBatch, Lsn, MessageFlags, NewMessage, Place, QueueId, QueueStats,
     ReadLimit, StoredMessage, Ticket,
 };
+pub use warm::{Warm, WarmStatus};
 
 /// A message goes to at most this many queues and subscriptions at once.
 pub const ROUTES_MAX: usize = 4096;

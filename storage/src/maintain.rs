@@ -37,6 +37,9 @@ const LOW_BYTES: u64 = 256 << 10;
 /// A snapshot is taken when so many empty segments wait for one: without it the log could not rebuild
 /// what they say. Many short lives of servers leave many.
 const PINNED_SEGMENTS_MAX: usize = 8;
+/// At least so many checkpoints are taken while a segment is filled: segments that nothing needs keep their
+/// space until the next one.
+const CHECKPOINTS_PER_SEGMENT: u64 = 4;
 /// Part of a snapshot in one record.
 const SNAPSHOT_PART_BYTES: usize = 192 << 10;
 /// Size of the file that a new owner may delete on a full disk.
@@ -172,6 +175,7 @@ impl Maintenance {
             .iter()
             .filter_map(|(segment, last)| Some((*segment, (*last)?)))
             .collect();
+        let checkpoint_bytes_max = start.plan.segment_bytes_max / CHECKPOINTS_PER_SEGMENT;
         Self {
             plan: start.plan,
             zeroed: start.zeroed,
@@ -206,7 +210,7 @@ impl Maintenance {
             reserve_done: 0,
             checkpoint_file: Arc::new(CheckpointFile::new(start.checkpoint_name)),
             checkpoint: CheckpointStep::Idle,
-            checkpoint_bytes: start.checkpoint_bytes,
+            checkpoint_bytes: start.checkpoint_bytes.min(checkpoint_bytes_max),
             interval_ms: start.interval_ms,
             bytes_since_checkpoint: start.tail_bytes,
             checkpoint_at_ms: start.now_ms,
@@ -498,6 +502,7 @@ impl Store {
         let job = match self.maintenance.closing {
             Closing::No => self
                 .poll_space()
+                .or_else(|| self.poll_left_behind())
                 .or_else(|| self.poll_next_segment())
                 // The log must never wait for the next segment behind other work.
                 .or_else(|| {
@@ -511,6 +516,15 @@ impl Store {
         };
         self.maintenance.prepare_busy = job.is_some();
         job
+    }
+
+    /// The next segment is made in many steps, one after the other. What gives space back must not wait for
+    /// all of them: it is short, and there is little of it for each segment.
+    fn poll_left_behind(&mut self) -> Option<Job> {
+        if self.next_is_urgent() {
+            return None;
+        }
+        self.poll_footer().or_else(|| self.poll_remove())
     }
 
     fn poll_other(&mut self) -> Option<Job> {
@@ -546,15 +560,15 @@ impl Store {
         }
         let (segment, last_index) = *self.maintenance.to_index.front()?;
         let facts = self.facts_of(segment);
-        let (salt, unit) = (self.identity.salt, self.unit);
+        let store = (self.identity.salt, self.unit);
         let disk = Arc::clone(&self.disk);
         Some(Job {
             work: Work::SideIndex {
                 disk,
                 facts,
-                salt,
-                unit,
+                store,
                 last_index,
+                owner: self.epoch,
             },
         })
     }

@@ -15,7 +15,7 @@ use crate::format::segment::{
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
 use crate::job::{create, publish, with_reserve, write_zeros};
 use crate::maintain::{Maintenance, Start};
-use crate::options::{Progress, RecoveryReport, StoreOptions};
+use crate::options::{Progress, RecoveryReport, StoreOptions, WarmUse};
 use crate::outline::Outlines;
 use crate::read::ReadCache;
 use crate::replay::{Recovered, Replay};
@@ -24,6 +24,7 @@ use crate::setaside::{RawRange, SetAside};
 use crate::state::{SegmentKind, SegmentState, State};
 use crate::store::Store;
 use crate::survey::{SEGMENT_BYTES_MIN, Survey, survey};
+use crate::warm::{Kept, Warm};
 use crate::writer::{SegmentPlanner, Writer};
 
 /// How often a lost race for the next segment number is tried again.
@@ -110,6 +111,20 @@ impl Store {
         options: StoreOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, RecoveryReport), OpenError> {
+        Self::open_warm(ownership, options, None, progress)
+    }
+
+    /// Opens the store like [`Store::open`]. What a standby has kept of the log is used after it was
+    /// checked: then only what is new has to be read. The report says whether.
+    ///
+    /// # Errors
+    /// As of [`Store::open`]; what was kept is never a reason for one.
+    pub fn open_warm(
+        ownership: Ownership,
+        options: StoreOptions,
+        warm: Option<Warm>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, RecoveryReport), OpenError> {
         let disk = Arc::clone(&ownership.disk);
         let (zeroed, lease_s) = guard(disk.as_ref(), &options)?;
         let first_bytes = options.first_segment_bytes.max(SEGMENT_BYTES_MIN);
@@ -144,7 +159,7 @@ impl Store {
             },
         };
         opening.report.phases_us.locking_ms = opening.since(started);
-        let recovered = match opening.recover(&survey, progress) {
+        let recovered = match opening.recover(&survey, warm, progress) {
             Ok(recovered) => recovered,
             Err(error) => {
                 // Nothing was changed: not even an empty segment is left behind.
@@ -278,6 +293,7 @@ impl Opening {
     fn recover(
         &mut self,
         survey: &Survey,
+        warm: Option<Warm>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Recovered, OpenError> {
         if survey.segments.is_empty() {
@@ -291,7 +307,18 @@ impl Opening {
         let started = self.disk.boot_ms();
         progress(Progress::Checkpoint);
         let mut outlines = Outlines::of(survey)?;
-        let base = self.load_base(survey, &mut outlines)?;
+        let base = match warm.map(|warm| self.warm_base(warm, &mut outlines)) {
+            Some(Ok(state)) => {
+                self.report.warm = WarmUse::Used;
+                state
+            }
+            refused => {
+                if let Some(Err(why)) = refused {
+                    self.report.warm = WarmUse::Refused(why);
+                }
+                self.load_base(survey, &mut outlines, progress)?
+            }
+        };
         self.report.phases_us.checkpoint_ms = self.since(started);
         let started = self.disk.boot_ms();
         let recovered = self.replay(&outlines).run(base, progress)?;
@@ -310,7 +337,12 @@ impl Opening {
     }
 
     /// The newest checkpoint that fits the log, else the newest snapshot in the log, else nothing.
-    fn load_base(&mut self, survey: &Survey, outlines: &mut Outlines) -> Result<State, OpenError> {
+    fn load_base(
+        &mut self,
+        survey: &Survey,
+        outlines: &mut Outlines,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<State, OpenError> {
         let store = (self.identity, u32::try_from(self.unit).unwrap_or(512));
         let mut reasons = Vec::new();
         let mut second_best = None;
@@ -344,7 +376,10 @@ impl Opening {
         }
         self.report.rebuilt = Some(reasons.join("; "));
         let identity = self.identity;
-        let base = match (self.replay(outlines).base_from_log(identity), second_best) {
+        let base = match (
+            self.replay(outlines).base_from_log(identity, progress),
+            second_best,
+        ) {
             (Err(OpenError::Damaged(_)), Some((state, completed))) => {
                 *outlines = completed;
                 return Ok(state);
@@ -353,6 +388,34 @@ impl Opening {
         };
         outlines.remember(self.disk.as_ref(), &base, store)?;
         Ok(base)
+    }
+
+    /// What a standby has kept, if the log is what it was then: everything is looked at again, now that
+    /// nobody else can write. The text says what does not fit.
+    fn warm_base(&self, warm: Warm, outlines: &mut Outlines) -> Result<State, String> {
+        let text = |error: OpenError| error.to_string();
+        let Kept { state, last } = warm.kept()?;
+        let unit = u32::try_from(self.unit).unwrap_or(512);
+        let position = state.position;
+        last.check(self.disk.as_ref(), self.unit)?;
+        let mut completed = outlines.clone();
+        completed
+            .complete(self.disk.as_ref(), position.segment)
+            .map_err(text)?;
+        completed
+            .remember(self.disk.as_ref(), &state, (self.identity, unit))
+            .map_err(text)?;
+        let meta = Meta::of(&state, self.identity, unit);
+        self.check_checkpoint(&state, &meta, &completed)?;
+        completed.check_whole(position.segment)?;
+        let seal = completed.get(position.segment).and_then(|it| it.end.seal());
+        if let Some(seal) = seal.filter(|seal| seal.valid_bytes == position.offset)
+            && (seal.chain_crc, seal.last_lsn + 1) != (position.chain_crc, position.next_lsn)
+        {
+            return Err("its segment ends with another batch".to_owned());
+        }
+        *outlines = completed;
+        Ok(state)
     }
 
     fn check_checkpoint(
@@ -556,6 +619,10 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
             .filter(|_| state.segments.contains_key(segment));
         let unused = generations.iter().filter(|it| Some(*it) != used);
         names.extend(unused.map(|generation| data_name(*segment, *generation)));
+        // The log may still need it, as far as this owner knows.
+        if used.is_some() && *segment < state.snapshot_base.min(below) {
+            names.extend([segment_name(*segment), side_index_name(*segment)]);
+        }
     }
     names
 }
@@ -574,7 +641,9 @@ fn deadline(options: &StoreOptions, lease_s: Option<u64>) -> Option<u64> {
 /// The segments of dead owners that still need an index beside them.
 fn index_later(state: &State, survey: &Survey, tail_index: (u64, u64)) -> Vec<(u64, Option<u64>)> {
     let needs = |(number, segment): (&u64, &SegmentState)| {
-        let open = segment.kind != SegmentKind::Footer && !survey.side_indexes.contains(number);
+        let is_indexed =
+            survey.side_indexes.contains(number) || survey.compacts.contains_key(number);
+        let open = segment.kind != SegmentKind::Footer && !is_indexed;
         let last = (tail_index.0 == *number && tail_index.1 != 0).then_some(tail_index.1);
         (open && segment.live > 0).then_some((*number, last))
     };

@@ -9,7 +9,8 @@ pub struct StoreOptions {
     /// Size of the first segment of an epoch in bytes, at least 64 KiB; each further one doubles up to
     /// `segment_bytes`. Taking over writes it full of zeros.
     pub first_segment_bytes: u64,
-    /// A checkpoint is taken after so many bytes of log; `None`: 8 MiB on a local disk, 4 MiB on NFS.
+    /// A checkpoint is taken after so many bytes of log; `None`: 8 MiB on a local disk, 4 MiB on NFS. Never
+    /// more than a quarter of `segment_bytes`.
     pub checkpoint_bytes: Option<u64>,
     /// A checkpoint is taken after this time when anything changed, in ms.
     pub checkpoint_interval_ms: u64,
@@ -50,6 +51,13 @@ pub enum Progress {
     Locking,
     /// Reading the checkpoint.
     Checkpoint,
+    /// Looking for a snapshot in the log, because no checkpoint can be used.
+    Snapshot {
+        /// Bytes read so far.
+        bytes: u64,
+        /// Bytes to read at most.
+        of: u64,
+    },
     /// Reading the log behind the checkpoint.
     Tail {
         /// Bytes read so far.
@@ -85,6 +93,30 @@ pub struct DamagedRange {
     pub records: u64,
 }
 
+/// Whether recovery used what a standby had kept of the log.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub enum WarmUse {
+    /// There was nothing.
+    #[default]
+    None,
+    /// It was checked against the log and used: only what is new was read.
+    Used,
+    /// It was not used; the text says why. Checkpoint and tail were read instead.
+    Refused(String),
+}
+
+impl WarmUse {
+    /// What it is called in logs and in `/state`.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Used => "used",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
 /// What recovery found and how long it took.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct RecoveryReport {
@@ -98,6 +130,8 @@ pub struct RecoveryReport {
     pub bytes: u64,
     /// Records copied from the predecessor's last batch.
     pub adopted_records: u64,
+    /// Whether what a standby had kept was used.
+    pub warm: WarmUse,
     /// Why the checkpoint was not used and the log was read instead.
     pub rebuilt: Option<String>,
     /// The torn tail that was cut off.

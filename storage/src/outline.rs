@@ -99,7 +99,8 @@ impl Outlines {
         };
         let compacted = survey.compacted().into_keys().map(|it| (it, compacted));
         let mut outlines = Self {
-            segments: unseen.chain(compacted).collect(),
+            // A segment that is still there can be read as a part of the log.
+            segments: compacted.chain(unseen).collect(),
             oldest: survey.segments.first().copied(),
             identity: survey.identity,
         };

@@ -70,12 +70,14 @@ impl Adoption {
                         | RecordKind::Row
                         | RecordKind::Seal
                         | RecordKind::Moved
-                        | RecordKind::Quarantine),
+                        | RecordKind::Quarantine
+                        // Segments may be gone because of it, or go soon.
+                        | RecordKind::Snapshot),
                     ) => {
                         builder.record(kind, record.body);
                     }
                     // Those speak of the old segment only.
-                    Some(RecordKind::Adopted | RecordKind::Index | RecordKind::Snapshot) | None => {
+                    Some(RecordKind::Adopted | RecordKind::Index) | None => {
                         continue;
                     }
                 }
@@ -88,7 +90,7 @@ impl Adoption {
 
 /// Snapshots found in the log: by the position they describe, part by number, with the number of
 /// parts.
-type SnapshotParts = BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>;
+pub(crate) type SnapshotParts = BTreeMap<(u64, u64), BTreeMap<u32, (u32, Vec<u8>)>>;
 
 /// Reads the log.
 pub(crate) struct Replay<'a> {
@@ -174,14 +176,21 @@ impl Replay<'_> {
     ) -> Result<Recovered, OpenError> {
         let first = base.position.segment;
         let outlines = self.outlines;
+        let of = self.bytes_from(first, base.position.offset)?;
+        let mut done = 0;
         let mut work = Progressing {
             expected_lsn: base.position.next_lsn,
             expected_crc: Some(base.position.chain_crc),
             state: base,
             pending: VecDeque::new(),
         };
-        let mut read = Vec::new();
+        let mut read: Vec<u64> = Vec::new();
         for (number, outline, header) in outlines.used_from(first) {
+            // One that is gone held no record, but perhaps a watermark: the next batch names its checksum.
+            let left = read.last().copied().unwrap_or(number);
+            if (left + 1..number).any(|between| outlines.get(between).is_none()) {
+                work.expected_crc = None;
+            }
             let failed = |source| read_failed(number, source);
             let file = self.open_segment(number)?;
             let place = BatchPlace {
@@ -208,8 +217,15 @@ impl Replay<'_> {
                 },
                 repeats: header.epoch == number && outline.base_lsn.is_none(),
             };
-            self.read_segment(reading, &mut work, progress)
+            let begin = reading.place.offset;
+            let mut step = |offset: u64| {
+                let bytes = done + offset.saturating_sub(begin);
+                progress(Progress::Tail { bytes, of });
+            };
+            let end = self
+                .read_segment(reading, &mut work, &mut step)
                 .map_err(failed)?;
+            done += end.saturating_sub(begin);
             read.push(number);
         }
         self.damaged_headers(first, &work.state);
@@ -302,8 +318,8 @@ impl Replay<'_> {
         &mut self,
         reading: Reading<'_>,
         work: &mut Progressing,
-        progress: &mut dyn FnMut(Progress),
-    ) -> io::Result<()> {
+        step: &mut dyn FnMut(u64),
+    ) -> io::Result<u64> {
         let Reading { file, place, .. } = reading;
         let limit = reading.seal.map_or(u64::MAX, |seal| seal.valid_bytes);
         let size = file.bytes()?.min(limit);
@@ -312,14 +328,11 @@ impl Replay<'_> {
             let offset = reader.offset();
             if let Ok(batch) = reader.next()? {
                 if reading.belongs_to_next(batch.next_lsn(), batch.count) {
-                    return Ok(());
+                    return Ok(offset);
                 }
                 self.report.tail_bytes += batch.len() as u64;
                 self.take(&batch, reading.seal.is_some(), work);
-                progress(Progress::Tail {
-                    bytes: self.report.tail_bytes,
-                    of: size.saturating_sub(place.offset),
-                });
+                step(reader.offset());
                 continue;
             }
             let here = BatchPlace { offset, ..place };
@@ -345,7 +358,24 @@ impl Replay<'_> {
         if let Some(seal) = reading.seal {
             self.sealed_end(reading, work, reader.offset(), &seal)?;
         }
-        Ok(())
+        Ok(reader.offset())
+    }
+
+    /// Bytes of log from a place on; of a segment that nobody sealed, all that its file has.
+    fn bytes_from(&self, segment: u64, offset: u64) -> Result<u64, OpenError> {
+        let mut sum = 0_u64;
+        for (number, outline, _) in self.outlines.used_from(segment) {
+            let end = match outline.end.seal() {
+                Some(seal) => seal.valid_bytes,
+                None => {
+                    let failed = |source| read_failed(number, source);
+                    self.open_segment(number)?.bytes().map_err(failed)?
+                }
+            };
+            let begin = if number == segment { offset } else { 0 };
+            sum += end.saturating_sub(begin);
+        }
+        Ok(sum)
     }
 
     /// Nobody wrote down where the segment ends: it ends at `offset`, unless what follows says
@@ -550,12 +580,23 @@ impl Replay<'_> {
 
     /// The state of the newest complete snapshot in the log, or of an empty store when the log
     /// reaches back to its beginning.
-    pub(crate) fn base_from_log(&mut self, identity: Identity) -> Result<State, OpenError> {
+    pub(crate) fn base_from_log(
+        &mut self,
+        identity: Identity,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<State, OpenError> {
         let mut parts: SnapshotParts = BTreeMap::new();
+        let of = self.bytes_from(0, 0)?;
+        let mut done = 0;
         let used: Vec<_> = self.outlines.used_from(0).collect();
         for (number, outline, header) in used.iter().rev() {
             let file = self.open_segment(*number)?;
-            self.collect_snapshots(file.as_ref(), header, outline.end, &mut parts)
+            let mut step = |offset| {
+                let bytes = done + offset;
+                progress(Progress::Snapshot { bytes, of });
+            };
+            done += self
+                .collect_snapshots(file.as_ref(), header, outline.end, &mut parts, &mut step)
                 .map_err(|source| read_failed(*number, source))?;
             if let Some(state) = newest_complete(&parts, identity) {
                 return Ok(state);
@@ -583,7 +624,8 @@ impl Replay<'_> {
         header: &SegmentHeader,
         end: SegmentEnd,
         parts: &mut SnapshotParts,
-    ) -> io::Result<()> {
+        step: &mut dyn FnMut(u64),
+    ) -> io::Result<u64> {
         let limit = end.seal().map_or(u64::MAX, |seal| seal.valid_bytes);
         let place = BatchPlace {
             salt: self.salt,
@@ -606,6 +648,7 @@ impl Replay<'_> {
             if let Ok(batch) = reader.next()? {
                 next_lsn = batch.next_lsn();
                 batch.records().for_each(|record| take(&record));
+                step(reader.offset());
                 continue;
             }
             let offset = reader.offset();
@@ -618,7 +661,7 @@ impl Replay<'_> {
                     salvage(file, here, next, next_lsn..first_lsn, &mut take)?;
                     reader.seek(next);
                 }
-                Beyond::Nothing | Beyond::Garbage { .. } => return Ok(()),
+                Beyond::Nothing | Beyond::Garbage { .. } => return Ok(offset),
             }
         }
     }
@@ -633,7 +676,7 @@ impl Reading<'_> {
     }
 }
 
-fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
+pub(crate) fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
     parts.values().rev().find_map(|snapshot| {
         let count = snapshot.values().next()?.0;
         if snapshot.len() != count as usize || snapshot.values().any(|(of, _)| *of != count) {
@@ -645,12 +688,10 @@ fn newest_complete(parts: &SnapshotParts, identity: Identity) -> Option<State> {
             .collect();
         let rows = decode_rows(&bytes)?.into_iter();
         let rows = rows.filter_map(|row| Some((row.table, row.key, row.value?)));
-        let (mut state, meta) = load(rows).ok()?;
-        if meta.identity != identity {
-            return None;
-        }
-        state.snapshot_base = state.snapshot_base.max(state.position.segment);
-        Some(state)
+        // The snapshot itself lies behind its position: applying it makes it the one that segments may
+        // be deleted for. It must not count before, since it may be in a batch that is cut off.
+        let (state, meta) = load(rows).ok()?;
+        (meta.identity == identity).then_some(state)
     })
 }
 

@@ -321,6 +321,20 @@ pub(crate) fn decode_rows(bytes: &[u8]) -> Option<Vec<TableRow>> {
     Some(rows)
 }
 
+/// The segments of a snapshot that are sealed, and how; of bytes that are none, nothing.
+pub(crate) fn segment_kinds(bytes: &[u8]) -> Vec<(u64, SegmentKind)> {
+    let rows = decode_rows(bytes).unwrap_or_default().into_iter();
+    let segments = rows.filter(|row| row.table == Table::Segments);
+    let kinds = segments.filter_map(|row| {
+        let number = be_u64(&mut Reader::new(&row.key))?;
+        let (segment, _) = decode_segment(&row.value?)?;
+        Some((number, segment.kind))
+    });
+    kinds
+        .filter(|(_, kind)| *kind != SegmentKind::Open)
+        .collect()
+}
+
 /// Rebuilds a state from rows in any order; the text says what does not fit.
 pub(crate) fn load(
     rows: impl IntoIterator<Item = (Table, Vec<u8>, Vec<u8>)>,

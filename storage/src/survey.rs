@@ -59,12 +59,11 @@ pub(crate) struct Survey {
 }
 
 impl Survey {
-    /// The compacted files that stand for their segments: the last of each, where the segment itself
-    /// is gone.
+    /// The compacted files that stand for their segments: the last of each, also where the segment is
+    /// still there. Its owner may be about to remove it, even when that owner has lost the store.
     pub(crate) fn compacted(&self) -> BTreeMap<u64, u64> {
         let stands_for = self.compacts.iter();
         stands_for
-            .filter(|(segment, _)| self.segments.binary_search(segment).is_err())
             .filter_map(|(segment, generations)| Some((*segment, *generations.last()?)))
             .collect()
     }
@@ -118,7 +117,8 @@ pub fn store_id(disk: &dyn Disk) -> Result<Option<[u8; 16]>, OpenError> {
     Ok(identity.map(|(identity, _)| identity.uuid))
 }
 
-fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
+/// The files of a store. Locks nothing.
+pub(crate) fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk
         .list()
         .map_err(|error| OpenError::io("listing failed", "the store", error))?;
@@ -411,8 +411,8 @@ fn lock_segment(disk: &dyn Disk, found: &Found) -> Result<(), OpenError> {
         match found.file.try_lock() {
             Ok(true) => return Ok(()),
             Ok(false) if waited < RELEASE_WAIT_MS => {
-                disk.pause_ms(5);
-                waited += 5;
+                disk.pause_ms(1);
+                waited += 1;
             }
             Ok(false) => {
                 return Err(OpenError::Busy(format!(

@@ -35,7 +35,8 @@ impl SegmentPlanner {
     /// Where batches of a segment should end, so that its footer fits behind them.
     pub(crate) fn limit(&self, segment: u64, references: u32) -> u64 {
         let capacity = self.capacity(segment);
-        let footer = u64::from(references) * 8 + capacity / 64 + 8192;
+        // A directory of more queues than this makes the file longer, which does no harm.
+        let footer = u64::from(references) * 8 + capacity / 512 + 8192;
         capacity.saturating_sub(footer).max(FIRST_BATCH_OFFSET)
     }
 }

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from proton import Message
+from proton import Message, SSLDomain
 from proton.handlers import MessagingHandler
 from proton.reactor import Container
 
@@ -265,6 +265,13 @@ class Program(MessagingHandler):
         self.clients = []
 
     def on_start(self, event):
+        domain = event.container.ssl.client if self.options.trusted else None
+        if domain:
+            domain.set_trusted_ca_db(self.options.trusted)
+            # Proton compares the names of hosts, not their addresses, and the tests use addresses.
+            domain.set_peer_authentication(SSLDomain.VERIFY_PEER)
+            if self.options.identity:
+                domain.set_credentials(self.options.identity, self.options.identity, None)
         queues = self.options.queues.split(",")
         kind = {"send": Sender, "receive": Receiver, "drain": Drain}[self.options.mode]
         for index in range(self.options.count):
@@ -304,6 +311,8 @@ def main():
     parser.add_argument("--size", type=int, default=1024, help="bytes of a message")
     parser.add_argument("--large-every", type=int, default=0, help="each n-th message is large")
     parser.add_argument("--large-size", type=int, default=100_000, help="bytes of a large message")
+    parser.add_argument("--trusted", help="PEM file of those who issue server certificates")
+    parser.add_argument("--identity", help="PEM file of our certificate and key")
     # With messages of several frames, Proton 0.40 does not survive the loss of its connection in the
     # middle of one: it takes the first transfer of the next connection for the rest of that message.
     parser.add_argument("--max-frame-size", type=int, help="bytes of a frame that comes; 32 KiB")

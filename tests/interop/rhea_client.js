@@ -11,6 +11,7 @@ const DRAIN_CREDIT = 1000;
 const options = {
     count: 4, window: 100, rate: 0, size: 1024, 'large-every': 0, 'large-size': 100000, hold: 10,
     'max-frame-size': 0, // no limit
+    trusted: '', identity: '', // PEM files, for amqps
 };
 const mode = process.argv[2];
 for (let i = 3; i < process.argv.length; i += 2) {
@@ -18,7 +19,7 @@ for (let i = 3; i < process.argv.length; i += 2) {
     const value = process.argv[i + 1];
     options[name] = typeof options[name] === 'number' ? Number(value) : value;
 }
-const servers = options.servers.split(',').map((url) => new URL(url.replace(/^amqp:/, 'http:')));
+const servers = options.servers.split(',').map((url) => new URL(url.replace(/^amqps?:/, 'http:')));
 
 let finishing = false;
 let lines = [];
@@ -34,6 +35,12 @@ function flush() {
         process.stdout.write(lines.join('\n') + '\n');
         lines = [];
     }
+}
+
+/** What TLS needs. */
+function secrets() {
+    const read = (file) => (file ? require('fs').readFileSync(file) : undefined);
+    return { ca: read(options.trusted), cert: read(options.identity), key: read(options.identity) };
 }
 
 /** Text that only this message can have: a mix-up of bytes shows. */
@@ -55,7 +62,10 @@ class Client {
         this.connection = this.container.create_connection({
             connection_details: () => {
                 const url = servers[attempt++ % servers.length];
-                return { host: url.hostname, port: url.port, connect: require('net').connect };
+                const place = { host: url.hostname, port: url.port };
+                return options.trusted
+                    ? { ...place, options: secrets(), connect: require('tls').connect }
+                    : { ...place, connect: require('net').connect };
             },
             max_frame_size: options['max-frame-size'] || undefined,
             // Takeovers are shorter than the library's default delays of 100 ms and doubling.

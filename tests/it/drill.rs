@@ -13,6 +13,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
+use super::certificates::Authority;
 use super::foreign::{Clients, Library, start};
 use super::history::{Kind, Outage, Report, check};
 use super::support::{PATIENCE, Server, serve, two_ports};
@@ -29,6 +30,8 @@ struct Drill {
     receivers: Library,
     /// One queue that all share, or one for each sender and receiver.
     queues: &'static str,
+    /// Everything goes through TLS: clients, and the link between the servers.
+    is_tls: bool,
 }
 
 #[test]
@@ -38,6 +41,7 @@ fn proton_clients_lose_nothing_when_the_active_is_killed() {
         senders: Library::Proton,
         receivers: Library::Proton,
         queues: "drill.shared",
+        is_tls: false,
     });
 }
 
@@ -48,6 +52,7 @@ fn rhea_clients_lose_nothing_when_the_active_is_killed() {
         senders: Library::Rhea,
         receivers: Library::Rhea,
         queues: "drill.0,drill.1,drill.2,drill.3",
+        is_tls: false,
     });
 }
 
@@ -58,18 +63,31 @@ fn proton_and_rhea_clients_together_lose_nothing_when_the_active_is_killed() {
         senders: Library::Rhea,
         receivers: Library::Proton,
         queues: "drill.even,drill.odd",
+        is_tls: false,
+    });
+}
+
+#[test]
+fn c13_proton_and_rhea_clients_lose_nothing_through_tls_when_the_active_is_killed() {
+    run(&Drill {
+        name: "tls",
+        senders: Library::Proton,
+        receivers: Library::Rhea,
+        queues: "drill.secret",
+        is_tls: true,
     });
 }
 
 #[test]
 fn idle_clients_find_the_active_server_after_a_stop_and_after_a_kill() {
     for library in [Library::Proton, Library::Rhea] {
-        let mut pair = Pair::start();
+        let mut pair = Pair::start(false);
         let drill = Drill {
             name: "idle",
             senders: library,
             receivers: library,
             queues: "drill.idle",
+            is_tls: false,
         };
         let receivers = drill.clients(library, "receive", "r", &pair);
         pair.wait_links(CLIENTS);
@@ -108,23 +126,60 @@ fn seed() -> u64 {
 struct Pair {
     data: tempfile::TempDir,
     ports: [u16; 2],
+    secrets: Option<Secrets>,
     servers: [Server; 2],
     active: usize,
     /// When the active was killed or asked to stop.
     outages_ns: Vec<u64>,
 }
 
+/// Certificates of servers and clients.
+struct Secrets {
+    trusted: PathBuf,
+    server: PathBuf,
+    client: PathBuf,
+}
+
+impl Secrets {
+    fn new(directory: &Path) -> Self {
+        let authority = Authority::new(directory, "ca");
+        Self {
+            trusted: authority.file(),
+            server: authority.local("server"),
+            client: authority.local("client"),
+        }
+    }
+
+    /// Parameters of a server that wants certificates of everybody.
+    fn parameters(&self) -> Vec<String> {
+        let (trusted, server) = (self.trusted.display(), self.server.display());
+        let values = [
+            format!("ssl_server_identity={server}"),
+            format!("ssl_server_trusted={trusted}"),
+            "ssl_require_client_cert=yes".to_owned(),
+            format!("ft_ssl_identity={server}"),
+            format!("ft_ssl_trusted={trusted}"),
+        ];
+        let options = values
+            .into_iter()
+            .flat_map(|value| ["--set".to_owned(), value]);
+        options.collect()
+    }
+}
+
 impl Pair {
-    fn start() -> Self {
+    fn start(is_tls: bool) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let ports = two_ports().into();
-        let mut first = Self::server(data.path(), ports, 0);
+        let secrets = is_tls.then(|| Secrets::new(data.path()));
+        let mut first = Self::server(data.path(), ports, secrets.as_ref(), 0);
         first.wait("active");
-        let mut second = Self::server(data.path(), ports, 1);
+        let mut second = Self::server(data.path(), ports, secrets.as_ref(), 1);
         second.wait("standby");
         Self {
             data,
             ports,
+            secrets,
             servers: [first, second],
             active: 0,
             outages_ns: Vec::new(),
@@ -132,16 +187,25 @@ impl Pair {
     }
 
     /// A server with the parameters that a user has who sets none.
-    fn server(data: &Path, ports: [u16; 2], index: usize) -> Server {
-        let listen = format!("tcp://127.0.0.1:{}", ports[index]);
-        let peer = format!("ft_active=tcp://127.0.0.1:{}", ports[1 - index]);
-        serve(data, &["--listen", &listen, "--set", &peer])
+    fn server(data: &Path, ports: [u16; 2], secrets: Option<&Secrets>, index: usize) -> Server {
+        let scheme = if secrets.is_some() { "ssl" } else { "tcp" };
+        let listen = format!("{scheme}://127.0.0.1:{}", ports[index]);
+        let peer = format!("ft_active={scheme}://127.0.0.1:{}", ports[1 - index]);
+        let parameters = secrets.map(Secrets::parameters).unwrap_or_default();
+        let mut options = vec!["--listen", &listen, "--set", &peer];
+        options.extend(parameters.iter().map(String::as_str));
+        serve(&data.join("store"), &options)
     }
 
     /// The URLs for clients, the active server's last: they must find it themselves.
     fn urls(&self) -> String {
         let [a, b] = self.ports;
-        format!("amqp://127.0.0.1:{b},amqp://127.0.0.1:{a}")
+        let scheme = if self.secrets.is_some() {
+            "amqps"
+        } else {
+            "amqp"
+        };
+        format!("{scheme}://127.0.0.1:{b},{scheme}://127.0.0.1:{a}")
     }
 
     /// Kills the active server, waits for the takeover, and starts it again as the standby.
@@ -166,7 +230,8 @@ impl Pair {
     }
 
     fn restart(&mut self, index: usize) {
-        self.servers[index] = Self::server(self.data.path(), self.ports, index);
+        self.servers[index] =
+            Self::server(self.data.path(), self.ports, self.secrets.as_ref(), index);
         self.servers[index].wait("standby");
     }
 
@@ -226,7 +291,7 @@ fn run(drill: &Drill) {
 impl Drill {
     fn run(&self, rounds: usize, seed: u64) -> Report {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut pair = Pair::start();
+        let mut pair = Pair::start(self.is_tls);
         let receivers = self.clients(self.receivers, "receive", "r", &pair);
         let mut senders = self.clients(self.senders, "send", "s", &pair);
         senders.wait(Kind::Connect, CLIENTS, PATIENCE);
@@ -264,14 +329,16 @@ impl Drill {
 
     fn clients(&self, library: Library, mode: &str, name: &str, pair: &Pair) -> Clients {
         let history = folder(self.name).join(format!("{mode}.jsonl"));
-        let options = [
+        let urls = pair.urls();
+        let count = CLIENTS.to_string();
+        let mut options = vec![
             mode,
             "--servers",
-            &pair.urls(),
+            &urls,
             "--queues",
             self.queues,
             "--count",
-            &CLIENTS.to_string(),
+            &count,
             "--rate",
             "500",
             "--large-every",
@@ -279,6 +346,12 @@ impl Drill {
             "--max-frame-size",
             "1000000",
         ];
+        let files = pair.secrets.as_ref().map(|secrets| {
+            [&secrets.trusted, &secrets.client].map(|path| path.display().to_string())
+        });
+        if let Some([trusted, identity]) = &files {
+            options.extend(["--trusted", trusted, "--identity", identity]);
+        }
         start(library, name, &options, &history)
     }
 }

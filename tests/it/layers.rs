@@ -8,23 +8,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the package may use of the package's other modules, and whether it may use the store.
-const LAYERS: [(&str, &[&str], bool); 9] = [
+const LAYERS: [(&str, &[&str], bool); 10] = [
     ("proto", &[], false),
     ("broker", &[], false),
     ("role", &[], false),
     ("model", &[], false),
     ("config", &["model"], false),
-    ("monitor", &[], false),
+    ("tls", &[], false),
+    ("monitor", &["tls"], false),
     ("node", &["proto", "broker", "model"], true),
     (
         "net",
-        &["node", "role", "config", "model", "proto", "monitor"],
+        &["node", "role", "config", "model", "proto", "monitor", "tls"],
         true,
     ),
     (
         "cli",
         &[
-            "proto", "broker", "role", "config", "model", "monitor", "node", "net",
+            "proto", "broker", "role", "config", "model", "monitor", "node", "net", "tls",
         ],
         true,
     ),
@@ -49,8 +50,9 @@ const VALUES: [&str; 3] = [
 ];
 
 /// Files that may name it: everything below these.
-const SYSTEM_PLACES: [&str; 6] = [
+const SYSTEM_PLACES: [&str; 7] = [
     "src/net/",
+    "src/tls/",
     "src/cli/",
     "src/monitor/",
     "src/main.rs",

@@ -1,6 +1,7 @@
 //! Who is active when.
 
 use std::path::Path;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -128,6 +129,53 @@ fn the_standby_follows_a_killed_active_and_keeps_the_store_when_that_returns() {
 
     second.kill();
     first.wait("active");
+}
+
+/// Fills a server's queues and returns when all is confirmed.
+fn fill(server: &Server, messages: u64) {
+    let url = server.state()["listens"][0].to_string();
+    let url = url.trim_matches('"').replace("tcp://", "amqp://");
+    let filled = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+        .args(["bench", "fill", "--server", &url, "--queues", "3"])
+        .args(["--messages", &messages.to_string(), "--json"])
+        .output()
+        .expect("the program runs");
+    assert!(filled.status.success(), "{filled:?}");
+    server.wait_state("filled", |state| state["store"]["messages"] == messages);
+}
+
+#[test]
+fn a_standby_that_has_followed_the_log_takes_over_with_what_it_has_kept() {
+    let pair = Pair::new();
+    let (mut first, mut second) = pair.settled();
+    fill(&first, 700);
+    let state = second.wait_state("current", |state| {
+        let warm = &state["warm_standby"];
+        warm["current"] == true && warm["applied_lsn"].as_u64() >= Some(700)
+    });
+    assert_eq!(state["warm_standby"]["restarts"], 0, "{state:#}");
+    first.kill();
+    let active = second.wait("active");
+    assert_eq!(active["warm"], "used", "{active:#}");
+    assert_eq!(active["messages"], 700, "{active:#}");
+    let state = second.wait_state("active", |state| state["role"] == "active");
+    assert_eq!(state["recovery"]["warm"], "used", "{state:#}");
+    assert!(state["warm_standby"].is_null(), "{state:#}");
+}
+
+#[test]
+fn a_standby_that_is_not_to_follow_takes_over_from_the_checkpoint() {
+    let mut pair = Pair::new();
+    for options in &mut pair.options {
+        options.extend(["--set", "store_warm_standby=disabled"].map(str::to_owned));
+    }
+    let (mut first, mut second) = pair.settled();
+    fill(&first, 300);
+    assert!(second.state()["warm_standby"].is_null());
+    first.kill();
+    let active = second.wait("active");
+    assert_eq!(active["warm"], "none", "{active:#}");
+    assert_eq!(active["messages"], 300, "{active:#}");
 }
 
 #[test]

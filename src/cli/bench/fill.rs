@@ -7,12 +7,13 @@ use indicatif::ProgressBar;
 use serde::Serialize;
 use tokio::time::sleep;
 
-use super::load::{Load, Sender, Tasks, connect, durable_message, queue_names};
+use super::load::{Load, Sender, Tasks, connect_by, durable_message, queue_names};
 use super::{Subject, per_second, rounded, say_figures};
 use crate::cli::args::FillArgs;
 use crate::cli::tool::{ToolError, bytes_text, grouped, progress, say_json};
 use crate::net::client::ServerUrl;
 use crate::role::Exit;
+use crate::tls::ClientTls;
 
 /// How often the bar moves.
 const PROGRESS_PAUSE: Duration = Duration::from_millis(100);
@@ -46,18 +47,22 @@ pub(super) struct Filling {
     pub(super) senders: usize,
     /// Messages in flight of each connection.
     pub(super) window: usize,
+    /// How to call the server, when its URL wants TLS.
+    pub(super) tls: Option<ClientTls>,
 }
 
 pub(super) async fn run(arguments: &FillArgs) -> Result<Exit, ToolError> {
-    let filling = Filling {
+    let mut filling = Filling {
         messages: arguments.messages,
         size: arguments.client.size,
         queues: arguments.queues,
         senders: arguments.senders,
         window: arguments.window,
+        tls: None,
     };
     filling.check()?;
     let subject = Subject::prepare(&arguments.client).await?;
+    filling.tls.clone_from(&subject.tls);
     let bar = progress("filling", filling.messages);
     let started = Instant::now();
     fill(&subject.url, &filling, &bar).await?;
@@ -108,6 +113,11 @@ fn say_report(report: &Report) {
 
 impl Filling {
     pub(super) fn check(&self) -> Result<(), ToolError> {
+        if self.messages == 0 {
+            let text =
+                "--messages must be at least 1: without messages there is nothing to measure";
+            return Err(ToolError::Usage(text.to_owned()));
+        }
         for (name, value) in [
             ("--queues", self.queues),
             ("--senders", self.senders),
@@ -151,7 +161,7 @@ pub(super) async fn fill(
             .skip(number)
             .step_by(filling.senders)
             .collect();
-        let client = connect(url, number).await?;
+        let client = connect_by(url, filling.tls.as_ref(), number).await?;
         let sender = Sender::connect(&load, client, &own, filling.window, &message).await?;
         tasks.start(sender.run());
     }
@@ -184,6 +194,7 @@ mod tests {
             queues: 4,
             senders: 1,
             window: 1,
+            tls: None,
         };
         let shares: Vec<u64> = (0..4).map(|queue| filling.share(queue)).collect();
         assert_eq!(shares, [3, 3, 2, 2]);

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hdrhistogram::Histogram;
 use serde::Serialize;
 
-use super::load::{connect, detached, durable_message, latency_histogram, not_taken};
+use super::load::{connect_by, detached, durable_message, latency_histogram, not_taken};
 use super::raw::RawFile;
 use super::{Subject, rounded, say_figures};
 use crate::cli::args::LatencyArgs;
@@ -41,7 +41,7 @@ pub(super) async fn run(arguments: &LatencyArgs) -> Result<Exit, ToolError> {
     let subject = Subject::prepare(&arguments.client).await?;
     let raw = subject.raw_directory.as_deref();
     let mut raw = raw.map(RawFile::create).transpose()?;
-    let mut client = connect(&subject.url, 0).await?;
+    let mut client = connect_by(&subject.url, subject.tls.as_ref(), 0).await?;
     let link = client.attach_sender(QUEUE).await?;
     let message = durable_message(arguments.client.size);
     let mut confirms = latency_histogram()?;

@@ -13,6 +13,7 @@ use crate::cli::tool::ToolError;
 use crate::net::client::{Client, ClientError, ClientOptions, ServerUrl, Wake};
 use crate::proto::message::{Header, SimpleMessage};
 use crate::proto::{Event, LinkId, Outcome, SendError};
+use crate::tls::ClientTls;
 
 /// Credit of a receiver: enough that it never waits for a round trip.
 const CREDIT: u32 = 1000;
@@ -123,8 +124,21 @@ pub(super) fn queue_names(count: usize) -> Vec<String> {
 
 /// Connects a client of a benchmark.
 pub(super) async fn connect(url: &ServerUrl, number: usize) -> Result<Client, ClientError> {
+    connect_by(url, None, number).await
+}
+
+/// Connects a client of a benchmark, by TLS where the URL wants it.
+pub(super) async fn connect_by(
+    url: &ServerUrl,
+    tls: Option<&ClientTls>,
+    number: usize,
+) -> Result<Client, ClientError> {
     let name = format!("steadfast-bench-{}-{number}", std::process::id());
-    Client::connect(url, &ClientOptions::named(name)).await
+    let options = ClientOptions {
+        tls: tls.cloned(),
+        ..ClientOptions::named(name)
+    };
+    Client::connect(url, &options).await
 }
 
 /// One queue that a sender sends to.

@@ -1,11 +1,14 @@
-//! `steadfast bench`: measures recovery of our own server, and throughput and latency of any AMQP 1.0
-//! broker.
+//! `steadfast bench`: measures recovery of our own server, the store alone, and throughput and latency of any
+//! AMQP 1.0 broker.
 
+mod append;
+mod engine;
 mod fill;
 mod latency;
 mod load;
 mod raw;
 mod recovery;
+mod space;
 mod throughput;
 
 use std::path::{Path, PathBuf};
@@ -17,6 +20,7 @@ use super::own_server::{OwnServer, OwnServerOptions};
 use super::tool::{self, ToolError};
 use crate::net::client::ServerUrl;
 use crate::role::Exit;
+use crate::tls::ClientTls;
 
 /// Runs one benchmark.
 pub(super) fn run(command: &BenchCommand) -> Exit {
@@ -25,6 +29,8 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
         BenchCommand::Throughput(arguments) => tool::run(throughput::run(arguments)),
         BenchCommand::Latency(arguments) => tool::run(latency::run(arguments)),
         BenchCommand::Fill(arguments) => tool::run(fill::run(arguments)),
+        BenchCommand::Append(arguments) => tool::run(append::run(arguments)),
+        BenchCommand::Space(arguments) => tool::run(space::run(arguments)),
     }
 }
 
@@ -33,6 +39,8 @@ pub(super) fn run(command: &BenchCommand) -> Exit {
 struct Subject {
     /// Where clients connect.
     url: ServerUrl,
+    /// How, when the URL wants TLS.
+    tls: Option<ClientTls>,
     /// Our own server; it is stopped before its directory is removed.
     server: Option<OwnServer>,
     /// Where the disk alone is measured; `None` when we do not know which disk the server uses.
@@ -43,8 +51,10 @@ struct Subject {
 impl Subject {
     async fn prepare(arguments: &ClientArgs) -> Result<Self, ToolError> {
         if let Some(url) = &arguments.server {
+            let url = ServerUrl::parse(url)?;
             return Ok(Self {
-                url: ServerUrl::parse(url)?,
+                tls: arguments.tls.client(&url)?,
+                url,
                 server: None,
                 raw_directory: arguments.dir.clone(),
                 _directory: None,
@@ -54,6 +64,7 @@ impl Subject {
         let server = OwnServer::start_active(&own_server(directory.path())).await?;
         Ok(Self {
             url: server.url().clone(),
+            tls: None,
             server: Some(server),
             raw_directory: Some(directory.path().to_owned()),
             _directory: Some(directory),
@@ -76,9 +87,14 @@ fn bench_directory(parent: Option<&Path>) -> Result<TempDir, ToolError> {
 
 /// A standalone server with its store in a directory of ours.
 fn own_server(directory: &Path) -> OwnServerOptions {
+    own_server_at(directory.join("store"))
+}
+
+/// A standalone server with this store.
+fn own_server_at(data: PathBuf) -> OwnServerOptions {
     OwnServerOptions {
         name: String::from("bench"),
-        data: directory.join("store"),
+        data,
         port: 0,
         set: vec![String::from("server=bench")],
     }

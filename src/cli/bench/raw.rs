@@ -49,19 +49,20 @@ impl RawFile {
 
     /// Writes one record and waits until it is durable. Returns how long that took.
     pub(super) fn write_synced(&mut self, bytes: usize) -> Result<Duration, ToolError> {
-        if self.record.len() != bytes {
+        if self.record.len() < bytes {
             // Nothing that a disk could store smaller.
             self.record = std::iter::repeat_with(|| fastrand::u8(..))
                 .take(bytes)
                 .collect();
         }
+        let record = self.record.get(..bytes).unwrap_or_default();
         let length = (bytes as u64).next_multiple_of(ALIGNMENT);
         if self.offset + length > FILE_BYTES {
             self.offset = 0;
         }
         let started = Instant::now();
         self.file
-            .write_all_at(&self.record, self.offset)
+            .write_all_at(record, self.offset)
             .and_then(|()| self.file.sync_data())
             .map_err(ToolError::file("writing", &self.path))?;
         let took = started.elapsed();

@@ -8,7 +8,7 @@ use serde::Serialize;
 use tokio::time::sleep;
 
 use super::load::{
-    Load, Sender, Tasks, attach_receiver, connect, durable_message, queue_names, receive,
+    Load, Sender, Tasks, attach_receiver, connect_by, durable_message, queue_names, receive,
 };
 use super::raw::RawFile;
 use super::{Subject, per_second, rounded, say_figures};
@@ -109,12 +109,17 @@ async fn start_tasks(
     let queues = queue_names(arguments.queues);
     let message = durable_message(arguments.client.size);
     for (number, queue) in (0..arguments.receivers).zip(queues.iter().cycle()) {
-        let mut client = connect(&subject.url, arguments.senders + number).await?;
+        let mut client = connect_by(
+            &subject.url,
+            subject.tls.as_ref(),
+            arguments.senders + number,
+        )
+        .await?;
         let link = attach_receiver(&mut client, queue).await?;
         tasks.start(receive(Rc::clone(load), client, link));
     }
     for (number, queue) in (0..arguments.senders).zip(queues.iter().cycle()) {
-        let client = connect(&subject.url, number).await?;
+        let client = connect_by(&subject.url, subject.tls.as_ref(), number).await?;
         let lanes = [(queue.as_str(), u64::MAX)];
         let sender = Sender::connect(load, client, &lanes, arguments.window, &message).await?;
         tasks.start(sender.run());

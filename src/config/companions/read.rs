@@ -6,7 +6,8 @@ use std::path::Path;
 use super::file::{Entry, File, Report};
 use super::{Companion, Companions, check};
 use crate::config::{
-    AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, Origin, Support, parameter,
+    AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, NamedFile, Origin, Support,
+    parameter,
 };
 
 /// Gives the bytes of a file; the caller decides how.
@@ -53,7 +54,8 @@ pub fn read_anyway(config: &Config, reader: FileReader<'_>) -> (Companions, Repo
             routes: reading.file(files, Companion::Routes),
         },
     };
-    for file in &config.tls_files {
+    let unused = |file: &&NamedFile| !is_used(config, file);
+    for file in config.tls_files.iter().filter(unused) {
         if let Err(error) = reader(&file.path) {
             let mut report = Report::default();
             let text = unreadable(&file.path, &error);
@@ -74,6 +76,16 @@ pub fn read_anyway(config: &Config, reader: FileReader<'_>) -> (Companions, Repo
     check::together(config, &companions, &mut together);
     reading.take(together, None);
     (companions, reading.report)
+}
+
+/// Whether a URL calls for a file of TLS: then whoever makes the configuration of TLS reads it, and
+/// says more about it than that it is there.
+fn is_used(config: &Config, file: &NamedFile) -> bool {
+    if file.parameter.starts_with("ft_") {
+        return config.peers.iter().any(|peer| peer.is_tls);
+    }
+    let is_monitor = config.monitor_listen.as_ref().is_some_and(|url| url.is_tls);
+    is_monitor || config.listens.iter().any(|listen| listen.is_tls)
 }
 
 struct Reading<'a> {

@@ -840,6 +840,13 @@ fn startup_abort_list_says_which_faults_stop_the_start() {
         (1, 1)
     );
     assert_eq!(of(&format!("{missing}startup_abort_list = SSL")), (1, 1));
+    for used in [
+        "listen = ssl://127.0.0.1:0",
+        "monitor_listen = https://127.0.0.1:0",
+    ] {
+        let used = format!("{missing}{used}\nstartup_abort_list = SSL\n");
+        assert_eq!(of(&used), (0, 1), "who uses a certificate reads it");
+    }
     let secure = format!("{missing}startup_abort_list = SSL\nauthorization = enabled");
     let (faults, _) = together(&secure, &list);
     assert_eq!(

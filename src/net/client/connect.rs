@@ -6,13 +6,16 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsConnector;
 
-use super::{Client, ClientError, ServerUrl};
+use super::{Client, ClientError, ServerUrl, Tls};
 use crate::net::clock;
+use crate::net::session::TlsSession;
 use crate::proto::{
     AttachRequest, AttachTarget, ClientSasl, Connection, Event, LinkId, PeerRole, Settings, Source,
     Target,
 };
+use crate::tls::{ClientTls, TOOL_NAMES, connect_failure, is_tls};
 
 /// Pause after all servers of a list were tried in vain.
 const ROUND_PAUSE: Duration = Duration::from_millis(5);
@@ -27,6 +30,8 @@ pub struct ClientOptions {
     /// How long an answer to connect, attach or detach may take. A standby that is about to take
     /// over holds its clients for up to 10 s.
     pub answer_timeout: Duration,
+    /// For URLs that want TLS.
+    pub tls: Option<ClientTls>,
 }
 
 impl ClientOptions {
@@ -35,6 +40,7 @@ impl ClientOptions {
         Self {
             container_id: container_id.into(),
             answer_timeout: Duration::from_secs(30),
+            tls: None,
         }
     }
 }
@@ -58,6 +64,12 @@ impl Client {
             .await
             .map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
+        let (stream, tls) = if url.is_tls {
+            let (stream, tls) = secure(url, options, stream).await?;
+            (stream, Some(tls))
+        } else {
+            (stream, None)
+        };
         let settings = Settings {
             container_id: options.container_id.clone(),
             hostname: Some(url.host.clone()),
@@ -83,6 +95,7 @@ impl Client {
         let mut client = Self {
             url: url.clone(),
             stream,
+            tls,
             connection,
             session,
             answer_timeout: options.answer_timeout,
@@ -205,6 +218,42 @@ impl Client {
             self.exchange().await?;
         }
     }
+}
+
+/// Does the handshake of TLS.
+async fn secure(
+    url: &ServerUrl,
+    options: &ClientOptions,
+    stream: TcpStream,
+) -> Result<(TcpStream, Tls), ClientError> {
+    let fault = |reason: String| ClientError::Tls {
+        url: url.to_string(),
+        reason,
+    };
+    let Some(tls) = &options.tls else {
+        let reason = format!(
+            "{}: not set; name the certificate that issued the server's certificate",
+            TOOL_NAMES.trusted
+        );
+        return Err(fault(reason));
+    };
+    let name = tls.server_name(&url.host).map_err(fault)?;
+    let connector = TlsConnector::from(std::sync::Arc::clone(&tls.config));
+    let connected = connector.connect(name.clone(), stream).await;
+    let (stream, session) = connected
+        .map_err(|error| match is_tls(&error) {
+            true => fault(connect_failure(&error, &tls.names, &name.to_str())),
+            false => ClientError::Broken {
+                url: url.to_string(),
+                source: error,
+            },
+        })?
+        .into_inner();
+    let tls = Tls {
+        session: Box::new(TlsSession::new(session)),
+        cipher: Vec::new(),
+    };
+    Ok((stream, tls))
 }
 
 /// Whether an event is about a link that is gone.

@@ -24,6 +24,14 @@ pub enum ClientError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// No agreement about TLS.
+    #[error("{url}: TLS: {reason}")]
+    Tls {
+        /// The server.
+        url: String,
+        /// What is wrong and which option to mend.
+        reason: String,
+    },
     /// An established connection broke.
     #[error("{url}: the connection broke: {source}")]
     Broken {
@@ -69,7 +77,7 @@ impl ClientError {
         match self {
             Self::Connect { .. } | Self::Broken { .. } | Self::Late { .. } => true,
             Self::Closed { error, .. } => !is_refusal(error.as_ref()),
-            Self::Url { .. } | Self::Refused { .. } => false,
+            Self::Url { .. } | Self::Tls { .. } | Self::Refused { .. } => false,
         }
     }
 }

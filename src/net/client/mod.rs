@@ -12,17 +12,20 @@ mod tests;
 mod url;
 
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock;
+use super::session::TlsSession;
 use crate::proto::{Connection, ErrorCondition, Event, LinkId, Outcome, SendError, SessionId};
+
+use crate::tls::{TOOL_NAMES, connect_failure, is_tls};
 
 pub use connect::{ClientOptions, Failover};
 pub use error::ClientError;
@@ -43,11 +46,19 @@ pub enum Wake {
     Writable,
 }
 
+/// TLS and the room for one read of it.
+#[derive(Debug)]
+struct Tls {
+    session: Box<TlsSession>,
+    cipher: Vec<u8>,
+}
+
 /// A connection with one session to a server.
 #[derive(Debug)]
 pub struct Client {
     url: ServerUrl,
     stream: TcpStream,
+    tls: Option<Tls>,
     connection: Connection,
     session: SessionId,
     answer_timeout: Duration,
@@ -127,11 +138,17 @@ impl Client {
         if self.input.capacity() - self.input.len() < READ_BYTES / 2 {
             self.input.reserve(READ_BYTES);
         }
-        let has_output = !self.connection.output().is_empty();
-        let (mut reader, writer) = self.stream.split();
+        let has_output = !self.connection.output().is_empty()
+            || self
+                .tls
+                .as_ref()
+                .is_some_and(|tls| tls.session.has_output());
+        let Self {
+            stream, tls, input, ..
+        } = self;
         tokio::select! {
             biased;
-            read = reader.read_buf(&mut self.input) => {
+            read = read_some(stream, tls.as_mut(), input) => {
                 let now_ms = clock::now().monotonic_ms;
                 match read {
                     Ok(0) => self.connection.handle_eof(now_ms),
@@ -139,7 +156,7 @@ impl Client {
                     Err(error) => return Err(self.broken(error)),
                 }
             }
-            ready = writer.writable(), if has_output => {
+            ready = stream.writable(), if has_output => {
                 ready.map_err(|error| self.broken(error))?;
             }
             () = self.timer.as_mut() => {
@@ -153,17 +170,15 @@ impl Client {
     /// Writes as much as the system takes now.
     fn write(&mut self) -> Result<bool, ClientError> {
         let output = self.connection.output();
-        while !output.is_empty() {
-            match self.stream.try_write(output) {
-                Ok(written) => output.advance(written),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
-                // What the server said before it went must still be read.
-                Err(_) if !self.connection.is_finished() => {
-                    self.connection.output().clear();
-                    break;
-                }
-                Err(error) => return Err(self.broken(error)),
-            }
+        let written = match &mut self.tls {
+            Some(tls) => tls.session.write(&self.stream, output).map(drop),
+            None => write_plain(&self.stream, output),
+        };
+        match written {
+            Ok(()) => {}
+            // What the server said before it went must still be read.
+            Err(_) if !self.connection.is_finished() => self.connection.output().clear(),
+            Err(error) => return Err(self.broken(error)),
         }
         let is_full = self.connection.is_output_full();
         let has_room_again = self.was_full && !is_full;
@@ -186,6 +201,13 @@ impl Client {
     }
 
     fn broken(&self, source: io::Error) -> ClientError {
+        if is_tls(&source) {
+            // With TLS 1.3 a server judges our certificate after the handshake.
+            return ClientError::Tls {
+                url: self.url.to_string(),
+                reason: connect_failure(&source, &TOOL_NAMES, &self.url.host),
+            };
+        }
         ClientError::Broken {
             url: self.url.to_string(),
             source,
@@ -244,5 +266,33 @@ impl Client {
     /// A timer that is set when it is first needed.
     fn new_timer() -> Pin<Box<Sleep>> {
         Box::pin(sleep(IDLE_TIMER))
+    }
+}
+
+fn write_plain(stream: &TcpStream, output: &mut BytesMut) -> io::Result<()> {
+    while !output.is_empty() {
+        match stream.try_write(output) {
+            Ok(written) => output.advance(written),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+/// Reads behind what is in `input`. Dropping the future loses nothing.
+async fn read_some(
+    stream: &TcpStream,
+    tls: Option<&mut Tls>,
+    input: &mut BytesMut,
+) -> io::Result<usize> {
+    if let Some(Tls { session, cipher }) = tls {
+        return poll_fn(|context| session.poll_read(context, stream, cipher, input)).await;
+    }
+    loop {
+        match stream.try_read_buf(input) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
+            result => return result,
+        }
     }
 }

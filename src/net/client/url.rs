@@ -5,14 +5,17 @@ use std::fmt;
 use super::ClientError;
 
 const PORT: u16 = 5672;
+const TLS_PORT: u16 = 5671;
 
-/// Where a server is and who connects: `amqp://[user[:password]@]host[:port]`, with `tcp` as another
-/// word for `amqp`.
+/// Where a server is and who connects: `amqp://[user[:password]@]host[:port]`, or `amqps` for TLS,
+/// with `tcp` and `ssl` as other words for them.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerUrl {
+    /// `amqps://` or `ssl://`.
+    pub is_tls: bool,
     /// Host name or address, without brackets.
     pub host: String,
-    /// TCP port; 5672 when the URL names none.
+    /// TCP port; 5672 when the URL names none, 5671 with TLS.
     pub port: u16,
     /// User and password for SASL PLAIN; `None` for ANONYMOUS.
     pub credentials: Option<Credentials>,
@@ -44,10 +47,11 @@ impl fmt::Debug for ServerUrl {
 /// Without the credentials: what messages show.
 impl fmt::Display for ServerUrl {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.is_tls { "amqps" } else { "amqp" };
         if self.host.contains(':') {
-            write!(out, "amqp://[{}]:{}", self.host, self.port)
+            write!(out, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(out, "amqp://{}:{}", self.host, self.port)
+            write!(out, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -56,6 +60,7 @@ impl ServerUrl {
     /// A server on this machine.
     pub fn local(port: u16) -> Self {
         Self {
+            is_tls: false,
             host: String::from("127.0.0.1"),
             port,
             credentials: None,
@@ -77,20 +82,20 @@ impl ServerUrl {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(String::from("it has no scheme"));
         };
-        match scheme {
-            "amqp" | "tcp" => {}
-            "amqps" | "ssl" => {
-                return Err(String::from("this tool speaks no TLS; use amqp://"));
-            }
-            other => return Err(format!("{other}:// is not known; use amqp://")),
-        }
+        let is_tls = match scheme {
+            "amqp" | "tcp" => false,
+            "amqps" | "ssl" => true,
+            other => return Err(format!("{other}:// is not known; use amqp:// or amqps://")),
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (credentials, authority) = match rest.rsplit_once('@') {
             Some((credentials, authority)) => (Some(read_credentials(credentials)?), authority),
             None => (None, rest),
         };
-        let (host, port) = read_authority(authority)?;
+        let default_port = if is_tls { TLS_PORT } else { PORT };
+        let (host, port) = read_authority(authority, default_port)?;
         Ok(Self {
+            is_tls,
             host,
             port,
             credentials,
@@ -109,7 +114,7 @@ fn read_credentials(text: &str) -> Result<Credentials, String> {
     })
 }
 
-fn read_authority(text: &str) -> Result<(String, u16), String> {
+fn read_authority(text: &str, default_port: u16) -> Result<(String, u16), String> {
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (host, rest) = rest
@@ -137,7 +142,7 @@ fn read_authority(text: &str) -> Result<(String, u16), String> {
         return Err(format!("`{}` is not part of a host name", &host[other..]));
     }
     let port = match port {
-        None => PORT,
+        None => default_port,
         Some(port) => match port.parse() {
             Ok(0) | Err(_) => return Err(format!("`{port}` is not a port (1 to 65535)")),
             Ok(port) => port,
@@ -183,6 +188,8 @@ mod tests {
     #[test]
     fn a_url_names_host_port_and_user() {
         assert_eq!(parse("amqp://h"), parse("tcp://h:5672/"));
+        assert_eq!(parse("amqps://h"), parse("ssl://h:5671"));
+        assert_eq!(parse("ssl://[::1]").to_string(), "amqps://[::1]:5671");
         let url = parse("amqp://us%65r:p%40%3a@[::1]:99");
         assert_eq!((url.host.as_str(), url.port), ("::1", 99));
         let credentials = url.credentials.as_ref().expect("there is a user");
@@ -202,7 +209,6 @@ mod tests {
         for (text, reason) in [
             ("h:5672", "it has no scheme"),
             ("http://h", "http:// is not known"),
-            ("amqps://h", "no TLS"),
             ("amqp://", "it names no host"),
             ("amqp://h:0", "`0` is not a port"),
             ("amqp://h:x", "`x` is not a port"),

@@ -162,7 +162,7 @@ fn a_standby_sends_clients_away_and_redirects_only_those_that_follow() {
             port: 5672,
             tls: false,
         };
-        let mut standby = Standby::new(&node_settings(), Some(active), now);
+        let mut standby = Standby::new(&node_settings(), Some(active), None, now);
         let settings = Settings {
             properties: vec![(
                 proto::Symbol::from("product"),

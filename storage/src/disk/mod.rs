@@ -12,7 +12,9 @@ use std::io;
 use std::sync::Arc;
 
 pub use file::RealDisk;
-pub use sim::{Fault, Operation, SimDisk, SimWorld};
+pub use sim::{
+    Fault, HostSettings, NfsSettings, Operation, SimDisk, SimHost, SimWorld, TaskId, Turns,
+};
 
 /// How to open a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

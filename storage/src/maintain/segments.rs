@@ -136,12 +136,16 @@ impl Store {
         }
     }
 
-    /// The first segments of an epoch are small: the next one comes before everything else.
+    /// The next segment comes before everything else: in the first segments of an epoch, which are small,
+    /// and when the present one is nearly full.
     pub(super) fn next_is_urgent(&self) -> bool {
         let maintenance = &self.maintenance;
+        let place = self.writer.open.place();
+        let is_late = place.segment > maintenance.current_segment
+            || place.offset > maintenance.plan.capacity(place.segment) / 4 * 3;
         !matches!(maintenance.next, Next::Ready { .. })
             && !maintenance.is_full()
-            && maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS
+            && (is_late || maintenance.current_segment < maintenance.plan.epoch + URGENT_SEGMENTS)
             && self.now_ms >= maintenance.prepare_retry_ms
     }
 

@@ -2,10 +2,13 @@
 
 mod compact;
 mod crash;
+mod flow;
+mod hosts;
 mod life;
 mod looking;
 mod space;
 mod takeover;
+mod warm;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -33,7 +36,10 @@ fn options() -> StoreOptions {
 }
 
 fn try_open(world: &SimWorld, options: StoreOptions) -> Result<Server, OpenError> {
-    let disk = world.process();
+    try_open_on(world.process(), options)
+}
+
+fn try_open_on(disk: SimDisk, options: StoreOptions) -> Result<Server, OpenError> {
     let ownership = match try_acquire(Arc::new(disk.clone()), "test")? {
         Acquire::Owned(ownership) => ownership,
         Acquire::Busy(holder) => return Err(OpenError::Busy(holder)),

@@ -2,11 +2,12 @@
 //!
 //! A store is filled through a real server, a random share is consumed, and the server is killed with SIGKILL
 //! when the unchecked tail of the log is nearly as long as it gets. The next server is timed with cold
-//! caches, and once more with warm ones. A full scan of the same store shows what a design that has to
+//! caches, and once more with warm ones; then, if wanted, a standby that takes over. A full scan of the same store shows what a design that has to
 //! read its backlog would take.
 
 mod consume;
 mod disk;
+mod standby;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -15,7 +16,7 @@ use serde::Serialize;
 
 use super::fill::{Filling, fill};
 use super::load::{connect, durable_message, queue_names};
-use super::{bench_directory, own_server, rounded, say_figures};
+use super::{bench_directory, own_server, own_server_at, rounded, say_figures};
 use crate::cli::args::RecoveryArgs;
 use crate::cli::own_server::{
     Logged, OwnServer, OwnServerOptions, StoreState, directory_bytes, files_of,
@@ -45,7 +46,9 @@ struct Report {
     size: usize,
     queues: usize,
     acked_percent: u8,
-    acked: u64,
+    /// Absent when the store was there before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    acked: Option<u64>,
     /// Of the cold start.
     tail_bytes: u64,
     checkpoint_bytes: u64,
@@ -54,8 +57,15 @@ struct Report {
     caches_dropped: &'static str,
     cold: Timing,
     warm: Timing,
+    /// Takeover by a standby.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    standby: Option<standby::Takeover>,
     full_scan_ms: f64,
     raw_read_ms: f64,
+    /// How many times as long as the cold recovery a full scan takes.
+    full_scan_ratio: f64,
+    /// How many times as long as the cold recovery it takes to read the bytes.
+    raw_read_ratio: f64,
 }
 
 /// One start of a server.
@@ -65,6 +75,8 @@ struct Timing {
     first_message_ms: f64,
     tail_bytes: u64,
     messages: u64,
+    /// Locking, checkpoint, tail, sealing.
+    phases_ms: [u64; 4],
 }
 
 pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolError> {
@@ -74,18 +86,25 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
         queues: arguments.queues,
         senders: CONNECTIONS,
         window: WINDOW,
+        tls: None,
     };
     filling.check()?;
-    let directory = bench_directory(arguments.dir.as_deref())?;
-    let options = own_server(directory.path());
-
+    let directory = match &arguments.store {
+        Some(_) => None,
+        None => Some(bench_directory(arguments.dir.as_deref())?),
+    };
+    let options = match (&arguments.store, &directory) {
+        (Some(store), _) => own_server_at(store.clone()),
+        (None, Some(directory)) => own_server(directory.path()),
+        (None, None) => own_server(Path::new(".")),
+    };
+    let is_filled = options.data.exists() && !files_of(&options.data)?.is_empty();
     let mut server = OwnServer::start_active(&options).await?;
-    let bar = progress("filling", filling.messages);
-    fill(server.url(), &filling, &bar).await?;
-    bar.finish_and_clear();
-    let bar = progress("consuming", filling.messages);
-    let acked = consume::consume(server.url(), &filling, arguments.acked_percent, &bar).await?;
-    bar.finish_and_clear();
+    let acked = if is_filled {
+        None
+    } else {
+        Some(fill_and_consume(&server, &filling, arguments.acked_percent).await?)
+    };
 
     let spinner = spinner("killing, dropping caches, starting");
     let at_kill = kill_with_tail(&mut server, arguments.size).await?;
@@ -94,7 +113,12 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
     let (mut server, cold) = timed_start(&options).await?;
     kill_with_tail(&mut server, arguments.size).await?;
     let (mut server, warm) = timed_start(&options).await?;
-    server.kill();
+    let standby = if arguments.warm {
+        Some(standby::take_over(&mut server, &options, arguments.size).await?)
+    } else {
+        server.kill();
+        None
+    };
 
     drop_caches(&options.data).await?;
     let full_scan_ms = timed(&options.data, disk::full_scan).await?;
@@ -114,8 +138,11 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
         caches_dropped,
         cold,
         warm,
+        standby,
         full_scan_ms,
         raw_read_ms,
+        full_scan_ratio: rounded(full_scan_ms / cold.lock_to_ready_ms),
+        raw_read_ratio: rounded(raw_read_ms / cold.lock_to_ready_ms),
     };
     if arguments.json {
         say_json(&report)?;
@@ -123,6 +150,21 @@ pub(in crate::cli) async fn run(arguments: &RecoveryArgs) -> Result<Exit, ToolEr
         say_report(&report);
     }
     Ok(Exit::Done)
+}
+
+/// Returns how many messages were settled.
+async fn fill_and_consume(
+    server: &OwnServer,
+    filling: &Filling,
+    acked_percent: u8,
+) -> Result<u64, ToolError> {
+    let bar = progress("filling", filling.messages);
+    fill(server.url(), filling, &bar).await?;
+    bar.finish_and_clear();
+    let bar = progress("consuming", filling.messages);
+    let acked = consume::consume(server.url(), filling, acked_percent, &bar).await?;
+    bar.finish_and_clear();
+    Ok(acked)
 }
 
 /// Publishes until the tail is long, and kills the server with messages in flight.
@@ -191,6 +233,7 @@ async fn timed_start(options: &OwnServerOptions) -> Result<(OwnServer, Timing), 
         first_message_ms: milliseconds(first.saturating_duration_since(ready)),
         tail_bytes: state.recovery.tail_bytes,
         messages: state.recovery.messages,
+        phases_ms: state.recovery.phases_ms,
     };
     Ok((server, timing))
 }
@@ -238,30 +281,56 @@ fn milliseconds(duration: Duration) -> f64 {
 fn say_report(report: &Report) {
     let start = |timing: &Timing| {
         format!(
-            "{:.1} ms from lock to ready, {:.1} ms more to the first message ({} of tail)",
+            "{:.1} ms from lock to ready, {:.1} ms more to the first message ({} of tail; phases {:?} ms)",
             timing.lock_to_ready_ms,
             timing.first_message_ms,
-            bytes_text(timing.tail_bytes as f64)
+            bytes_text(timing.tail_bytes as f64),
+            timing.phases_ms
         )
     };
-    let figures = [
+    let mut figures = vec![
         ("store", bytes_text(report.store_bytes as f64)),
         ("cold caches", start(&report.cold)),
         ("warm caches", start(&report.warm)),
-        ("full scan, cold", format!("{:.1} ms", report.full_scan_ms)),
+    ];
+    if let Some(standby) = &report.standby {
+        let kept = format!(
+            "{}; what it had kept was {}",
+            start(&standby.timing),
+            standby.kept
+        );
+        figures.push(("a standby takes over", kept));
+    }
+    figures.extend([
+        (
+            "full scan, cold",
+            format!(
+                "{:.1} ms, {:.0} times the recovery",
+                report.full_scan_ms, report.full_scan_ratio
+            ),
+        ),
         (
             "reading the bytes, cold",
-            format!("{:.1} ms", report.raw_read_ms),
+            format!(
+                "{:.1} ms, {:.0} times the recovery",
+                report.raw_read_ms, report.raw_read_ratio
+            ),
         ),
         ("caches dropped by", String::from(report.caches_dropped)),
-    ];
+    ]);
+    let settled = match report.acked {
+        Some(acked) => format!(
+            "{} ({} %) of them settled",
+            grouped(acked),
+            report.acked_percent
+        ),
+        None => format!("{} waiting", grouped(report.cold.messages)),
+    };
     let title = format!(
-        "recovery after kill -9: {} messages of {} bytes sent to {} queues, {} ({} %) of them settled",
+        "recovery after kill -9: {} messages of {} bytes sent to {} queues, {settled}",
         grouped(report.messages),
         report.size,
         report.queues,
-        grouped(report.acked),
-        report.acked_percent
     );
     say_figures(&title, &figures);
 }
