@@ -135,7 +135,7 @@ impl Loader {
         for text in &given.set {
             match file::parse_assignment(text) {
                 Ok((name, value)) => layer.push(entry("--set", &name, value)),
-                Err(fault) => self.fault(Origin::Option("--set"), "", format!("`{text}`: {fault}")),
+                Err((name, fault)) => self.fault(Origin::Option("--set"), &name, fault),
             }
         }
         self.take_layer(layer);

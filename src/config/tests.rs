@@ -227,7 +227,7 @@ fn each_fault_names_its_place_and_what_to_write() {
         ),
         (
             "\n\nft_heartbeat 3",
-            "3: `ft_heartbeat 3`: `=` is missing; write name = value",
+            "3: `ft_heartbeat`: `=` is missing; write name = value",
         ),
         (
             "[main]",
@@ -235,7 +235,7 @@ fn each_fault_names_its_place_and_what_to_write() {
         ),
         (
             "a b = 3",
-            "1: `a b` is not a parameter name; write name = value",
+            "1: `a`: what stands before `=` is not a parameter name; write name = value",
         ),
         ("server = \"x", "1: server: the closing quote is missing"),
         (
@@ -365,6 +365,27 @@ fn each_fault_names_its_place_and_what_to_write() {
 }
 
 #[test]
+fn a_mistyped_password_is_not_shown() {
+    for line in [
+        "password hidden",
+        "password:hidden",
+        "ssl password hidden = x",
+        "password hid=den",
+        "password = \"hidden",
+        "[password hidden",
+    ] {
+        let (file, option) = (faults(conf(line)), faults(set(&[line])));
+        for text in [file, option] {
+            assert!(
+                text.contains("password") || text.contains("`ssl`"),
+                "{text}"
+            );
+            assert!(!text.contains("hid"), "{line}: {text}");
+        }
+    }
+}
+
+#[test]
 fn all_faults_are_named_at_once() {
     let text = faults(conf("ft_hartbeat = 3\nlisten = x\nmax_connections = y\n"));
     assert_eq!(text.lines().count(), 3, "{text}");
@@ -380,7 +401,7 @@ fn a_fault_of_the_command_line_names_the_option() {
     let text = faults(set(&["ft_heartbeat"]));
     assert_eq!(
         text,
-        "--set: `ft_heartbeat`: `ft_heartbeat`: `=` is missing; write name = value"
+        "--set: `ft_heartbeat`: `=` is missing; write name = value"
     );
     let given = Given {
         listen: vec!["nowhere".to_owned()],

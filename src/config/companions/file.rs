@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::Companion;
 use super::lines::{Comments, Document, LINE_CHARS_MAX};
+use crate::config::file::first_word;
 use crate::config::{Fault, Origin};
 
 /// Faults and warnings of one reading.
@@ -348,10 +349,4 @@ pub(super) fn sections<'a>(document: &'a Document, report: &mut Report) -> Vec<S
         }
     }
     sections
-}
-
-/// What may be shown of a line that is not understood: it may hold a password.
-pub(super) fn first_word(content: &str) -> &str {
-    let end = content.find(|letter: char| letter.is_whitespace() || matches!(letter, '=' | ':'));
-    content.get(..end.unwrap_or(content.len())).unwrap_or("")
 }

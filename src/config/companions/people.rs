@@ -4,10 +4,11 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use super::Companion;
-use super::file::{Entry, Item, NamedFault, Report, first_word, read_lines};
+use super::file::{Entry, Item, NamedFault, Report, read_lines};
 use super::lines::Document;
 use super::words::{quote, unquote};
 use crate::config::Secret;
+use crate::config::file::first_word;
 use crate::model::ALL_GROUP;
 
 /// Longest name of a user or group, in characters.

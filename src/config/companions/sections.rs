@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Companion;
-use super::file::{Entry, Item, Report, first_word, sections};
+use super::file::{Entry, Item, Report, sections};
 use super::lines::Document;
 use super::words::{quote, unquote};
+use crate::config::file::first_word;
 use crate::config::table::Kind;
 use crate::config::{PeerUrl, Secret, suggest, value};
 
