@@ -9,6 +9,7 @@ use std::path::Path;
 use super::companions::{
     Companions, Destination, Entry, File, FileReader, Section, StoredPassword, User,
 };
+use super::url::is_loopback;
 use super::value::show_seconds;
 use super::{Config, PeerUrl, parameter};
 use crate::model::DestinationKind;
@@ -39,6 +40,9 @@ pub fn differences(own: Side<'_>, peer: Side<'_>, reader: FileReader<'_>) -> Vec
     found.files(own.companions, peer.companions);
     found.lines
 }
+
+/// Host, or all interfaces, and port.
+type Place<'a> = (Option<&'a str>, u16);
 
 #[derive(Default)]
 struct Differences {
@@ -99,40 +103,36 @@ impl Differences {
         self.addresses(own, peer);
     }
 
-    /// Two servers on one host cannot listen in one place.
+    /// Two servers on one host cannot listen in one place. Hosts may have several names, so only
+    /// equal ones count, and what nobody chose does not.
     fn addresses(&mut self, own: &Config, peer: &Config) {
-        for listen in own.listens.iter().filter(|listen| listen.port != 0) {
-            let is_here =
-                |host: Option<&str>| matches!(host, Some("localhost" | "127.0.0.1" | "::1"));
-            let is_same = peer.listens.iter().any(|other| {
-                other.port == listen.port && other.host == listen.host && listen.host.is_some()
-            });
-            // A name that only this host has means that both are on it.
-            let on_one_host = is_here(listen.host.as_deref())
-                || own.peers.iter().any(|peer| is_here(Some(&peer.host)));
-            let both_all = listen.host.is_none()
-                && on_one_host
-                && peer.listens.iter().any(|other| other.port == listen.port);
-            if is_same || both_all {
-                self.lines.push(format!(
-                    "listen: {listen} is an address of both servers; write another port or host \
-                     for one of them"
-                ));
+        let mut urls = own.peers.iter().chain(&peer.peers);
+        let on_one_host = urls.any(|url| is_loopback(&url.host));
+        // A name or an address in a network belongs to one host.
+        let is_one_place = |ours: Place<'_>, theirs: Place<'_>| {
+            let is_named = ours.0.is_some_and(|host| !is_loopback(host));
+            ours == theirs && ours.1 != 0 && (is_named || on_one_host)
+        };
+        for listen in &own.listens {
+            let place = (listen.host.as_deref(), listen.port);
+            let mut others = peer.listens.iter();
+            if others.any(|other| is_one_place(place, (other.host.as_deref(), other.port))) {
+                self.one_place("listen", &listen.to_string(), "another port or host");
             }
         }
-        if let (Some(one), Some(other)) = (&own.monitor_listen, &peer.monitor_listen) {
-            let on_one_host = own
-                .peers
-                .iter()
-                .any(|peer| matches!(peer.host.as_str(), "localhost" | "127.0.0.1" | "::1"));
-            let usual = parameter("monitor_listen").map(|row| row.default);
-            let is_chosen = Some(one.to_string().as_str()) != usual;
-            if one == other && one.port != 0 && on_one_host && is_chosen {
-                self.lines.push(format!(
-                    "monitor_listen: {one} is an address of both servers; write another port for \
-                     one of them"
-                ));
+        if let (Some(ours), Some(theirs)) = (&own.monitor_listen, &peer.monitor_listen) {
+            let place = (ours.host.as_deref(), ours.port);
+            if is_one_place(place, (theirs.host.as_deref(), theirs.port)) {
+                self.one_place("monitor_listen", &ours.to_string(), "another port");
             }
+        }
+    }
+
+    fn one_place(&mut self, name: &str, url: &str, change: &str) {
+        if parameter(name).is_none_or(|row| row.default != url) {
+            self.lines.push(format!(
+                "{name}: {url} is an address of both servers; write {change} for one of them"
+            ));
         }
     }
 
@@ -203,9 +203,17 @@ impl Differences {
             "ft_ssl_trusted",
         ] {
             let (ours, theirs) = (contents(own, name), contents(peer, name));
+            let is_unread = ours.iter().chain(&theirs).any(Option::is_none);
             let text = match (ours.is_empty(), theirs.is_empty()) {
                 (true, false) => "only set in the peer's file",
                 (false, true) => "not set in the peer's file",
+                _ if is_unread => {
+                    self.lines.push(format!(
+                        "{name}: not compared, its files cannot all be read here; copy the peer's \
+                         files with its configuration"
+                    ));
+                    continue;
+                }
                 _ if ours != theirs => "its files have not the same content on both servers",
                 _ => continue,
             };

@@ -142,6 +142,11 @@ fn each_parameter_that_matters_is_one_line() {
             "ssl_server_identity = x.pem",
             "ssl_server_identity: its files have not the same content on both servers; use the same certificates on both servers",
         ),
+        (
+            "ssl_server_identity = x.pem",
+            "ssl_server_identity = missing.pem",
+            "ssl_server_identity: not compared, its files cannot all be read here; copy the peer's files with its configuration",
+        ),
     ] {
         let certificates = [("/one/x.pem", "hidden1"), ("/two/x.pem", "hidden2")];
         let found = compare(
@@ -159,6 +164,54 @@ fn each_parameter_that_matters_is_one_line() {
         Vec::<String>::new(),
         "the content counts"
     );
+}
+
+#[test]
+fn one_address_for_both_servers_is_a_difference_where_they_would_meet() {
+    let pair = |own: &str, peer: &str, both: &str| {
+        let main = |listen: &str, peer: &str| {
+            format!("listen = {listen}\nft_active = {peer}\nstore = /s\nmonitor_listen =\n{both}\n")
+        };
+        compare(&main(own, peer), &main(peer, own), &[])
+    };
+    let on_one_host = |both: &str| pair("tcp://localhost:1", "tcp://localhost:2", both);
+    let on_two = |both: &str| pair("tcp://a:1", "tcp://b:1", both);
+    let listen = |url: &str| {
+        format!(
+            "listen: {url} is an address of both servers; write another port or host for one of them"
+        )
+    };
+    let monitor = |url: &str| {
+        format!(
+            "monitor_listen: {url} is an address of both servers; write another port for one of them"
+        )
+    };
+    for url in ["tcp://127.0.0.1:7", "ssl://*:7", "tcp://[::1]:7"] {
+        let both = format!("listen = {url}");
+        assert_eq!(on_one_host(&both), [listen(url)]);
+        assert_eq!(on_two(&both), Vec::<String>::new(), "each host has its own");
+    }
+    for url in ["http://127.0.0.1:7", "https://*:7"] {
+        let both = format!("monitor_listen = {url}");
+        assert_eq!(on_one_host(&both), [monitor(url)]);
+        assert_eq!(on_two(&both), Vec::<String>::new(), "each host has its own");
+    }
+    assert_eq!(on_two("listen = tcp://c:7"), [listen("tcp://c:7")]);
+    assert_eq!(
+        on_two("monitor_listen = http://c:7"),
+        [monitor("http://c:7")]
+    );
+    for nobody_chose in [
+        "listen = tcp://127.0.0.1:5672",
+        "listen = tcp://localhost:0",
+        "monitor_listen = http://127.0.0.1:8161",
+        "monitor_listen = http://127.0.0.1:0",
+    ] {
+        assert_eq!(on_one_host(nobody_chose), Vec::<String>::new());
+    }
+    let one = format!("{ONE}listen = tcp://*:7\nlisten = tcp://127.0.0.1:8\n");
+    let two = format!("{TWO}listen = tcp://127.0.0.1:7\nlisten = tcp://localhost:8\n");
+    assert_eq!(compare(&one, &two, &[]), Vec::<String>::new(), "not equal");
 }
 
 #[test]
