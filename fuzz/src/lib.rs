@@ -9,6 +9,25 @@ mod store;
 pub mod sweep;
 mod wire;
 
+/// Inputs that once broke something: target, what it was, the bytes. Those of `repair` are seeds.
+const CORPUS: &[(&str, &str, &[u8])] = &[
+    (
+        "repair",
+        "an-index-names-a-damaged-message",
+        include_bytes!("../corpus/repair/an-index-names-a-damaged-message"),
+    ),
+    (
+        "repair",
+        "a-segment-is-cut-short-below-a-checkpoint",
+        include_bytes!("../corpus/repair/a-segment-is-cut-short-below-a-checkpoint"),
+    ),
+    (
+        "repair",
+        "a-checkpoint-proves-more-than-a-quiet-tail",
+        include_bytes!("../corpus/repair/a-checkpoint-proves-more-than-a-quiet-tail"),
+    ),
+];
+
 /// One target.
 #[derive(Clone, Copy)]
 pub struct Target {
@@ -65,6 +84,32 @@ pub fn trace_on() {
     stack::trace_on();
 }
 
+/// Feeds the inputs that once broke a promise: `corpus/<target>/<what it broke>`. Gives how many there were.
+///
+/// # Errors
+/// The file and the panic's message.
+pub fn replay() -> Result<u32, (String, String)> {
+    let mut count = 0;
+    for (name, what, input) in CORPUS {
+        let all = targets();
+        let target = all.iter().find(|target| target.name == *name);
+        let file = format!("{name}/{what}");
+        let Some(target) = target else {
+            return Err((file, "there is no such target".to_owned()));
+        };
+        std::panic::catch_unwind(|| (target.feed)(input))
+            .map_err(|panic| (file, text_of(&*panic)))?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    let text = text.or_else(|| Some((*panic.downcast_ref::<&str>()?).to_owned()));
+    text.unwrap_or_else(|| "a panic without a message".to_owned())
+}
+
 /// Crash points that the targets `crashes`, `hosts` and `stack` have checked in this process.
 #[must_use]
 pub fn crash_points() -> u64 {
@@ -87,19 +132,10 @@ pub fn run(target: &Target, seed: u64, count: u32) -> Result<(), (u64, String)> 
         let input = (target.sample)(&mut fastrand::Rng::with_seed(one));
         let outcome = std::panic::catch_unwind(|| (target.feed)(&input));
         if let Err(panic) = outcome {
-            return Err((one, text_of(panic.as_ref())));
+            return Err((one, text_of(&*panic)));
         }
     }
     Ok(())
-}
-
-/// What a panic says.
-pub(crate) fn text_of(panic: &(dyn std::any::Any + Send)) -> String {
-    let text = panic
-        .downcast_ref::<String>()
-        .cloned()
-        .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-    text.unwrap_or_else(|| "a panic without a message".to_owned())
 }
 
 #[cfg(test)]
@@ -124,6 +160,11 @@ mod tests {
                 panic!("{} with seed {seed}: {text}", target.name);
             }
         }
+    }
+
+    #[test]
+    fn what_once_broke_a_promise_breaks_it_no_more() {
+        assert_eq!(replay(), Ok(CORPUS.len() as u32));
     }
 
     #[test]

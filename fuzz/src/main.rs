@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use clap::Parser;
 use steadfast_fuzz::sweep::sweep;
-use steadfast_fuzz::{Target, crash_points, run, targets, trace_on, warm_takeovers};
+use steadfast_fuzz::{Target, crash_points, replay, run, targets, trace_on, warm_takeovers};
 
 /// Feeds hostile input to Steadfast.
 #[derive(Parser)]
@@ -104,19 +104,31 @@ fn go_on(target: &Target, seconds: u64) -> bool {
     is_good.into_inner()
 }
 
-/// The brief run tries each so many of the damages of a sweep.
-const SMOKE_STRIDE: usize = 997;
+fn replayed() -> bool {
+    match replay() {
+        Ok(count) => println!("{:<16} {count} inputs, ok", "corpus"),
+        Err((file, text)) => {
+            eprintln!("corpus/{file} FAILED: {text}");
+            return false;
+        }
+    }
+    true
+}
 
-fn swept(stride: usize) -> bool {
+/// The brief run tries each so many of the damages of a sweep.
+const SMOKE_STRIDE: u64 = 997;
+
+fn swept(stride: u64) -> bool {
     let begun = Instant::now();
     let counts = sweep(stride);
     println!(
-        "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {} ({:.0} s)",
+        "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {}; {} repaired ({:.0} s)",
         counts.unaffected,
         counts.reported,
         counts.set_aside,
         counts.refused,
         counts.silent.len(),
+        counts.repaired,
         begun.elapsed().as_secs_f64()
     );
     for silent in counts.silent.iter().take(10) {
@@ -153,12 +165,8 @@ fn main() -> ExitCode {
             }
             true
         }
-        "smoke" => smoke(&all) && swept(SMOKE_STRIDE),
-        "sweep" => swept(
-            usize::try_from(arguments.seed.unwrap_or(1))
-                .unwrap_or(1)
-                .max(1),
-        ),
+        "smoke" => replayed() && smoke(&all) && swept(SMOKE_STRIDE),
+        "sweep" => swept(arguments.seed.unwrap_or(1).max(1)),
         name => match (
             all.iter().find(|target| target.name == name),
             arguments.seed,

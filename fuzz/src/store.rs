@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock};
 
 use steadfast_storage::disk::{Disk, OpenMode, SimDisk, SimWorld};
+use steadfast_storage::repair::repair;
 use steadfast_storage::{
     Acquire, Cursor, NewMessage, QueueId, ReadLimit, RecoveryReport, Store, StoreOptions, envelope,
     hostile, try_acquire,
@@ -13,7 +14,10 @@ use crate::Target;
 use crate::damage::{damage, noise};
 
 /// Those settled in a sample: every one divisible by this.
-const SETTLED_EACH: u32 = 5;
+const SETTLED_EACH: usize = 5;
+/// Largest segment of a sample, and of the one that is damaged at each of its bytes.
+const SEGMENT_BYTES: u64 = 1 << 20;
+const SMALL_SEGMENT_BYTES: u64 = 64 << 10;
 /// Queues of a sample, from 1.
 const QUEUES: u32 = 2;
 
@@ -21,8 +25,11 @@ const QUEUES: u32 = 2;
 pub(crate) struct Sample {
     pub(crate) files: BTreeMap<String, Vec<u8>>,
     messages: u32,
+    /// Those that wait no more.
+    settled: BTreeSet<u32>,
     /// The length of a message's padding at most.
     padding: u32,
+    segment_bytes: u64,
 }
 
 /// How a sample is made.
@@ -55,7 +62,7 @@ static SAMPLES: LazyLock<Vec<Sample>> = LazyLock::new(|| {
 pub(crate) fn make(recipe: &Recipe) -> Sample {
     let world = SimWorld::new();
     for epoch in 0..recipe.epochs {
-        let (disk, mut store, _) = open(&world).expect("a sample store opens");
+        let (disk, mut store, _) = open(&world, SEGMENT_BYTES).expect("a sample store opens");
         let share = recipe.messages / recipe.epochs;
         for number in epoch * share..(epoch + 1) * share {
             let body = text(number, recipe.padding);
@@ -69,7 +76,7 @@ pub(crate) fn make(recipe: &Recipe) -> Sample {
                 })
                 .expect("a sample store takes messages");
             work(&disk, &mut store, 1);
-            if number % SETTLED_EACH == 0 {
+            if (number as usize).is_multiple_of(SETTLED_EACH) {
                 store
                     .append_settled(queue, appended.first)
                     .expect("settlements are taken");
@@ -89,7 +96,65 @@ pub(crate) fn make(recipe: &Recipe) -> Sample {
     Sample {
         files: files(&world),
         messages: recipe.messages,
+        settled: (0..recipe.messages).step_by(SETTLED_EACH).collect(),
         padding: recipe.padding,
+        segment_bytes: SEGMENT_BYTES,
+    }
+}
+
+/// A store of few bytes in which each structure of the format occurs: a compacted segment, one with a
+/// footer, one that was sealed and has an index beside it, a prepared one that is void, the open one;
+/// records of all kinds; a checkpoint with rows in all tables.
+pub(crate) fn one_of_each() -> Sample {
+    const PADDING: u32 = 400;
+    let world = SimWorld::new();
+    let mut settled = BTreeSet::new();
+    let mut number = 0;
+    for (owner, end) in [44, 52, 54].into_iter().enumerate() {
+        let (disk, mut store, _) = open(&world, SMALL_SEGMENT_BYTES).expect("a sample store opens");
+        while number < end {
+            let body = text(number, PADDING);
+            let queue = QueueId(1 + number % QUEUES);
+            let message = NewMessage {
+                routes: &[queue],
+                durable: true,
+                meta: b"meta",
+                body: &[body.as_bytes()],
+            };
+            let place = store
+                .append_message(message)
+                .expect("a message is taken")
+                .first;
+            work(&disk, &mut store, 1);
+            // Of the first segment hardly anything stays.
+            if (number < 26 && number % 8 != 0) || number.is_multiple_of(5) {
+                store
+                    .append_settled(queue, place)
+                    .expect("settlements are taken");
+                settled.insert(number);
+            } else if number == 42 {
+                store.quarantine(queue, place).expect("damage is set aside");
+                settled.insert(number);
+            }
+            store
+                .put_row(1, &number.to_be_bytes(), b"row")
+                .expect("rows are taken");
+            store.put_row(2, b"gone", b"row").expect("rows are taken");
+            store.delete_row(2, b"gone").expect("rows are taken");
+            number += 1;
+            // Each owner but the last one takes checkpoints; the second one dies with a message that
+            // nobody can prove durable.
+            let rests = [number % 20 == 0 || number == end, number + 1 == end, false];
+            work(&disk, &mut store, if rests[owner] { 80 } else { 1 });
+        }
+        world.kill(&disk);
+    }
+    Sample {
+        files: files(&world),
+        messages: number,
+        settled,
+        padding: PADDING,
+        segment_bytes: SMALL_SEGMENT_BYTES,
     }
 }
 
@@ -105,20 +170,24 @@ fn text(number: u32, padding: u32) -> String {
 
 type Opened = (SimDisk, Store, RecoveryReport);
 
-fn open(world: &SimWorld) -> Result<Opened, String> {
+fn options(segment_bytes: u64) -> StoreOptions {
+    StoreOptions {
+        segment_bytes,
+        first_segment_bytes: 64 << 10,
+        checkpoint_bytes: Some(16 << 10),
+        new_identity: *b"the sample of the fuzzer",
+        ..StoreOptions::default()
+    }
+}
+
+fn open(world: &SimWorld, segment_bytes: u64) -> Result<Opened, String> {
     let disk = world.process();
     let acquired =
         try_acquire(Arc::new(disk.clone()), "fuzz").map_err(|error| error.to_string())?;
     let Acquire::Owned(ownership) = acquired else {
         return Err("busy".to_owned());
     };
-    let options = StoreOptions {
-        segment_bytes: 1 << 20,
-        first_segment_bytes: 64 << 10,
-        checkpoint_bytes: Some(16 << 10),
-        new_identity: *b"the sample of the fuzzer",
-        ..StoreOptions::default()
-    };
+    let options = options(segment_bytes);
     let (store, report) =
         Store::open(ownership, options, &mut |_| ()).map_err(|error| error.to_string())?;
     Ok((disk, store, report))
@@ -148,12 +217,14 @@ pub(crate) enum Verdict {
     Refused,
 }
 
-/// Recovers a damaged store and compares; panics when anything happened in silence.
-pub(crate) fn judge(sample: &Sample, world: &SimWorld) -> Verdict {
-    let before = files(world);
-    let Ok((disk, mut store, report)) = open(world) else {
+/// Recovers a damaged store and compares; panics when anything happened in silence. `goes_on`: where all
+/// is as it was, the store also works on and is opened by its next owner; after damage it always does.
+pub(crate) fn judge(sample: &Sample, world: &SimWorld, goes_on: bool) -> Verdict {
+    // A copy shares its pages: nothing is compared before there is a reason.
+    let before = world.fork();
+    let Ok((disk, mut store, report)) = open(world, sample.segment_bytes) else {
         // A store that says that it is damaged has reported it, and must be as it was.
-        let (mut before, mut after) = (before, files(world));
+        let (mut before, mut after) = (files(&before), files(world));
         before.remove("LOCK");
         after.remove("LOCK");
         assert!(after == before, "a store that was refused was changed");
@@ -165,7 +236,9 @@ pub(crate) fn judge(sample: &Sample, world: &SimWorld) -> Verdict {
     if seen.set_aside + lost(&store) == 0 && !is_reported {
         counts_agree(&store, &seen);
         compare(sample, &seen, &store, false);
-        survives(world, disk, store, &seen);
+        if goes_on {
+            survives(sample, world, (disk, store), &seen);
+        }
         return Verdict::Unaffected;
     }
     work(&disk, &mut store, 60);
@@ -181,8 +254,41 @@ pub(crate) fn judge(sample: &Sample, world: &SimWorld) -> Verdict {
         0 => Verdict::Reported,
         _ => Verdict::SetAside,
     };
-    survives(world, disk, store, &seen);
+    survives(sample, world, (disk, store), &seen);
     verdict
+}
+
+/// Repairs a damaged store: what is left is whole, and all of it is served. Gives whether there was
+/// anything to repair.
+pub(crate) fn mend(sample: &Sample, world: &SimWorld) -> bool {
+    let before = world.fork();
+    let disk = world.process();
+    let shared: Arc<dyn Disk> = Arc::new(disk.clone());
+    let report = repair(&shared, &options(sample.segment_bytes), true).expect("it can be repaired");
+    world.kill(&disk);
+    assert_eq!(report.remaining, [], "a repair leaves damage");
+    if !report.is_done {
+        let (mut before, mut after) = (files(&before), files(world));
+        before.remove("LOCK");
+        after.remove("LOCK");
+        assert!(before == after, "a store was changed that needed no repair");
+    }
+    let opened = open(world, sample.segment_bytes);
+    let (disk, mut store, opened) = opened.expect("a repaired store opens");
+    assert!(
+        !report.is_done || opened.damaged.is_empty(),
+        "{:?}",
+        opened.damaged
+    );
+    let seen = Seen::read(&mut store);
+    if report.is_done {
+        assert_eq!(seen.set_aside, 0, "a repaired store is damaged");
+        counts_agree(&store, &seen);
+        assert_eq!(report.messages, store.status().messages);
+    }
+    compare(sample, &seen, &store, true);
+    world.kill(&disk);
+    report.is_done
 }
 
 /// Input: seed of a damage, 8 bytes. Damages files of a sample store, recovers, and compares.
@@ -191,7 +297,7 @@ fn recover(input: &[u8]) {
     let mut random = fastrand::Rng::with_seed(seed);
     let sample = &SAMPLES[random.usize(..SAMPLES.len())];
     let world = damaged_world(sample, &mut random);
-    judge(sample, &world);
+    judge(sample, &world, true);
 }
 
 /// A world with the files of a sample.
@@ -205,6 +311,14 @@ pub(crate) fn world_of(sample: &Sample) -> SimWorld {
     }
     disk.sync_dir().expect("names can be kept");
     world
+}
+
+/// As `recover`; the store is repaired instead of opened.
+fn repair_target(input: &[u8]) {
+    let seed = input.try_into().map_or(0, u64::from_le_bytes);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let sample = &SAMPLES[random.usize(..SAMPLES.len())];
+    mend(sample, &damaged_world(sample, &mut random));
 }
 
 fn damaged_world(sample: &Sample, random: &mut fastrand::Rng) -> SimWorld {
@@ -338,7 +452,7 @@ fn compare(sample: &Sample, seen: &Seen, store: &Store, reported: bool) {
             found.insert(number);
         }
     }
-    let is_settled = |number: &u32| number.is_multiple_of(SETTLED_EACH);
+    let is_settled = |number: &u32| sample.settled.contains(number);
     let missing = (0..sample.messages).filter(|it| !is_settled(it) && !found.contains(it));
     let back = found.iter().filter(|it| is_settled(it));
     let rows = store.rows(1).count();
@@ -356,7 +470,7 @@ fn compare(sample: &Sample, seen: &Seen, store: &Store, reported: bool) {
 }
 
 /// The store works on, and its next owner finds the same.
-fn survives(world: &SimWorld, disk: SimDisk, mut store: Store, seen: &Seen) {
+fn survives(sample: &Sample, world: &SimWorld, (disk, mut store): (SimDisk, Store), seen: &Seen) {
     let ticket = store
         .append_message(NewMessage {
             routes: &[QueueId(QUEUES + 1)],
@@ -373,7 +487,8 @@ fn survives(world: &SimWorld, disk: SimDisk, mut store: Store, seen: &Seen) {
     );
     world.kill(&disk);
     drop(store);
-    let (_, mut store, _) = open(world).expect("the next owner opens the store");
+    let opened = open(world, sample.segment_bytes);
+    let (_, mut store, _) = opened.expect("the next owner opens the store");
     let again = Seen::read(&mut store);
     again.is_as(seen, "for the next owner");
     counts_agree(&store, &again);
@@ -481,6 +596,13 @@ pub(crate) fn targets() -> Vec<Target> {
             |random| random.u64(..).to_le_bytes().to_vec(),
             recover,
             300,
+        ),
+        Target::new(
+            "repair",
+            "a store with damaged files is repaired: whole afterwards, nothing invented, all served",
+            |random| random.u64(..).to_le_bytes().to_vec(),
+            repair_target,
+            100,
         ),
     ]
 }

@@ -166,6 +166,29 @@ pub enum StoreCommand {
     #[command(after_help = "Examples:\n  steadfast store stats ./steadfast-data\n  \
                             steadfast store stats --json /shared/s")]
     Stats(StoreArgs),
+    /// Make a damaged store usable again; without its flag it only says what that would cost.
+    #[command(
+        after_help = "Examples:\n  steadfast store repair ./steadfast-data\n  \
+                            steadfast store repair --accept-data-loss ./steadfast-data\n\n\
+                            It works on a store that no server owns. Before anything is changed, the files\n\
+                            that will go are kept in a folder of the store (repair-0001, then 0002, ...) with\n\
+                            a list of what was dropped. A store that is whole is left as it is."
+    )]
+    Repair(RepairArgs),
+}
+
+/// Options of `store repair`.
+#[derive(Clone, Debug, Args)]
+pub struct RepairArgs {
+    /// Directory, output.
+    #[command(flatten)]
+    pub store: StoreArgs,
+    /// Drop what cannot be read, after keeping a copy of it.
+    #[arg(long)]
+    pub accept_data_loss: bool,
+    /// Work on a file system whose locks the project has not verified.
+    #[arg(long)]
+    pub allow_unverified_locking: bool,
 }
 
 /// Options of `store inspect`.

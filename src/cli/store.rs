@@ -1,4 +1,5 @@
-//! `steadfast store inspect|verify|stats`: reads only, safe beside a running server.
+//! `steadfast store inspect|verify|stats`: reads only, safe beside a running server. And `repair`, for a store
+//! that no server owns.
 
 use std::io;
 
@@ -12,7 +13,10 @@ use steadfast_storage::inspect::{
     verify,
 };
 
-use super::args::{InspectArgs, StoreArgs, StoreCommand};
+use steadfast_storage::repair::{RepairReport, repair};
+use steadfast_storage::{OpenError, StoreOptions};
+
+use super::args::{InspectArgs, RepairArgs, StoreArgs, StoreCommand};
 use super::{complain, say};
 use crate::role::Exit;
 
@@ -21,6 +25,7 @@ pub(super) fn run(command: &StoreCommand) -> Exit {
         StoreCommand::Inspect(arguments) => inspect_store(arguments),
         StoreCommand::Verify(arguments) => verify_store(arguments),
         StoreCommand::Stats(arguments) => show_stats(arguments),
+        StoreCommand::Repair(arguments) => repair_store(arguments),
     };
     result.unwrap_or_else(|text| {
         complain(&text);
@@ -155,6 +160,110 @@ fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
     Ok(Exit::Done)
 }
 
+fn repair_store(arguments: &RepairArgs) -> Result<Exit, String> {
+    let (disk, _) = open(&arguments.store)?;
+    let mut identity = [0; 24];
+    fastrand::fill(&mut identity);
+    let options = StoreOptions {
+        allow_unverified_locking: arguments.allow_unverified_locking,
+        new_identity: identity,
+        ..StoreOptions::default()
+    };
+    let report = match repair(&disk, &options, arguments.accept_data_loss) {
+        Ok(report) => report,
+        Err(error) => {
+            complain(&error.to_string());
+            return Ok(match error {
+                OpenError::Busy(_) | OpenError::UnsafeFileSystem(_) => Exit::NotOwner,
+                OpenError::Damaged(_) => Exit::Damaged,
+                _ => Exit::Failed,
+            });
+        }
+    };
+    if arguments.store.json {
+        say(&repair_document(&report).to_string());
+    } else {
+        tell(arguments, &report);
+    }
+    Ok(match (report.is_needed, report.is_done) {
+        (true, false) => Exit::Damaged,
+        _ if !report.remaining.is_empty() => Exit::Failed,
+        _ => Exit::Done,
+    })
+}
+
+fn tell(arguments: &RepairArgs, report: &RepairReport) {
+    if !report.is_needed {
+        say("the store is whole: nothing was changed");
+        return;
+    }
+    for finding in &report.findings {
+        say(&describe(finding));
+    }
+    if let Some(refusal) = &report.refusal {
+        say(&format!("REFUSED: {refusal}"));
+    }
+    let verb = if report.is_done {
+        "dropped"
+    } else {
+        "would drop"
+    };
+    for dropped in &report.dropped {
+        say(&format!("{verb}: {dropped}"));
+    }
+    for note in &report.notes {
+        say(&format!("note: {note}"));
+    }
+    for finding in &report.remaining {
+        say(&format!("REMAINS {}", describe(finding)));
+    }
+    match &report.folder {
+        Some(folder) => say(&format!(
+            "the store is repaired: {} messages wait; copies of {} files and the list of what was dropped are \
+             in {}; delete that folder when nothing of it is needed any more",
+            report.messages,
+            report.kept.len(),
+            arguments.store.dir.join(folder).display()
+        )),
+        None => say(&format!(
+            "nothing was changed; {} messages would wait: --accept-data-loss repairs the store and keeps \
+             copies of the damaged files",
+            report.messages
+        )),
+    }
+}
+
+fn repair_document(report: &RepairReport) -> Value {
+    json!({
+        "needed": report.is_needed,
+        "done": report.is_done,
+        "refusal": report.refusal,
+        "findings": report.findings.iter().map(finding_document).collect::<Vec<_>>(),
+        "dropped": report.dropped.iter().map(|dropped| json!({
+            "file": dropped.file,
+            "offset": dropped.offset,
+            "bytes": dropped.bytes,
+            "queue": dropped.queue,
+            "messages": dropped.messages,
+            "what": dropped.what,
+        })).collect::<Vec<_>>(),
+        "notes": report.notes,
+        "folder": report.folder,
+        "kept": report.kept,
+        "messages": report.messages,
+        "remaining": report.remaining.iter().map(finding_document).collect::<Vec<_>>(),
+    })
+}
+
+fn finding_document(finding: &Finding) -> Value {
+    json!({
+        "file": finding.file,
+        "offset": finding.offset,
+        "what": finding.what,
+        "damage": finding.is_damage,
+    })
+}
+
 /// The directory and its segments; a directory without any is no store.
 fn open(arguments: &StoreArgs) -> Result<(std::sync::Arc<dyn Disk>, Vec<u64>), String> {
     let disk = open_directory(&arguments.dir).map_err(|error| cannot_read(arguments, &error))?;
@@ -222,12 +331,7 @@ fn document(report: &VerifyReport, is_counted: bool) -> Value {
         "damaged": report.is_damaged(),
         "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
         "checkpoints": report.checkpoints.iter().map(checkpoint_document).collect::<Vec<_>>(),
-        "findings": report.findings.iter().map(|finding| json!({
-            "file": finding.file,
-            "offset": finding.offset,
-            "what": finding.what,
-            "damage": finding.is_damage,
-        })).collect::<Vec<_>>(),
+        "findings": report.findings.iter().map(finding_document).collect::<Vec<_>>(),
     })
 }
 

@@ -255,6 +255,42 @@ fn rows_of(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
     Ok(rows)
 }
 
+/// The rows of a damaged checkpoint file that can still be read and whose checksum holds; which ones
+/// are missing nobody can tell.
+pub(crate) fn load_readable(disk: &dyn Disk, name: &str) -> Vec<LoadedRow> {
+    let found = Mutex::new(Vec::new());
+    let attempt = AssertUnwindSafe(|| -> Result<(), Box<dyn std::error::Error>> {
+        let file = disk.open(name, OpenMode::Read)?;
+        let len = usize::try_from(file.bytes()?)?;
+        let bytes = crate::disk::read_range(file.as_ref(), 0, len)?;
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let database = Builder::new().create_with_backend(Copy(Mutex::new(bytes)))?;
+        let read = database.begin_read()?;
+        for table in TABLES {
+            let Ok(open) = read.open_table(definition(table)) else {
+                continue;
+            };
+            for row in open.iter()? {
+                let Ok((key, stored)) = row else { break };
+                let (key, stored) = (key.value(), stored.value());
+                let at = stored.len().saturating_sub(4);
+                let (value, crc) = stored.split_at(at);
+                if row_crc(table, key, value) == crc {
+                    let row = (table, key.to_vec(), value.to_vec());
+                    let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
+                    found.push(row);
+                }
+            }
+        }
+        Ok(())
+    });
+    // redb may panic on such a file; what was read before that is good.
+    let _ = catch_unwind(attempt);
+    found.into_inner().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

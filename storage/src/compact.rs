@@ -40,6 +40,8 @@ pub(crate) struct Compaction {
     pub(crate) header: SegmentHeader,
     /// Of the file that is made.
     pub(crate) generation: u64,
+    /// The segment is damaged, and what can be read of it is copied however much that is.
+    pub(crate) replaces: bool,
 }
 
 /// What became of it.
@@ -61,7 +63,8 @@ impl Compaction {
         let left = Compacted::Left { segment };
         let lists = self.cache.whole(&self.plan)?;
         let is_live = |ordinal: u32| !self.plan.settled.is_set(ordinal);
-        if !lists.damaged.is_empty() || lists.lost.iter().any(|it| is_live(*it)) {
+        let is_damaged = !lists.damaged.is_empty() || lists.lost.iter().any(|it| is_live(*it));
+        if is_damaged && !self.replaces {
             return Ok(left);
         }
         let (mut all, mut live) = (BTreeSet::new(), BTreeSet::new());
@@ -74,7 +77,8 @@ impl Compaction {
         let file = self.cache.file(segment, self.plan.generation)?;
         let bytes = file.bytes()?;
         let live_bytes = span_bytes(&all, &live);
-        if bytes < FILE_BYTES_MIN || live_bytes.saturating_mul(LIVE_PARTS) > bytes {
+        let is_worth = bytes >= FILE_BYTES_MIN && live_bytes.saturating_mul(LIVE_PARTS) <= bytes;
+        if !is_worth && !self.replaces {
             return Ok(left);
         }
         let name = data_name(segment, self.generation);
@@ -211,9 +215,18 @@ impl Store {
             self.maintenance.nothing_to_compact();
             return None;
         };
+        let compaction = self.compaction_of(segment)?;
+        self.maintenance.compaction_begun();
+        Some(Job {
+            work: Work::Compact(compaction),
+        })
+    }
+
+    /// The work of writing what is live of a sealed segment into a file of its own.
+    pub(crate) fn compaction_of(&self, segment: u64) -> Option<Compaction> {
         let state = self.state.segments.get(&segment)?;
         let generation = self.generation_of(segment);
-        let compaction = Compaction {
+        Some(Compaction {
             disk: Arc::clone(&self.disk),
             cache: Arc::clone(&self.cache),
             plan: SegmentPlan {
@@ -233,10 +246,7 @@ impl Store {
             },
             // No two owners ever write the same file, whatever an earlier one is still doing.
             generation: (generation + 1).max(self.epoch * GENERATIONS + 1),
-        };
-        self.maintenance.compaction_begun();
-        Some(Job {
-            work: Work::Compact(compaction),
+            replaces: false,
         })
     }
 

@@ -57,7 +57,7 @@ pub enum OpenError {
     Busy(String),
     /// The store cannot be read; nothing was changed.
     #[error(
-        "the store is damaged and nothing was changed: {0}; run `steadfast store verify` on a copy"
+        "the store is damaged and nothing was changed: {0}; `steadfast store repair` tells what can be saved"
     )]
     Damaged(String),
     /// The file system cannot protect a shared store.

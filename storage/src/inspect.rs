@@ -160,6 +160,7 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
     let numbers = segments(disk)?;
     let last = numbers.last().copied().unwrap_or(0);
     let seals = all_seals(disk, &numbers);
+    let names = disk.list()?;
     for number in numbers.iter().copied() {
         progress(number, numbers.len());
         let seal = seals
@@ -173,10 +174,10 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
                 .push(finding(&segment_name(number), 0, &error.to_string(), true));
         }
     }
-    for entry in disk.list()? {
+    for entry in &names {
         if let Some(epoch) = checkpoint_of(&entry.name) {
             if let Some(state) = verify_checkpoint(disk, epoch, &mut report) {
-                verify_presence(disk, &state, &checkpoint_name(epoch), &mut report);
+                verify_presence(disk, &names, &state, &checkpoint_name(epoch), &mut report);
             }
         } else if let Some(segment) = side_index_of(&entry.name) {
             verify_side_index(disk, segment, &mut report);
@@ -324,10 +325,8 @@ fn describe_record(record: &Record<'_>) -> String {
                 } else {
                     "deleted"
                 };
-                format!(
-                    "row of kind {} {verb}, key {:02x?}",
-                    change.kind, change.key
-                )
+                let key = readable(change.key);
+                format!("row of kind {} {verb}, key {key}", change.kind)
             }
             None => unreadable(),
         },
@@ -371,6 +370,17 @@ fn describe_record(record: &Record<'_>) -> String {
         },
         Some(RecordKind::Moved) => "moved message".to_owned(),
         None => "record of an unknown kind".to_owned(),
+    }
+}
+
+/// Text where it is text, else hexadecimal digits.
+fn readable(bytes: &[u8]) -> String {
+    let is_plain = |text: &&str| !text.is_empty() && !text.contains(char::is_control);
+    match std::str::from_utf8(bytes).ok().filter(is_plain) {
+        Some(text) => format!("{text:?}"),
+        None => bytes
+            .iter()
+            .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
     }
 }
 

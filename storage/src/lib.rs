@@ -22,6 +22,7 @@ mod open;
 mod options;
 mod outline;
 mod read;
+pub mod repair;
 mod replay;
 mod rows;
 mod salvage;

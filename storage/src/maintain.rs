@@ -442,7 +442,7 @@ impl Store {
     }
 
     /// Writes everything that the log must be able to rebuild into the log.
-    fn append_snapshot(&mut self) {
+    pub(crate) fn append_snapshot(&mut self) {
         let unit = u32::try_from(self.unit).unwrap_or(512);
         let bytes = encode_rows(&all_rows(&self.state, self.identity, unit));
         self.maintenance.snapshot_bytes = bytes.len() as u64;

@@ -18,6 +18,7 @@ use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions, WarmUse};
 use crate::outline::Outlines;
 use crate::read::ReadCache;
+use crate::repair::{Losses, NumberMin};
 use crate::replay::{Recovered, Replay};
 use crate::rows::{Meta, load};
 use crate::setaside::{RawRange, SetAside};
@@ -39,6 +40,22 @@ pub struct Ownership {
     lock: Arc<dyn DiskFile>,
 }
 
+impl Ownership {
+    /// The same right, the directory seen in another way.
+    pub(crate) fn through(self, disk: Arc<dyn Disk>) -> Self {
+        Self { disk, ..self }
+    }
+}
+
+/// What helps to open a store that plain opening has not.
+#[derive(Debug, Default)]
+pub(crate) struct Means {
+    /// What a standby has kept.
+    pub(crate) warm: Option<Warm>,
+    /// Something may be missing; no file below this number is made.
+    pub(crate) repair: Option<NumberMin>,
+}
+
 /// The answer to [`try_acquire`].
 #[derive(Debug)]
 pub enum Acquire {
@@ -50,7 +67,7 @@ pub enum Acquire {
 
 /// Tries for the lock that queues the servers, without waiting.
 ///
-/// `holder` is written into the file for people to read (host, process, time).
+/// `holder` is written into the file for people to read (host, process, time), unless it is empty.
 ///
 /// # Errors
 /// [`OpenError::Io`] when the lock file cannot be made or locked.
@@ -90,12 +107,14 @@ pub fn try_acquire(disk: Arc<dyn Disk>, holder: &str) -> Result<Acquire, OpenErr
     if named.map_err(failed("looking at the lock failed"))? != ours {
         return Ok(Acquire::Busy("the lock file was replaced".to_owned()));
     }
-    let mut text = holder.as_bytes().to_vec();
-    text.truncate(255);
-    text.resize(255, b' ');
-    text.push(b'\n');
-    // For people to read; a full disk must not keep a server from taking over.
-    let _ = lock.write_at(0, &text);
+    if !holder.is_empty() {
+        let mut text = holder.as_bytes().to_vec();
+        text.truncate(255);
+        text.resize(255, b' ');
+        text.push(b'\n');
+        // For people to read; a full disk must not keep a server from taking over.
+        let _ = lock.write_at(0, &text);
+    }
     Ok(Acquire::Owned(Ownership { disk, lock }))
 }
 
@@ -111,7 +130,7 @@ impl Store {
         options: StoreOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, RecoveryReport), OpenError> {
-        Self::open_warm(ownership, options, None, progress)
+        Self::open_with(ownership, options, Means::default(), progress)
     }
 
     /// Opens the store like [`Store::open`]. What a standby has kept of the log is used after it was
@@ -125,6 +144,17 @@ impl Store {
         warm: Option<Warm>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<(Self, RecoveryReport), OpenError> {
+        let means = Means { warm, repair: None };
+        Self::open_with(ownership, options, means, progress)
+    }
+
+    /// As [`Store::open`], with further means.
+    pub(crate) fn open_with(
+        ownership: Ownership,
+        options: StoreOptions,
+        Means { warm, repair }: Means,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<(Self, RecoveryReport), OpenError> {
         let disk = Arc::clone(&ownership.disk);
         let (zeroed, lease_s) = guard(disk.as_ref(), &options)?;
         let first_bytes = options.first_segment_bytes.max(SEGMENT_BYTES_MIN);
@@ -134,6 +164,7 @@ impl Store {
         let (survey, number, file) = loop {
             let survey = survey(disk.as_ref())?;
             let number = survey.segments.last().map_or(1, |last| last + 1);
+            let number = repair.map_or(number, |least| number.max(least.0));
             match begin_segment(disk.as_ref(), number, zeroed.then_some(first_bytes))? {
                 Some(file) => break (survey, number, file),
                 // A predecessor that still lives has rolled: look again, and meet its lock.
@@ -145,19 +176,9 @@ impl Store {
                 }
             }
         };
-        let mut opening = Opening {
-            disk,
-            identity: survey
-                .identity
-                .map_or_else(|| new_identity(&options), |found| found.0),
-            unit: survey
-                .identity
-                .map_or(SECTOR_BYTES, |found| u64::from(found.1)),
-            report: RecoveryReport {
-                epoch: number,
-                ..RecoveryReport::default()
-            },
-        };
+        let mut opening = Opening::new(disk, &survey, &options);
+        opening.losses = repair.map(|_| Losses::default());
+        opening.report.epoch = number;
         opening.report.phases_us.locking_ms = opening.since(started);
         let recovered = match opening.recover(&survey, warm, progress) {
             Ok(recovered) => recovered,
@@ -197,7 +218,7 @@ impl Store {
     }
 }
 
-fn new_identity(options: &StoreOptions) -> Identity {
+pub(crate) fn new_identity(options: &StoreOptions) -> Identity {
     let mut uuid = [0; 16];
     uuid.copy_from_slice(&options.new_identity[..16]);
     Identity {
@@ -208,7 +229,10 @@ fn new_identity(options: &StoreOptions) -> Identity {
 
 /// Refuses file systems that cannot protect a shared store. Gives whether segments are zeroed
 /// ahead, and the lease after which a lock can be lost.
-fn guard(disk: &dyn Disk, options: &StoreOptions) -> Result<(bool, Option<u64>), OpenError> {
+pub(crate) fn guard(
+    disk: &dyn Disk,
+    options: &StoreOptions,
+) -> Result<(bool, Option<u64>), OpenError> {
     match disk.file_system() {
         FileSystem::Local { .. } => Ok((true, None)),
         FileSystem::Nfs { lease_s } => Ok((false, Some(lease_s.unwrap_or(90)))),
@@ -265,11 +289,16 @@ fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String>
     load(rows).map_err(|why| format!("{name}: {why}"))
 }
 
-struct Opening {
-    disk: Arc<dyn Disk>,
-    identity: Identity,
-    unit: u64,
-    report: RecoveryReport,
+/// A store on its way from the files to [`Store`].
+pub(crate) struct Opening {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) identity: Identity,
+    pub(crate) unit: u64,
+    pub(crate) report: RecoveryReport,
+    /// A repair: what is missing is noted here, and no reason to refuse.
+    pub(crate) losses: Option<Losses>,
+    /// All records below this one were durable, as checkpoints say that do not fit the log.
+    proven_lsn: u64,
 }
 
 /// What `begin` needs.
@@ -285,12 +314,24 @@ struct Beginning {
 }
 
 impl Opening {
+    pub(crate) fn new(disk: Arc<dyn Disk>, survey: &Survey, options: &StoreOptions) -> Self {
+        let known = survey.identity;
+        Self {
+            disk,
+            identity: known.map_or_else(|| new_identity(options), |found| found.0),
+            unit: known.map_or(SECTOR_BYTES, |found| u64::from(found.1)),
+            report: RecoveryReport::default(),
+            losses: None,
+            proven_lsn: 0,
+        }
+    }
+
     fn since(&self, start_ms: u64) -> u64 {
         self.disk.boot_ms().saturating_sub(start_ms)
     }
 
     /// Reads checkpoint and tail.
-    fn recover(
+    pub(crate) fn recover(
         &mut self,
         survey: &Survey,
         warm: Option<Warm>,
@@ -316,12 +357,28 @@ impl Opening {
                 if let Some(Err(why)) = refused {
                     self.report.warm = WarmUse::Refused(why);
                 }
-                self.load_base(survey, &mut outlines, progress)?
+                match self.load_base(survey, &mut outlines, progress) {
+                    Err(OpenError::Damaged(why)) if self.losses.is_some() => {
+                        self.base_of_what_is_left(survey, &mut outlines, why)?
+                    }
+                    base => base?,
+                }
             }
         };
+        let base = self.without_what_is_missing(base, &outlines);
         self.report.phases_us.checkpoint_ms = self.since(started);
         let started = self.disk.boot_ms();
-        let recovered = self.replay(&outlines).run(base, progress)?;
+        let mut recovered = self.replay(&outlines).run(base, progress)?;
+        if let Err(why) = self.reaches_checkpoints(&recovered.state) {
+            if self.losses.is_none() {
+                return Err(OpenError::Damaged(why));
+            }
+            (self.report.damaged, self.report.torn) = (Vec::new(), None);
+            let base = self.base_of_what_is_left(survey, &mut outlines, why)?;
+            let base = self.without_what_is_missing(base, &outlines);
+            recovered = self.replay(&outlines).run(base, progress)?;
+        }
+        self.count_again(survey, &mut recovered.state)?;
         self.report.phases_us.tail_ms = self.since(started);
         Ok(recovered)
     }
@@ -359,6 +416,9 @@ impl Opening {
             completed.complete(self.disk.as_ref(), meta.position.segment)?;
             completed.remember(self.disk.as_ref(), &state, store)?;
             if let Err(reason) = self.check_checkpoint(&state, &meta, &completed) {
+                if meta.identity == self.identity {
+                    self.proven_lsn = self.proven_lsn.max(meta.position.next_lsn);
+                }
                 reasons.push(format!("{name}: {reason}"));
             } else if let Err(reason) = completed.check_whole(meta.position.segment) {
                 // A segment that a later checkpoint did not need any more is no loss: a snapshot
@@ -416,6 +476,19 @@ impl Opening {
         }
         *outlines = completed;
         Ok(state)
+    }
+
+    /// A checkpoint names only what was durable. Where the log ends before that, its end is gone.
+    fn reaches_checkpoints(&self, state: &State) -> Result<(), String> {
+        let (proven, found) = (self.proven_lsn, state.position.next_lsn);
+        if found >= proven {
+            return Ok(());
+        }
+        let rebuilt = self.report.rebuilt.as_deref().unwrap_or_default();
+        Err(format!(
+            "the log ends before record {found}, and a checkpoint proves that there were records up to {}: {rebuilt}",
+            proven - 1
+        ))
     }
 
     fn check_checkpoint(
@@ -600,7 +673,9 @@ fn leftovers(survey: &Survey, state: &State, below: u64, seals: &[SealEntry]) ->
     // Forgotten in a checkpoint, and not removed any more.
     let is_forgotten = |number: &&u64| **number < below && !state.segments.contains_key(number);
     let forgotten = survey.segments.iter().filter(is_forgotten);
-    let orphans = survey.side_indexes.iter().filter(is_forgotten);
+    let has_no_segment = |number: &&u64| survey.segments.binary_search(number).is_err();
+    let orphans = survey.side_indexes.iter();
+    let orphans = orphans.filter(|number| is_forgotten(number) || has_no_segment(number));
     let void = seals.iter().filter(|seal| seal.valid_bytes == 0);
     let mut names = survey.temporaries.clone();
     names.extend(forgotten.map(|number| segment_name(*number)));

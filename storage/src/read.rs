@@ -99,6 +99,11 @@ impl ReadCache {
         }
     }
 
+    /// The salt of the store: what checksums begin with.
+    pub(crate) fn salt(&self) -> u64 {
+        self.salt
+    }
+
     fn with<T>(&self, act: impl FnOnce(&mut Inner) -> T) -> T {
         act(&mut self.inner.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use crate::bits::SettledBits;
 use crate::disk::DiskFile;
-use crate::format::FIRST_BATCH_OFFSET;
 use crate::format::batch::{Batch, BatchClaim, BatchFault, BatchPlace, Record, RecordKind};
 use crate::format::payload::{IndexEntry, IndexMap, IndexRecord};
+use crate::format::{FIRST_BATCH_OFFSET, is_zero};
 use crate::salvage::salvage;
 
 /// Bytes read at once while scanning.
@@ -114,7 +114,10 @@ impl<'f> BatchReader<'f> {
         let room = self.limit.saturating_sub(from);
         let want = need.saturating_sub(kept).max(CHUNK_BYTES);
         let want = want.min(usize::try_from(room).unwrap_or(usize::MAX));
-        self.buffer.resize(kept + want, 0);
+        // No memory is filled for what is not there.
+        let left = self.file.bytes()?.saturating_sub(from);
+        let space = want.min(usize::try_from(left).unwrap_or(usize::MAX));
+        self.buffer.resize(kept + space, 0);
         let got = match self.buffer.get_mut(kept..) {
             Some(space) => self.file.read_at(from, space)?,
             None => 0,
@@ -162,6 +165,9 @@ pub(crate) fn look_beyond(
         let chunk = crate::disk::read_range(file, offset, CHUNK_BYTES)?;
         for (sector, bytes) in (0_u64..).zip(chunk.chunks(usize::try_from(unit).unwrap_or(512))) {
             let at = offset + sector * unit;
+            if is_zero(bytes) {
+                continue;
+            }
             let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
                 continue;
             };

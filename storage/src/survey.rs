@@ -15,7 +15,7 @@ use crate::format::segment::{
     HEADER_BYTES, HeaderFault, SegmentHeader, checkpoint_name, checkpoint_of, compact_of,
     segment_name, segment_of, side_index_of,
 };
-use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES};
+use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES, is_zero};
 use crate::rows::load;
 use crate::salvage::salvage;
 use crate::scan::{BatchReader, Beyond, look_beyond};
@@ -218,7 +218,7 @@ fn sectors(
     loop {
         let chunk = read_range(file, offset, chunk_bytes)?;
         for (sector, bytes) in (0_u64..).zip(chunk.chunks(usize::try_from(unit).unwrap_or(512))) {
-            if bytes.iter().all(|byte| *byte == 0) {
+            if is_zero(bytes) {
                 continue;
             }
             zero = false;

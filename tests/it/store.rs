@@ -1,7 +1,9 @@
 //! The `store` commands on real stores, beside a running server and after it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -75,6 +77,82 @@ fn damage_is_named_and_exits_with_code_3() {
         text.contains("DAMAGE: ") && text.contains("the store is damaged"),
         "{text}"
     );
+}
+
+/// Content and time of change of each file.
+fn files(directory: &Path) -> BTreeMap<PathBuf, (Vec<u8>, SystemTime)> {
+    let entries = std::fs::read_dir(directory).expect("it can be listed");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let files = paths.filter(|path| path.is_file()).map(|path| {
+        let changed = path.metadata().and_then(|meta| meta.modified());
+        let bytes = std::fs::read(&path).expect("it can be read");
+        (path, (bytes, changed.expect("there are times")))
+    });
+    files.collect()
+}
+
+#[test]
+fn looking_changes_neither_content_nor_times_and_repair_needs_its_flag() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut server = serve(directory.path(), &ANY_PORT);
+    server.wait("active");
+    let (code, _, fault) = store(&["repair", "--accept-data-loss"], directory.path());
+    assert!(
+        code == 4 && fault.contains("another live server"),
+        "{fault}"
+    );
+    server.signal(Signal::SIGKILL);
+    server.exit_code();
+    let looks = |directory: &Path, expected: i32| {
+        let before = files(directory);
+        for arguments in [
+            &["inspect"][..],
+            &["verify"],
+            &["stats"],
+            &["repair"],
+            &["repair", "--json"],
+        ] {
+            let (code, text, _) = store(arguments, directory);
+            let looks_on = matches!(arguments[0], "inspect" | "stats");
+            assert_eq!(
+                code,
+                if looks_on { 0 } else { expected },
+                "{arguments:?}: {text}"
+            );
+        }
+        assert!(files(directory) == before, "a look changed something");
+    };
+    looks(directory.path(), 0);
+    let (code, text, _) = store(&["repair", "--accept-data-loss"], directory.path());
+    assert!(code == 0 && text.contains("nothing was changed"), "{text}");
+    looks(directory.path(), 0);
+    // Without checkpoint and header nobody could tell whose batches those are.
+    for (path, (mut bytes, _)) in files(directory.path()) {
+        match path.extension().and_then(|end| end.to_str()) {
+            Some("redb") => std::fs::remove_file(&path).expect("it can be removed"),
+            Some("seg") => {
+                bytes[..128].fill(0xee);
+                std::fs::write(&path, bytes).expect("it can be written");
+            }
+            _ => {}
+        }
+    }
+    looks(directory.path(), 3);
+    let (code, text, fault) = store(&["repair", "--accept-data-loss"], directory.path());
+    assert!(
+        code == 0 && text.contains("the store is repaired"),
+        "{text}\n{fault}"
+    );
+    let list = std::fs::read_to_string(directory.path().join("repair-0001/dropped.txt"));
+    assert!(
+        list.expect("there is a list")
+            .contains("Dropped from the store")
+    );
+    looks(directory.path(), 0);
+    let mut server = serve(directory.path(), &ANY_PORT);
+    server.wait("active");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
 }
 
 #[test]

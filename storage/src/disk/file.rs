@@ -107,6 +107,11 @@ impl Disk for RealDisk {
         File::open(&self.path)?.sync_all()
     }
 
+    fn sync_folder(&self, name: &str) -> io::Result<()> {
+        File::open(self.path.join(name))?.sync_all()?;
+        self.sync_dir()
+    }
+
     fn file_system(&self) -> FileSystem {
         mount::detect(&self.path)
     }

@@ -104,6 +104,13 @@ pub trait Disk: Send + Sync + Debug {
     /// # Errors
     /// What the operating system says.
     fn sync_dir(&self) -> io::Result<()>;
+    /// As [`Disk::sync_dir`], for a folder of the directory and the directory itself.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn sync_folder(&self, _name: &str) -> io::Result<()> {
+        self.sync_dir()
+    }
 
     /// What the directory lies on.
     fn file_system(&self) -> FileSystem;
@@ -176,11 +183,19 @@ pub trait DiskFile: Send + Sync + Debug {
     fn identity(&self) -> io::Result<u64>;
 }
 
+/// For a longer read the file is asked for its length first: no memory is filled for what is not there.
+const ASK_BYTES: usize = 64 << 10;
+
 /// Reads up to `len` bytes at an offset; the result is shorter where the file ends.
 ///
 /// # Errors
 /// What the operating system says.
 pub(crate) fn read_range(file: &dyn DiskFile, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+    let mut len = len;
+    if len > ASK_BYTES {
+        let left = file.bytes()?.saturating_sub(offset);
+        len = len.min(usize::try_from(left).unwrap_or(usize::MAX));
+    }
     let mut buffer = vec![0; len];
     let got = file.read_at(offset, &mut buffer)?;
     buffer.truncate(got);

@@ -36,6 +36,13 @@ pub(crate) fn placed_crc(salt: u64, epoch: u64, segment: u64, offset: u64, bytes
     hasher.finalize()
 }
 
+/// Whether all bytes are zero. Compared in blocks: most of what is looked at is zero.
+pub(crate) fn is_zero(bytes: &[u8]) -> bool {
+    const ZEROS: [u8; 512] = [0; 512];
+    let mut blocks = bytes.chunks(ZEROS.len());
+    blocks.all(|block| ZEROS.starts_with(block))
+}
+
 /// Reads a number; bytes beyond the end count as zero (callers check lengths first).
 pub(crate) fn get_u16(bytes: &[u8], at: usize) -> u16 {
     bytes

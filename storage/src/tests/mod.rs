@@ -6,6 +6,7 @@ mod flow;
 mod hosts;
 mod life;
 mod looking;
+mod repair;
 mod space;
 mod takeover;
 mod warm;

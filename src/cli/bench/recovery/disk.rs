@@ -1,7 +1,7 @@
 //! Caches, and reading a store as a whole.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
@@ -16,7 +16,12 @@ const READ_BYTES: usize = 1 << 20;
 /// Makes the operating system forget what it keeps of these files. Returns what was done.
 pub(super) fn drop_caches(files: &[PathBuf]) -> Result<&'static str, ToolError> {
     for path in files {
-        let file = File::open(path).map_err(ToolError::file("opening", path))?;
+        let file = match File::open(path) {
+            Ok(file) => file,
+            // A server at work gives its next segment its name, and removes what it needs no more.
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(error) => return Err(ToolError::file("opening", path)(error)),
+        };
         // Only clean pages are dropped.
         file.sync_all().map_err(ToolError::file("syncing", path))?;
         posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED)

@@ -31,12 +31,13 @@ pub(super) async fn take_over(
     let mut options = options.clone();
     options.name = String::from("standby");
     options.set.push(format!("ft_active={}", active.url()));
+    // What it has read since is in memory when it takes over, as on a host of its own; nothing else is.
+    drop_caches(&options.data).await?;
     let mut standby = OwnServer::start(&options).await?;
     standby.wait("standby").await?;
     while !standby.state()?.warm_standby.is_some_and(|it| it.current) {
         sleep(CURRENT_PAUSE).await;
     }
-    drop_caches(&options.data).await?;
     kill_with_tail(active, size).await?;
     let killed = std::time::Instant::now();
     let ready = standby.wait("active").await?;

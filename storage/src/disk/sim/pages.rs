@@ -79,7 +79,7 @@ impl Pages {
             let Some(page) = self.pages.get_mut(number) else {
                 return;
             };
-            if page.is_none() && head.iter().all(|byte| *byte == 0) {
+            if page.is_none() && crate::format::is_zero(head) {
                 continue;
             }
             let page = page.get_or_insert_with(|| Arc::new([0; PAGE_BYTES]));
