@@ -5,16 +5,18 @@
 //! | [`proto`] | the AMQP 1.0 engine, sans-IO: bytes and time in, events and bytes out | nothing of ours |
 //! | [`broker`] | the deterministic core: queues, consumers, settlement | nothing of ours |
 //! | [`role`] | the fault-tolerance state machine: peer news, lock results and time in, actions out | nothing of ours |
-//! | [`config`] | parameters, their table and the file grammar | nothing of ours |
-//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, storage |
+//! | [`model`] | what the configuration means: names and wildcards, properties of destinations, permissions | nothing of ours |
+//! | [`config`] | parameters, their table and the file grammars | `model` |
+//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, storage |
 //! | [`tls`] | certificates, keys and ciphers: configurations of TLS, renewed from their files | nothing of ours |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `proto`, `monitor`, `tls`, storage |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `proto`, `monitor`, `tls`, storage |
 //! | [`monitor`] | health, state and metrics over HTTP | `tls` |
 //! | [`cli`] | the commands | everything |
 
 pub mod broker;
 pub mod cli;
 pub mod config;
+pub mod model;
 pub mod monitor;
 pub mod net;
 pub mod node;

@@ -1,10 +1,14 @@
 //! What clients send, and what people write into files.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
-use steadfast::config::{self, Given, MainFile};
+use steadfast::config::companions::{
+    AclEntry, Bridge, Companion, Destination, Durable, Entry, File, Group, Report, Section, User,
+    read_anyway,
+};
+use steadfast::config::{self, Given, MainFile, Side, differences};
 use steadfast::node::{ConnectionId, Node, NodeSettings, Now};
 use steadfast::proto::message::{Header, MessageIndex, SimpleMessage};
 use steadfast::proto::{
@@ -324,16 +328,52 @@ const CONF: &str = "# a pair\nserver = EMS-SERVER\nlisten = tcp://127.0.0.1:7222
 const JSON: &str = r#"{"tibemsd": {"server": "EMS-SERVER", "primary_listens": [{"url": "tcp://a:7222"}],
     "secondary_listens": [{"url": "tcp://b:7222"}], "store": "/tmp/shared", "ft_heartbeat": 3}}"#;
 
+/// The companion files, one after the other: each parser also reads what is not for it.
+const COMPANIONS: &str = "# files\nadmin:\"a:b\":\"The # one\"\neng:\n  bob ; first\n\
+    QUEUE=orders.> GROUP=\"a b\" PERM=receive, browse\nADMIN USER=bob PERM=view-all\n\
+    orders.> secure,store=$sys.failsafe , maxbytes=1GB,import=\"a,b\"\npx.* d1 clientid=c1,nolocal\n\
+    [topic:px.>]\n  queue=px.archive\n[F]\n  type = generic\n  url = tcp://h1:1,tcp://h2:2\n\
+    [$sys.meta]\n mode=async\r\n file_minimum = 8MB";
+const JSON_SECTIONS: &str = r#"{"tibemsd": {}, "users": [{"name": "a", "password": "b"}],
+    "groups": [{"name": "g", "members": [{"name": "a"}, "b"]}], "queues": [{"name": ">", "secure": true}],
+    "acls": [{"queue": "a", "user": "a", "permissions": ["send"]}, {"admin": true, "user": "b", "permissions": "all"}],
+    "durables": [{"topic": "t", "name": "d", "clientid": null}], "stores": [{"name": "s", "file": "f"}],
+    "bridges": [{"source": {"type": "topic", "name": "t"}, "targets": [{"type": "queue", "name": "q"}]}],
+    "factories": [{"name": "F", "type": "generic", "url": "tcp://h:1", "ssl": {"x": 1}}]}"#;
+
 fn sample_file(random: &mut fastrand::Rng) -> Vec<u8> {
-    let text = if random.bool() { CONF } else { JSON };
-    let mut bytes = text.as_bytes().to_vec();
+    let texts = [CONF, JSON, COMPANIONS, JSON_SECTIONS];
+    let mut bytes = texts[random.usize(..texts.len())].as_bytes().to_vec();
     damage(&mut bytes, random);
     bytes
+}
+
+/// A file is written as it was read, and what was read can be written.
+fn companion<E: Entry>(which: Companion, text: &str) {
+    let mut report = Report::default();
+    let file: File<E> = File::parse(which, Path::new("x.conf"), text, &mut report);
+    assert_eq!(file.to_string(), text, "{which:?}");
+    for entry in file.entries() {
+        let mut changed = file.clone();
+        assert!(changed.remove(&entry.key()), "{which:?}: it was there");
+        // Not everything that can be read from a damaged file has a spelling of its own.
+        let _ = changed.set(entry);
+    }
 }
 
 /// Every fault has words, and names a line that exists.
 fn file(input: &[u8]) {
     let text = String::from_utf8_lossy(input).into_owned();
+    companion::<User>(Companion::Users, &text);
+    companion::<Group>(Companion::Groups, &text);
+    companion::<AclEntry>(Companion::Acl, &text);
+    companion::<Destination>(Companion::Queues, &text);
+    companion::<Destination>(Companion::Topics, &text);
+    companion::<Durable>(Companion::Durables, &text);
+    companion::<Bridge>(Companion::Bridges, &text);
+    companion::<Section>(Companion::Factories, &text);
+    companion::<Section>(Companion::Stores, &text);
+    companion::<Section>(Companion::Routes, &text);
     for name in ["main.conf", "main.json"] {
         let given = Given {
             file: Some(MainFile {
@@ -346,6 +386,17 @@ fn file(input: &[u8]) {
             assert!(!faults.faults.is_empty(), "refused without a fault");
             assert!(!faults.to_string().is_empty(), "a fault without words");
         }
+        let (config, _) = config::load_anyway(&given);
+        let (companions, _) = read_anyway(&config, &|_| Ok(input.to_vec()));
+        let side = Side {
+            config: &config,
+            companions: &companions,
+        };
+        let found = differences(side, side, &|_| Ok(Vec::new()));
+        assert!(
+            !found.iter().any(|line| line.contains("missing in")),
+            "a server has what it has: {found:?}"
+        );
     }
 }
 
@@ -381,10 +432,10 @@ pub(crate) fn targets() -> Vec<Target> {
         ),
         Target::new(
             "config",
-            "the main file in both grammars",
+            "the main file in both grammars, and the companion files",
             sample_file,
             file,
-            5_000,
+            2_000,
         ),
     ]
 }

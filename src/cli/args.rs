@@ -131,14 +131,20 @@ pub struct DemoArgs {
 #[command(after_help = "\
 Examples:
   steadfast check-config /etc/steadfast/a.conf
-  steadfast check-config a.conf --peer b.conf     also what must match between the two")]
+  steadfast check-config a.conf --peer b.conf     also what must match between the two
+  steadfast check-config pair.json --peer pair.json
+      both servers that a JSON file describes
+  steadfast check-config --reference              every parameter, as a page")]
 pub struct CheckConfigArgs {
-    /// The main configuration file.
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
-    /// The other server's file.
+    /// The main configuration file; those that it names are checked with it.
+    #[arg(value_name = "FILE", required_unless_present = "reference")]
+    pub file: Option<PathBuf>,
+    /// The other server's file; if it is the same JSON file, the second server in it.
     #[arg(long, value_name = "FILE")]
     pub peer: Option<PathBuf>,
+    /// Print the reference page of all parameters instead.
+    #[arg(long)]
+    pub reference: bool,
 }
 
 /// Commands of `store`.

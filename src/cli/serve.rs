@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 
 use super::args::ServeArgs;
 use super::complain;
-use crate::config::{Config, Given, MainFile, load};
+use crate::config::{Config, Given, MainFile, companions, load};
 use crate::net::{log, server};
 use crate::role::Exit;
 
@@ -83,7 +83,11 @@ pub(super) fn configure(arguments: &ServeArgs) -> Result<Config, String> {
         set: arguments.set.clone(),
         is_secondary: arguments.secondary,
     };
-    load(&given).map_err(|faults| faults.to_string())
+    let mut config = load(&given).map_err(|faults| faults.to_string())?;
+    let read = companions::read(&config, &|path| fs::read(path));
+    let (_, warnings) = read.map_err(|faults| faults.to_string())?;
+    config.warnings.extend(warnings);
+    Ok(config)
 }
 
 /// Reads a configuration file.

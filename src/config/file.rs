@@ -45,15 +45,19 @@ pub(super) fn parse(path: &Path, text: &str, faults: &mut Vec<Fault>) -> Vec<Ent
 }
 
 /// `name=value` of `--set`.
-pub(super) fn parse_assignment(text: &str) -> Result<(String, String), String> {
-    match parse_line(text) {
-        Ok(Some(pair)) => Ok(pair),
-        Ok(None) => Err("it is empty; write NAME=VALUE".to_owned()),
-        Err((_, fault)) => Err(fault),
-    }
+pub(super) fn parse_assignment(text: &str) -> Result<(String, String), NamedFault> {
+    let empty = || (String::new(), "it is empty; write NAME=VALUE".to_owned());
+    parse_line(text)?.ok_or_else(empty)
 }
 
+/// The parameter, as far as it is known, and what is wrong.
 type NamedFault = (String, String);
+
+/// What may be shown of a line that is not understood: it may hold a password.
+pub(super) fn first_word(line: &str) -> &str {
+    let end = line.find(|letter: char| letter.is_whitespace() || matches!(letter, '=' | ':'));
+    line.get(..end.unwrap_or(line.len())).unwrap_or("")
+}
 
 fn parse_line(line: &str) -> Result<Option<(String, String)>, NamedFault> {
     let line = line.trim();
@@ -68,19 +72,22 @@ fn parse_line(line: &str) -> Result<Option<(String, String)>, NamedFault> {
     }
     if line.starts_with('[') {
         return Err(unnamed(format!(
-            "`{line}`: the main file has no sections; remove the line"
+            "`{}`: the main file has no sections; remove the line",
+            first_word(line)
         )));
     }
     let Some((name, value)) = line.split_once('=') else {
         return Err(unnamed(format!(
-            "`{line}`: `=` is missing; write name = value"
+            "`{}`: `=` is missing; write name = value",
+            first_word(line)
         )));
     };
     let name = name.trim();
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-';
     if name.is_empty() || !name.bytes().all(is_name) {
         return Err(unnamed(format!(
-            "`{name}` is not a parameter name; write name = value"
+            "`{}`: what stands before `=` is not a parameter name; write name = value",
+            first_word(name)
         )));
     }
     let value = parse_value(value.trim()).map_err(|text| (name.to_owned(), text))?;

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::companions::{Companion, Companions, Report};
 use super::file::{self, Entry};
-use super::table::{Kind, PARAMETERS, Parameter, Support, parameter};
+use super::table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
 use super::url::{ListenUrl, MonitorUrl, PeerUrl};
 use super::value::{self, Value, show_seconds};
-use super::{Config, Fault, Faults, FenceDeadline, Origin, Secret, TlsFiles, json};
+use super::{
+    AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, FenceDeadline, NamedFile,
+    Origin, Secret, TlsFiles, json, suggest,
+};
 
 /// The main file, read by the caller.
 #[derive(Clone, Debug)]
@@ -38,28 +42,37 @@ pub struct Given {
 /// # Errors
 /// Any value that cannot be used, any unknown name, any contradiction between parameters.
 pub fn load(given: &Given) -> Result<Config, Faults> {
+    let (config, faults) = load_anyway(given);
+    if faults.is_empty() {
+        return Ok(config);
+    }
+    Err(Faults {
+        faults,
+        warnings: config.warnings,
+    })
+}
+
+/// The configuration as far as it can be understood, and every fault: for those who want to tell
+/// more about it than that it cannot be used.
+#[must_use]
+pub fn load_anyway(given: &Given) -> (Config, Vec<Fault>) {
     let mut loader = Loader::default();
     loader.read_file(given);
     loader.read_options(given);
-    let config = loader.build();
+    let mut config = loader.build();
     loader.check(&config);
-    if loader.faults.is_empty() {
-        return Ok(Config {
-            warnings: loader.warnings,
-            ..config
-        });
-    }
-    Err(Faults {
-        faults: loader.faults,
-        warnings: loader.warnings,
-    })
+    config.companions = loader.find_companions(given);
+    config.main_file = given.file.as_ref().map(|file| file.path.clone());
+    config.warnings = loader.report.warnings;
+    (config, loader.report.faults)
 }
 
 #[derive(Default)]
 struct Loader {
     values: BTreeMap<&'static str, Vec<(Origin, Value)>>,
-    faults: Vec<Fault>,
-    warnings: Vec<Fault>,
+    /// The sections of a JSON file.
+    sections: Option<(Companions, Report)>,
+    report: Report,
 }
 
 impl Loader {
@@ -76,11 +89,13 @@ impl Loader {
             .path
             .extension()
             .is_some_and(|end| end.eq_ignore_ascii_case("json"));
-        let (faults, warnings) = (&mut self.faults, &mut self.warnings);
         let entries = if is_json {
-            json::parse(&file.path, &file.text, given.is_secondary, faults, warnings)
+            let report = &mut self.report;
+            let json = json::parse(&file.path, &file.text, given.is_secondary, report);
+            self.sections = json.companions;
+            json.entries
         } else {
-            file::parse(&file.path, &file.text, faults)
+            file::parse(&file.path, &file.text, &mut self.report.faults)
         };
         if given.is_secondary && !is_json {
             self.fault_secondary(Origin::File {
@@ -120,7 +135,7 @@ impl Loader {
         for text in &given.set {
             match file::parse_assignment(text) {
                 Ok((name, value)) => layer.push(entry("--set", &name, value)),
-                Err(fault) => self.fault(Origin::Option("--set"), "", format!("`{text}`: {fault}")),
+                Err((name, fault)) => self.fault(Origin::Option("--set"), &name, fault),
             }
         }
         self.take_layer(layer);
@@ -131,13 +146,25 @@ impl Loader {
         let mut layer: BTreeMap<&'static str, Vec<(Origin, Value)>> = BTreeMap::new();
         for entry in entries {
             let Some(row) = parameter(&entry.name) else {
-                let text = unknown(&entry.name);
-                self.fault(entry.origin, &entry.name, text);
+                let is_family = |(begin, _): &&(&str, &str)| entry.name.starts_with(begin);
+                match FAMILIES.iter().find(is_family) {
+                    Some((_, advice)) => self.warn_foreign(&entry, advice),
+                    None => self.fault(entry.origin, &entry.name, unknown(&entry.name)),
+                }
                 continue;
             };
-            if let Support::None(advice) = row.support {
-                self.warn_foreign(&entry, row, advice);
-                continue;
+            match row.support {
+                Support::None(advice) => {
+                    self.warn_foreign(&entry, advice);
+                    if row.kind == Kind::Text {
+                        continue;
+                    }
+                }
+                // What a companion file says is told when it is read.
+                Support::Checked(instead) if row.kind != Kind::File => {
+                    self.warn_checked(&entry, instead);
+                }
+                Support::Checked(_) | Support::Full => {}
             }
             let values = layer.entry(row.name).or_default();
             if entry.value.is_empty() {
@@ -148,35 +175,29 @@ impl Loader {
             if !row.is_list && !values.is_empty() {
                 values.clear();
                 let text = "given more than once; the last value counts".to_owned();
-                self.warnings.push(Fault {
-                    origin: entry.origin.clone(),
-                    parameter: row.name.to_owned(),
-                    text,
-                });
+                self.report.warn(entry.origin.clone(), row.name, text);
             }
             for part in split(row, &entry.value) {
                 match value::parse(row.kind, part) {
                     Ok(value) => values.push((entry.origin.clone(), value)),
-                    Err(text) => self.faults.push(Fault {
-                        origin: entry.origin.clone(),
-                        parameter: row.name.to_owned(),
-                        text,
-                    }),
+                    Err(text) => self.report.fault(entry.origin.clone(), row.name, text),
                 }
             }
         }
         self.values.extend(layer);
     }
 
-    fn warn_foreign(&mut self, entry: &Entry, row: &Parameter, advice: &str) {
+    fn warn_foreign(&mut self, entry: &Entry, advice: &str) {
         if !entry.value.is_empty() {
             let text = format!("this EMS parameter has no effect in this version: {advice}");
-            let parameter = row.name.to_owned();
-            self.warnings.push(Fault {
-                origin: entry.origin.clone(),
-                parameter,
-                text,
-            });
+            self.report.warn(entry.origin.clone(), &entry.name, text);
+        }
+    }
+
+    fn warn_checked(&mut self, entry: &Entry, instead: &str) {
+        if !entry.value.is_empty() {
+            let text = format!("read and checked, but without effect in this version: {instead}");
+            self.report.warn(entry.origin.clone(), &entry.name, text);
         }
     }
 
@@ -266,6 +287,16 @@ impl Loader {
             server: self.text("server").unwrap_or_default(),
             listens: listens.collect(),
             monitor_listen: monitor,
+            authorization: self.flag("authorization"),
+            abort_list: AbortList {
+                words: self.text("startup_abort_list").map(|list| {
+                    let words = list.split(',').map(str::trim);
+                    words.map(str::to_owned).collect()
+                }),
+            },
+            main_file: None,
+            companions: CompanionSource::Files(Vec::new()),
+            tls_files: self.tls_files(),
             password: self.secret("password"),
             tls: self.build_tls(),
             ft_tls: self.build_ft_tls(),
@@ -323,10 +354,65 @@ impl Loader {
         }
     }
 
+    fn tls_files(&self) -> Vec<NamedFile> {
+        let is_tls = |row: &&Parameter| row.kind == Kind::File && row.name.contains("ssl_");
+        let named = |row: &'static Parameter| {
+            let paths = self.paths(row.name).into_iter().enumerate();
+            paths.map(|(index, path)| NamedFile {
+                parameter: row.name,
+                path,
+                origin: self.origin_at(row.name, index),
+            })
+        };
+        PARAMETERS.iter().filter(is_tls).flat_map(named).collect()
+    }
+
+    /// The companion files: named ones, and those beside the main file that have their usual
+    /// name. A JSON file has sections instead.
+    fn find_companions(&mut self, given: &Given) -> CompanionSource {
+        let is_given = |name| {
+            self.values
+                .get(name)
+                .is_some_and(|values| !values.is_empty())
+        };
+        if let Some((companions, report)) = self.sections.take() {
+            for which in Companion::ALL {
+                let name = which.parameter();
+                if is_given(name) {
+                    let text = "a JSON file has its own sections; remove the parameter";
+                    let origin = self.origin(name);
+                    self.report.warn(origin, name, text);
+                }
+            }
+            return CompanionSource::Json(Box::new(companions), report);
+        }
+        let main = given.file.as_ref().map(|file| file.path.as_path());
+        let beside = main.map(|main| main.parent().unwrap_or(Path::new("")));
+        let mut files = Vec::new();
+        for which in Companion::ALL {
+            let name = which.parameter();
+            let named = self.path(name).filter(|_| is_given(name));
+            let is_named = named.is_some();
+            let is_unset = self.values.contains_key(name) && !is_named;
+            let usual = parameter(name).map(|row| row.default);
+            let path = named.or_else(|| Some(beside?.join(usual?)).filter(|_| !is_unset));
+            if let Some(path) = path {
+                files.push(CompanionFile {
+                    which,
+                    path,
+                    is_named,
+                    origin: self.origin(name),
+                });
+            }
+        }
+        CompanionSource::Files(files)
+    }
+
     // Rules between parameters
 
     fn check(&mut self, config: &Config) {
         self.check_heartbeats(config);
+        self.check_client_heartbeats();
         self.check_listens(&config.listens);
         self.check_peers(config);
         if self.flag("authorization") {
@@ -391,6 +477,25 @@ impl Loader {
         self.fault(self.origin(name), name, text);
     }
 
+    /// They have no effect here, but a file that EMS refuses is not right.
+    fn check_client_heartbeats(&mut self) {
+        let timeout_ms = self.number("server_timeout_client_connection").unwrap_or(0);
+        let heartbeat_ms = self.number("client_heartbeat_server").unwrap_or(0);
+        if timeout_ms == 0 || (heartbeat_ms > 0 && heartbeat_ms.saturating_mul(3) <= timeout_ms) {
+            return;
+        }
+        let name = "server_timeout_client_connection";
+        let text = format!(
+            "client_heartbeat_server ({}) must be set and at most a third of \
+             server_timeout_client_connection ({}); write client_heartbeat_server = {} or less, \
+             or remove both",
+            show_seconds(heartbeat_ms),
+            show_seconds(timeout_ms),
+            show_seconds(timeout_ms / 3).trim_end_matches(" s"),
+        );
+        self.fault(self.origin(name), name, text);
+    }
+
     fn check_listens(&mut self, listens: &[ListenUrl]) {
         for (index, listen) in listens.iter().enumerate() {
             let origin = self.origin_at("listen", index);
@@ -409,12 +514,7 @@ impl Loader {
                      can connect can read and write every message; listen on 127.0.0.1, or \
                      protect the network"
                 );
-                let parameter = "listen".to_owned();
-                self.warnings.push(Fault {
-                    origin,
-                    parameter,
-                    text,
-                });
+                self.report.warn(origin, "listen", text);
             }
         }
     }
@@ -450,11 +550,7 @@ impl Loader {
     }
 
     fn fault(&mut self, origin: Origin, parameter: &str, text: String) {
-        self.faults.push(Fault {
-            origin,
-            parameter: parameter.to_owned(),
-            text,
-        });
+        self.report.fault(origin, parameter, text);
     }
 }
 
@@ -476,34 +572,8 @@ fn split<'a>(row: &Parameter, value: &'a str) -> Vec<&'a str> {
 }
 
 fn unknown(name: &str) -> String {
-    let wanted = name.to_ascii_lowercase().replace('-', "_");
-    let nearest = PARAMETERS
-        .iter()
-        .map(|row| (distance(&wanted, row.name), row.name))
-        .min();
-    match nearest {
-        Some((steps, nearest)) if steps <= (wanted.len() / 3).max(2) => {
-            format!("unknown parameter; did you mean `{nearest}`?")
-        }
-        _ => "unknown parameter; `steadfast serve --help` lists all of them".to_owned(),
+    match suggest::nearest(name, PARAMETERS.iter().map(|row| row.name)) {
+        Some(nearest) => format!("unknown parameter; did you mean `{nearest}`?"),
+        None => "unknown parameter; `steadfast serve --help` lists all of them".to_owned(),
     }
-}
-
-/// Levenshtein distance.
-fn distance(left: &str, right: &str) -> usize {
-    let right: Vec<char> = right.chars().collect();
-    let mut previous: Vec<usize> = (0..=right.len()).collect();
-    for (row, letter) in left.chars().enumerate() {
-        let mut current = vec![row + 1];
-        for (column, other) in right.iter().enumerate() {
-            let replaced = previous[column] + usize::from(letter != *other);
-            current.push(
-                replaced
-                    .min(previous[column + 1] + 1)
-                    .min(current[column] + 1),
-            );
-        }
-        previous = current;
-    }
-    previous.last().copied().unwrap_or(0)
 }

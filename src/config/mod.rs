@@ -1,23 +1,32 @@
 //! The configuration: one table of parameters, two file forms, and the checks before start.
 //!
 //! [`load()`] gets the text of the main file and the command line's values, and returns a [`Config`]
-//! that is complete and consistent, or every fault that it found. Nothing here reads files.
+//! that is complete and consistent, or every fault that it found. [`companions::read`] does the
+//! same for the files that the main file names. Nothing here reads files: the caller does.
 //!
 //! A later layer replaces what an earlier one gave: table defaults, main file, `--data` and
 //! `--listen`, `--set`. Each value remembers where it came from, so that a fault can say so.
 
+pub mod companions;
+mod compare;
 mod file;
 mod json;
 mod load;
+mod reference;
+mod suggest;
 mod table;
+mod tree;
 mod url;
 mod value;
 
 use std::fmt;
 use std::path::PathBuf;
 
-pub use load::{Given, MainFile, load};
-pub use table::{Kind, PARAMETERS, Parameter, Support, parameter};
+use companions::{Companion, Companions, Report};
+pub use compare::{Side, differences};
+pub use load::{Given, MainFile, load, load_anyway};
+pub use reference::reference;
+pub use table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
 pub use url::{ListenUrl, MonitorUrl, PeerUrl};
 
 /// A checked configuration.
@@ -29,6 +38,16 @@ pub struct Config {
     pub listens: Vec<ListenUrl>,
     /// `monitor_listen`; `None` when switched off.
     pub monitor_listen: Option<MonitorUrl>,
+    /// `authorization`.
+    pub authorization: bool,
+    /// `startup_abort_list`.
+    pub abort_list: AbortList,
+    /// The main file; `None` when there is none.
+    pub main_file: Option<PathBuf>,
+    /// Where users, groups, permissions, destinations and the rest are described.
+    pub companions: CompanionSource,
+    /// The files of TLS that were named.
+    pub tls_files: Vec<NamedFile>,
     /// `password`: with which this server logs in to its peer.
     pub password: Option<Secret>,
     /// `ssl_server_*` and `ssl_*`: what listeners with TLS use.
@@ -69,6 +88,55 @@ pub struct Config {
     pub store_allow_unverified_locking: bool,
     /// What is worth knowing and stops nothing.
     pub warnings: Vec<Fault>,
+}
+
+/// Which faults stop the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AbortList {
+    /// `startup_abort_list`; `None` when it is not set: then every fault does.
+    words: Option<Vec<String>>,
+}
+
+impl AbortList {
+    /// Whether faults of this kind stop the start.
+    #[must_use]
+    pub fn stops_at(&self, word: &str) -> bool {
+        let words = self.words.as_ref();
+        words.is_none_or(|words| words.iter().any(|own| own == word))
+    }
+}
+
+/// Where the companion files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CompanionSource {
+    /// Files of their own.
+    Files(Vec<CompanionFile>),
+    /// Sections of a JSON file, already read, with what was found wrong in them.
+    Json(Box<Companions>, Report),
+}
+
+/// The name of a companion file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompanionFile {
+    /// Which one.
+    pub which: Companion,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether somebody named it; otherwise it need not be there.
+    pub is_named: bool,
+    /// Where it was named.
+    pub origin: Origin,
+}
+
+/// A file that a parameter names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedFile {
+    /// The parameter.
+    pub parameter: &'static str,
+    /// The file.
+    pub path: PathBuf,
+    /// Where it was named.
+    pub origin: Origin,
 }
 
 /// The TLS parameters of one side of a connection.
@@ -213,5 +281,7 @@ impl fmt::Display for Faults {
 
 impl std::error::Error for Faults {}
 
+#[cfg(test)]
+mod compare_tests;
 #[cfg(test)]
 mod tests;

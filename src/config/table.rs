@@ -47,6 +47,9 @@ pub enum Kind {
     Monitor,
     /// A list of these words with commas between them.
     Words(&'static [&'static str]),
+    /// Names of events to log: a list of these words, each with `+` to add it or `-` to leave it
+    /// out, or alone.
+    Trace(&'static [&'static str]),
 }
 
 impl Kind {
@@ -63,7 +66,7 @@ impl Kind {
             Self::Milliseconds { .. } => "milliseconds",
             Self::File => "path",
             Self::Listen | Self::Peer | Self::Monitor => "URL",
-            Self::Words(_) => "list of words",
+            Self::Words(_) | Self::Trace(_) => "list of words",
         }
     }
 }
@@ -73,6 +76,9 @@ impl Kind {
 pub enum Support {
     /// It has its effect.
     Full,
+    /// It is read and checked, but this version does not do what it asks for: a warning that ends
+    /// with what happens instead.
+    Checked(&'static str),
     /// EMS has it, this version does not: a warning that ends with this advice.
     None(&'static str),
 }
@@ -102,10 +108,33 @@ pub fn parameter(name: &str) -> Option<&'static Parameter> {
     PARAMETERS.iter().find(|row| row.name == name)
 }
 
+/// Parameters of EMS without effect here, by how their names begin, and advice.
+pub const FAMILIES: &[(&str, &str)] = &[
+    ("ft_oauth2_", LOCAL),
+    ("ft_ssl_renegotiate_", TLS),
+    ("ftl_", OTHER),
+    ("health_check_", "use `monitor_listen`"),
+    ("jaas_", LOCAL),
+    ("jre_", LOCAL),
+    ("jvm_", LOCAL),
+    ("ldap_", LOCAL),
+    ("license", OTHER),
+    ("multicast_", GATEWAYS),
+    ("oauth2_", LOCAL),
+    ("ssl_renegotiate_", TLS),
+    ("ssl_rand_", TLS),
+    ("tibrv_", GATEWAYS),
+    ("tibss_", GATEWAYS),
+];
+
 const KB: u64 = 1 << 10;
 const MB: u64 = 1 << 20;
 const GB: u64 = 1 << 30;
 const DAY_MS: u64 = 86_400_000;
+const SECONDS: Kind = Kind::Seconds {
+    min_ms: 0,
+    max_ms: DAY_MS,
+};
 
 const fn row(
     name: &'static str,
@@ -131,6 +160,28 @@ const fn list(row: Parameter) -> Parameter {
     }
 }
 
+const fn reloadable(row: Parameter) -> Parameter {
+    Parameter {
+        is_reloadable: true,
+        ..row
+    }
+}
+
+const fn checked(row: Parameter, instead: &'static str) -> Parameter {
+    Parameter {
+        support: Support::Checked(instead),
+        ..row
+    }
+}
+
+/// A parameter of EMS that only has to fit to others of its kind.
+const fn unused(row: Parameter, advice: &'static str) -> Parameter {
+    Parameter {
+        support: Support::None(advice),
+        ..row
+    }
+}
+
 /// A parameter of EMS without effect here.
 const fn foreign(name: &'static str, advice: &'static str) -> Parameter {
     Parameter {
@@ -145,6 +196,40 @@ const fn foreign(name: &'static str, advice: &'static str) -> Parameter {
     }
 }
 
+/// What EMS calls kinds of events.
+const TRACE_ITEMS: &[&str] = &[
+    "ACL",
+    "ADMIN",
+    "AUTH",
+    "CONFIG",
+    "CONNECT",
+    "CONNECT_ERROR",
+    "DBSTORE",
+    "DEFAULT",
+    "DEST",
+    "FLOW",
+    "FTL",
+    "INFO",
+    "JAAS",
+    "JVM",
+    "JVMERR",
+    "LDAP_DEBUG",
+    "LIMITS",
+    "LOAD",
+    "MEMORY",
+    "MSG",
+    "MULTICAST",
+    "PRODCONS",
+    "ROUTE",
+    "ROUTE_DEBUG",
+    "RVADV",
+    "SS",
+    "SSL",
+    "SSL_DEBUG",
+    "TX",
+    "WARNING",
+];
+
 const ABORT_WORDS: &[&str] = &[
     "SSL",
     "TRANSPORTS",
@@ -153,8 +238,11 @@ const ABORT_WORDS: &[&str] = &[
     "DB_FILES",
 ];
 
-const FILES: &str = "its file is not read; queues are created on use";
-const RIGHTS: &str = "its file is not read; users and rights are not checked";
+const RIGHTS: &str = "users and their permissions are not checked";
+const LOCAL: &str = "users are those of users.conf";
+const GATEWAYS: &str = "there are no gateways and no multicast";
+const PROPERTIES: &str = "properties are not applied, and any queue is created on use";
+const LATER: &str = "nothing is done with its entries";
 const STORES: &str = "everything is in one store, the `store` directory, and every confirmed \
                       durable message is synced";
 const TLS: &str = "TLS 1.2 and 1.3 need no such setting";
@@ -222,18 +310,18 @@ pub const PARAMETERS: &[Parameter] = &[
         "How long a new active server keeps the state of clients that do not reconnect, counted \
          from the end of recovery.",
     ),
-    row(
+    reloadable(row(
         "authorization",
         Kind::Flag,
         "disabled",
         "Whether users and their rights are checked. This version can only run without.",
-    ),
-    row(
+    )),
+    reloadable(row(
         "password",
         Kind::Secret,
         "",
         "Password with which the server logs in to its peer when authorization is enabled.",
-    ),
+    )),
     row(
         "monitor_listen",
         Kind::Monitor,
@@ -336,8 +424,11 @@ pub const PARAMETERS: &[Parameter] = &[
         "startup_abort_list",
         Kind::Words(ABORT_WORDS),
         "",
-        "Faults that stop the start, as in EMS. Faults always stop the start here, whatever the \
-         list says.",
+        "Faults that stop the start. Without it all do. With it, faults in the companion files \
+         only do if CONFIG_ERRORS is in it, a companion file that cannot be read if CONFIG_FILES \
+         is, a certificate that no URL calls for if SSL is; what is wrong is left out then, and told. \
+         Faults in the main file, in certificates that are used, and with authorization those that \
+         could let somebody in, always stop the start.",
     ),
     row(
         "ssl_server_identity",
@@ -447,25 +538,122 @@ pub const PARAMETERS: &[Parameter] = &[
         "",
         "Name that the peer's certificate must carry. Empty: the host in ft_active.",
     ),
-    foreign("users", RIGHTS),
-    foreign("groups", RIGHTS),
-    foreign("acl_list", RIGHTS),
-    foreign("user_auth", RIGHTS),
-    foreign("queues", FILES),
-    foreign("topics", FILES),
-    foreign("durables", FILES),
-    foreign("bridges", FILES),
-    foreign("factories", FILES),
-    foreign("channels", FILES),
-    foreign("transports", FILES),
-    foreign("tibrvcm", FILES),
-    foreign("routes", ROUTES),
+    checked(
+        row(
+            "users",
+            Kind::File,
+            "users.conf",
+            "Users and their passwords. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        RIGHTS,
+    ),
+    checked(
+        row(
+            "groups",
+            Kind::File,
+            "groups.conf",
+            "Groups of users. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        RIGHTS,
+    ),
+    checked(
+        row(
+            "acl_list",
+            Kind::File,
+            "acl.conf",
+            "Who may do what with secure destinations, and who may administer what. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        RIGHTS,
+    ),
+    checked(
+        row(
+            "queues",
+            Kind::File,
+            "queues.conf",
+            "Queues and their properties. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        PROPERTIES,
+    ),
+    checked(
+        row(
+            "topics",
+            Kind::File,
+            "topics.conf",
+            "Topics and their properties. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        PROPERTIES,
+    ),
+    checked(
+        row(
+            "durables",
+            Kind::File,
+            "durables.conf",
+            "Durable subscriptions. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        LATER,
+    ),
+    checked(
+        row(
+            "bridges",
+            Kind::File,
+            "bridges.conf",
+            "Destinations whose messages are copied to others. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        LATER,
+    ),
+    checked(
+        row(
+            "factories",
+            Kind::File,
+            "factories.conf",
+            "Connection factories of JNDI clients. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        "there is no directory of names; clients have a URL",
+    ),
+    checked(
+        row(
+            "stores",
+            Kind::File,
+            "stores.conf",
+            "Names of stores for the property `store` of destinations. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        STORES,
+    ),
+    checked(
+        row(
+            "routes",
+            Kind::File,
+            "routes.conf",
+            "Other servers that messages are forwarded to. With a main file, a file of this name beside it is read if it is there.",
+        ),
+        ROUTES,
+    ),
+    checked(
+        row(
+            "log_trace",
+            Kind::Trace(TRACE_ITEMS),
+            "DEFAULT",
+            "Kinds of events that the log file gets: names replace the list, +NAME adds to it, \
+             -NAME takes away.",
+        ),
+        LOGS,
+    ),
+    checked(
+        row(
+            "console_trace",
+            Kind::Trace(TRACE_ITEMS),
+            "DEFAULT",
+            "The same for standard error.",
+        ),
+        LOGS,
+    ),
+    foreign("user_auth", LOCAL),
+    foreign("channels", GATEWAYS),
+    foreign("transports", GATEWAYS),
+    foreign("tibrvcm", GATEWAYS),
     foreign("routing", ROUTES),
-    foreign("stores", STORES),
     foreign("always_exit_on_disk_error", STORES),
     foreign("store_crc", STORES),
-    foreign("log_trace", LOGS),
-    foreign("console_trace", LOGS),
     foreign("client_trace", LOGS),
     foreign(
         "logfile_max_size",
@@ -475,7 +663,18 @@ pub const PARAMETERS: &[Parameter] = &[
         "logfile_max_count",
         "rotate the file with logrotate's copytruncate",
     ),
-    foreign("max_msg_memory", MEMORY),
+    unused(
+        row(
+            "max_msg_memory",
+            Kind::Bytes {
+                min: 0,
+                max: 1 << 50,
+            },
+            "",
+            "Most memory for messages; 0: no limit.",
+        ),
+        MEMORY,
+    ),
     foreign("msg_swapping", MEMORY),
     foreign("destination_backlog_swapout", MEMORY),
     foreign("reserve_memory", MEMORY),
@@ -484,12 +683,60 @@ pub const PARAMETERS: &[Parameter] = &[
     foreign("max_stat_memory", MEMORY),
     foreign("max_client_msg_size", "use `max_message_bytes`"),
     foreign("max_msg_print_size", OTHER),
-    foreign("server_heartbeat_client", HEARTBEATS),
-    foreign("client_timeout_server_connection", HEARTBEATS),
-    foreign("client_heartbeat_server", HEARTBEATS),
-    foreign("server_timeout_client_connection", HEARTBEATS),
-    foreign("server_heartbeat_server", "use `ft_heartbeat`"),
-    foreign("server_timeout_server_connection", "use `ft_activation`"),
+    unused(
+        row(
+            "server_heartbeat_client",
+            SECONDS,
+            "5",
+            "Time between heartbeats to a client.",
+        ),
+        HEARTBEATS,
+    ),
+    unused(
+        row(
+            "client_timeout_server_connection",
+            SECONDS,
+            "0",
+            "A client gives up a server that is silent for so long; 0: never.",
+        ),
+        HEARTBEATS,
+    ),
+    unused(
+        row(
+            "client_heartbeat_server",
+            SECONDS,
+            "0",
+            "Time between heartbeats from a client; at most a third of server_timeout_client_connection.",
+        ),
+        HEARTBEATS,
+    ),
+    unused(
+        row(
+            "server_timeout_client_connection",
+            SECONDS,
+            "0",
+            "A server gives up a client that is silent for so long; 0: never.",
+        ),
+        HEARTBEATS,
+    ),
+    unused(
+        row(
+            "server_heartbeat_server",
+            SECONDS,
+            "5",
+            "Time between heartbeats to another server.",
+        ),
+        "use `ft_heartbeat`",
+    ),
+    unused(
+        row(
+            "server_timeout_server_connection",
+            SECONDS,
+            "0",
+            "A server gives up another one that is silent for so long; 0: never.",
+        ),
+        "use `ft_activation`",
+    ),
     foreign("handshake_timeout", HEARTBEATS),
     foreign("flow_control", "AMQP links have credit"),
     foreign(
@@ -524,9 +771,4 @@ pub const PARAMETERS: &[Parameter] = &[
     foreign("ssl_crl_path", CRL),
     foreign("ssl_crl_update_interval", CRL),
     foreign("ft_ssl_rand_egd", TLS),
-    foreign("ft_oauth2_server_url", RIGHTS),
-    foreign("ft_oauth2_client_id", RIGHTS),
-    foreign("ft_oauth2_client_secret", RIGHTS),
-    foreign("ft_oauth2_disable_verify_hostname", RIGHTS),
-    foreign("ft_oauth2_expected_hostname", RIGHTS),
 ];

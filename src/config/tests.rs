@@ -227,7 +227,7 @@ fn each_fault_names_its_place_and_what_to_write() {
         ),
         (
             "\n\nft_heartbeat 3",
-            "3: `ft_heartbeat 3`: `=` is missing; write name = value",
+            "3: `ft_heartbeat`: `=` is missing; write name = value",
         ),
         (
             "[main]",
@@ -235,7 +235,7 @@ fn each_fault_names_its_place_and_what_to_write() {
         ),
         (
             "a b = 3",
-            "1: `a b` is not a parameter name; write name = value",
+            "1: `a`: what stands before `=` is not a parameter name; write name = value",
         ),
         ("server = \"x", "1: server: the closing quote is missing"),
         (
@@ -335,6 +335,22 @@ fn each_fault_names_its_place_and_what_to_write() {
              CONFIG_ERRORS, DB_FILES",
         ),
         (
+            "log_trace = -MSG,+CONECT",
+            "1: log_trace: `CONECT` is not known; did you mean `CONNECT`?",
+        ),
+        (
+            "server_timeout_client_connection = 30",
+            "1: server_timeout_client_connection: client_heartbeat_server (0 s) must be set and at \
+             most a third of server_timeout_client_connection (30 s); write \
+             client_heartbeat_server = 10 or less, or remove both",
+        ),
+        (
+            "client_heartbeat_server = 11\nserver_timeout_client_connection = 30",
+            "2: server_timeout_client_connection: client_heartbeat_server (11 s) must be set and \
+             at most a third of server_timeout_client_connection (30 s); write \
+             client_heartbeat_server = 10 or less, or remove both",
+        ),
+        (
             "server = \"a\tb\"",
             "1: server: a name has at most 255 characters and no control characters or quotes",
         ),
@@ -345,6 +361,27 @@ fn each_fault_names_its_place_and_what_to_write() {
             format!("/etc/pair/a.conf:{wanted}"),
             "{text}"
         );
+    }
+}
+
+#[test]
+fn a_mistyped_password_is_not_shown() {
+    for line in [
+        "password hidden",
+        "password:hidden",
+        "ssl password hidden = x",
+        "password hid=den",
+        "password = \"hidden",
+        "[password hidden",
+    ] {
+        let (file, option) = (faults(conf(line)), faults(set(&[line])));
+        for text in [file, option] {
+            assert!(
+                text.contains("password") || text.contains("`ssl`"),
+                "{text}"
+            );
+            assert!(!text.contains("hid"), "{line}: {text}");
+        }
     }
 }
 
@@ -364,7 +401,7 @@ fn a_fault_of_the_command_line_names_the_option() {
     let text = faults(set(&["ft_heartbeat"]));
     assert_eq!(
         text,
-        "--set: `ft_heartbeat`: `ft_heartbeat`: `=` is missing; write name = value"
+        "--set: `ft_heartbeat`: `=` is missing; write name = value"
     );
     let given = Given {
         listen: vec!["nowhere".to_owned()],
@@ -376,15 +413,17 @@ fn a_fault_of_the_command_line_names_the_option() {
 #[test]
 fn a_parameter_of_ems_that_has_no_effect_is_a_warning() {
     let config = good(conf(
-        "routing = enabled\nusers = users.conf\nmax_msg_memory =\n",
+        "routing = enabled\nldap_url = ldap://x\nmax_msg_memory =\nlog_trace = -MSG,+CONNECT\n",
     ));
     assert_eq!(
         warnings(&config),
         [
             "/etc/pair/a.conf:1: routing: this EMS parameter has no effect in this version: \
              servers do not forward messages to each other",
-            "/etc/pair/a.conf:2: users: this EMS parameter has no effect in this version: its \
-             file is not read; users and rights are not checked",
+            "/etc/pair/a.conf:2: ldap_url: this EMS parameter has no effect in this version: \
+             users are those of users.conf",
+            "/etc/pair/a.conf:4: log_trace: read and checked, but without effect in this version: \
+             all events are logged",
         ]
     );
 }
@@ -449,10 +488,6 @@ fn the_json_form_of_ems_describes_both_servers() {
         (primary.listens[0].port, primary.peers[0].port),
         (7222, 7224)
     );
-    assert_eq!(
-        warnings(&primary),
-        ["/etc/pair/a.json:3: queues: this part is not read by this version"]
-    );
     let given = Given {
         is_secondary: true,
         ..file("a.json", text)
@@ -462,6 +497,74 @@ fn the_json_form_of_ems_describes_both_servers() {
         (secondary.listens[0].port, secondary.peers[0].port),
         (7224, 7222)
     );
+}
+
+#[test]
+fn the_listener_that_is_marked_is_the_one_that_the_other_server_connects_to() {
+    let text = |marks: [bool; 2]| {
+        format!(
+            r#"{{"tibemsd": {{
+            "primary_listens": [{{"url": "tcp://127.0.0.1:1"}}, {{"url": "tcp://127.0.0.1:2", "ft_active": {}}}],
+            "secondary_listens": [{{"url": "tcp://127.0.0.1:3", "ft_active": {}}}]}}}}"#,
+            marks[0], marks[1]
+        )
+    };
+    let secondary = |text: &str| {
+        load(&Given {
+            is_secondary: true,
+            ..file("a.json", text)
+        })
+    };
+    let primary = good(json(&text([true, true])));
+    assert_eq!((primary.listens.len(), primary.peers[0].port), (2, 3));
+    assert_eq!(primary.peers.len(), 1);
+    let other = good(secondary(&text([true, true])));
+    assert_eq!((other.listens[0].port, other.peers[0].port), (3, 2));
+    assert_eq!(
+        faults(secondary(&text([false, true]))),
+        "a.json:2: primary_listens: no URL is marked for the other server of the pair; write \
+         \"ft_active\": true beside one \"url\""
+    );
+    let alone = good(json(
+        r#"{"tibemsd": {"primary_listens": [{"url": "tcp://127.0.0.1:1"}]}}"#,
+    ));
+    assert!(alone.peers.is_empty());
+}
+
+#[test]
+fn a_key_of_a_json_file_that_is_not_known_is_a_fault_with_a_suggestion() {
+    for (text, wanted) in [
+        (
+            "{\"tibemsd\": {},\n \"queus\": []}",
+            "2: queus: unknown section; did you mean `queues`?",
+        ),
+        (
+            "{\"tibemsd\": {\n \"ft_hartbeat\": 3}}",
+            "2: ft_hartbeat: unknown parameter; did you mean `ft_heartbeat`?",
+        ),
+        (
+            "{\"tibemsd\": {\"primary_listens\": [\n{\"url\": \"tcp://127.0.0.1:1\",\n\"ft_activ\": true}]}}",
+            "3: primary_listens: unknown key `ft_activ`; did you mean `ft_active`?",
+        ),
+        (
+            "{\"tibemsd\": {\"ssl\": {\n\"server_identiti\": \"x\"}}}",
+            "2: ssl_server_identiti: unknown parameter; did you mean `ssl_server_identity`?",
+        ),
+        (
+            "{\"server\": \"A\",\n \"server\": \"B\"}",
+            "2: server: it stands there twice; remove one",
+        ),
+        (
+            "{\"tibemsd\": 3}",
+            "1: tibemsd: it must be an object of parameters",
+        ),
+    ] {
+        assert_eq!(
+            faults(json(text)),
+            format!("/etc/pair/a.json:{wanted}"),
+            "{text}"
+        );
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Values: text to numbers, flags and URLs, each refusal with what to write instead.
 
+use super::suggest;
 use super::table::Kind;
 use super::url::{ListenUrl, MonitorUrl, PeerUrl};
 
@@ -37,6 +38,7 @@ pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
         Kind::Peer => PeerUrl::parse(text).map(Value::Peer),
         Kind::Monitor => MonitorUrl::parse(text).map(Value::Monitor),
         Kind::Words(allowed) => parse_words(text, allowed).map(Value::Text),
+        Kind::Trace(allowed) => parse_trace(text, allowed).map(Value::Text),
     }
 }
 
@@ -57,7 +59,7 @@ fn parse_whole(text: &str, what: &str) -> Result<u64, String> {
 }
 
 /// Digits and an optional unit; all units are powers of 1024, as in EMS.
-fn parse_bytes(text: &str) -> Result<u64, String> {
+pub(super) fn parse_bytes(text: &str) -> Result<u64, String> {
     let fault = || format!("`{text}` is not a size; write for example 512KB, 16MB or 1GB");
     let split = text
         .find(|letter: char| !letter.is_ascii_digit())
@@ -101,6 +103,48 @@ fn parse_words(text: &str, allowed: &[&str]) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
+fn parse_trace(text: &str, allowed: &[&str]) -> Result<String, String> {
+    for item in text.split(',').map(str::trim) {
+        let name = item.strip_prefix(['+', '-']).unwrap_or(item);
+        if !allowed.iter().any(|word| word.eq_ignore_ascii_case(name)) {
+            let hint = suggest::hint(name, allowed);
+            return Err(format!("`{name}` is not known{hint}"));
+        }
+    }
+    Ok(text.to_owned())
+}
+
+/// Digits and a unit of time, seconds without one; in milliseconds.
+pub(super) fn parse_duration(text: &str) -> Result<u64, String> {
+    let fault = || format!("`{text}` is not a time; write for example 30sec, 5min or 1hour");
+    let split = text
+        .find(|letter: char| !letter.is_ascii_digit())
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(split);
+    let unit = unit.trim().to_ascii_lowercase();
+    let (_, unit_ms) = DURATIONS
+        .into_iter()
+        .find(|(name, _)| *name == unit || (unit.is_empty() && *name == "sec"))
+        .ok_or_else(fault)?;
+    let number: u64 = digits.parse().map_err(|_| fault())?;
+    number.checked_mul(unit_ms).ok_or_else(fault)
+}
+
+/// The largest unit that divides the time.
+pub(super) fn write_duration(number_ms: u64) -> String {
+    let fits = |(_, unit_ms): &(&str, u64)| number_ms.is_multiple_of(*unit_ms);
+    let (name, unit_ms) = DURATIONS.into_iter().find(fits).unwrap_or(("msec", 1));
+    format!("{}{name}", number_ms / unit_ms)
+}
+
+const DURATIONS: [(&str, u64); 5] = [
+    ("day", 86_400_000),
+    ("hour", 3_600_000),
+    ("min", 60_000),
+    ("sec", 1_000),
+    ("msec", 1),
+];
+
 fn in_range(number: u64, min: u64, max: u64, show: impl Fn(u64) -> String) -> Result<u64, String> {
     if number < min {
         return Err(format!(
@@ -117,6 +161,11 @@ fn in_range(number: u64, min: u64, max: u64, show: impl Fn(u64) -> String) -> Re
         ));
     }
     Ok(number)
+}
+
+/// A size as it is written in a file.
+pub(super) fn write_bytes(number: u64) -> String {
+    show_bytes(number).trim_end_matches(" bytes").to_owned()
 }
 
 /// The largest unit that divides the number.

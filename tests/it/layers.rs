@@ -8,23 +8,24 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the package may use of the package's other modules, and whether it may use the store.
-const LAYERS: [(&str, &[&str], bool); 9] = [
+const LAYERS: [(&str, &[&str], bool); 10] = [
     ("proto", &[], false),
     ("broker", &[], false),
     ("role", &[], false),
-    ("config", &[], false),
+    ("model", &[], false),
+    ("config", &["model"], false),
     ("tls", &[], false),
     ("monitor", &["tls"], false),
-    ("node", &["proto", "broker"], true),
+    ("node", &["proto", "broker", "model"], true),
     (
         "net",
-        &["node", "role", "config", "proto", "monitor", "tls"],
+        &["node", "role", "config", "model", "proto", "monitor", "tls"],
         true,
     ),
     (
         "cli",
         &[
-            "proto", "broker", "role", "config", "monitor", "node", "net", "tls",
+            "proto", "broker", "role", "config", "model", "monitor", "node", "net", "tls",
         ],
         true,
     ),

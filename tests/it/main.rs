@@ -4,7 +4,6 @@
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
 //! * `store`: the `store` commands on real stores.
-//! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
 //! * `exchange`: messages between such clients, without disturbance.
@@ -13,6 +12,7 @@
 //! * `hostile`: bad input, while well-behaved clients go on.
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
+//! * `configuration`: whole sets of configuration files, and those of the documentation.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
 #![allow(
@@ -21,6 +21,7 @@
 )]
 
 mod certificates;
+mod configuration;
 mod drill;
 mod exchange;
 mod floods;

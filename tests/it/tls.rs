@@ -223,6 +223,52 @@ fn what_is_wrong_with_files_stops_the_start_and_names_the_parameter() {
 }
 
 #[test]
+fn check_config_opens_the_certificates_of_its_own_file_and_compares_those_of_the_peer() {
+    let place = Place::new();
+    place.authority.local("server");
+    place.authority.local("other");
+    let expired = place.authority.issue("old", &[], Validity::Expired);
+    place.authority.write("expired.pem", &expired);
+    let file = |name: &str, own: u16, peer: u16, identity: &str, link: &str| {
+        let path = place.directory.path().join(name);
+        let text = format!(
+            "listen = ssl://127.0.0.1:{own}\nft_active = ssl://127.0.0.1:{peer}\n\
+             ssl_server_identity = {identity}\nft_ssl_identity = {link}\nft_ssl_trusted = ca.pem\n"
+        );
+        fs::write(&path, text).expect("the directory can be written");
+        path
+    };
+    let a = file("a.conf", 1, 2, "server.pem", "server.pem");
+    let b = file("b.conf", 2, 1, "server.pem", "expired.pem");
+    let c = file("c.conf", 2, 1, "other.pem", "server.pem");
+    let d = file("d.conf", 2, 1, "missing.pem", "server.pem");
+    for (paths, code, wanted) in [
+        (vec![&a], 0, "a.conf: no faults"),
+        (vec![&b], 2, "ft_ssl_identity: "),
+        (vec![&d], 2, "missing.pem: the file cannot be opened"),
+        (vec![&a, &b], 0, "the two servers fit together"),
+        (vec![&b, &a], 2, "expired.pem: the certificate expired on"),
+        (
+            vec![&a, &c],
+            2,
+            "ssl_server_identity: its files have not the same content on both servers",
+        ),
+        (vec![&a, &d], 2, "ssl_server_identity: not compared"),
+    ] {
+        let mut command = Command::new(PROGRAM);
+        command.arg("check-config").arg(paths[0]);
+        if let Some(peer) = paths.get(1) {
+            command.arg("--peer").arg(peer);
+        }
+        let output = command.output().expect("the program starts");
+        let said = [output.stdout, output.stderr].concat();
+        let said = String::from_utf8_lossy(&said);
+        assert_eq!(output.status.code(), Some(code), "{paths:?}: {said}");
+        assert!(said.contains(wanted), "`{wanted}` is not in: {said}");
+    }
+}
+
+#[test]
 fn our_own_client_speaks_tls_and_says_what_is_wrong() {
     let place = Place::new();
     let stranger = Authority::new(place.directory.path(), "stranger");
