@@ -22,7 +22,9 @@ use base::{Unreadable, unreadable};
 use crate::compact::Compaction;
 use crate::disk::{Disk, OpenMode};
 use crate::error::OpenError;
-use crate::format::segment::{compact_of, data_name, segment_of, side_index_of};
+use crate::format::segment::{
+    LOCK_NAME, compact_of, data_name, segment_name, segment_of, side_index_of,
+};
 use crate::inspect::{Finding, verify};
 use crate::open::{Acquire, Means, Ownership, guard, try_acquire};
 use crate::options::StoreOptions;
@@ -67,6 +69,24 @@ impl Dropped {
             queue: None,
             messages: 0,
             what,
+        }
+    }
+
+    fn message(one: &Unreadable) -> Self {
+        let file = data_name(one.segment, one.generation);
+        let what = format!("the message with ordinal {} cannot be read", one.ordinal);
+        Self {
+            messages: 1,
+            queue: Some(one.queue),
+            ..Self::of(&file, one.offset, what)
+        }
+    }
+
+    fn references(segment: u64, lost: &[u32]) -> Self {
+        let what = "references whose records are damaged; nobody can tell their queues any more";
+        Self {
+            messages: lost.len() as u64,
+            ..Self::of(&segment_name(segment), 0, what.to_owned())
         }
     }
 }
@@ -124,9 +144,16 @@ pub fn repair(
     options: &StoreOptions,
     accept_data_loss: bool,
 ) -> Result<RepairReport, OpenError> {
-    let ownership = match try_acquire(Arc::clone(disk), "")? {
-        Acquire::Owned(ownership) => ownership,
-        Acquire::Busy(holder) => return Err(OpenError::Busy(holder)),
+    let named = disk.open(LOCK_NAME, OpenMode::Read);
+    let is_locked_by_nobody =
+        named.is_err_and(|error| error.kind() == io::ErrorKind::NotFound) && !accept_data_loss;
+    // A look makes no file: without a lock there is no owner.
+    let ownership = match is_locked_by_nobody {
+        true => None,
+        false => match try_acquire(Arc::clone(disk), "")? {
+            Acquire::Owned(ownership) => Some(ownership),
+            Acquire::Busy(holder) => return Err(OpenError::Busy(holder)),
+        },
     };
     guard(disk.as_ref(), options)?;
     let plan = plan(disk, options)?;
@@ -139,9 +166,9 @@ pub fn repair(
         messages: plan.messages,
         ..RepairReport::default()
     };
-    if !report.is_needed || !accept_data_loss {
+    let Some(ownership) = ownership.filter(|_| report.is_needed && accept_data_loss) else {
         return Ok(report);
-    }
+    };
     let kept = files_to_keep(disk.as_ref(), &plan)?;
     let folder = keep(disk.as_ref(), &kept, &report).map_err(|error| {
         OpenError::io(
@@ -155,8 +182,10 @@ pub fn repair(
     let mut kept = Kept {
         folder,
         names: kept,
+        dropped: Vec::new(),
     };
     report.messages = take_over(ownership, &plan, options, &mut kept)?;
+    report.dropped.append(&mut kept.dropped);
     report.kept = kept.names;
     report.folder = Some(kept.folder);
     report.is_done = true;
@@ -260,6 +289,8 @@ fn put_away(disk: &dyn Disk, plan: &Plan) -> io::Result<()> {
 struct Kept {
     folder: String,
     names: Vec<String>,
+    /// What the plan did not know of.
+    dropped: Vec<Dropped>,
 }
 
 impl Kept {
@@ -279,6 +310,19 @@ impl Kept {
             }
         }
         disk.sync_folder(&self.folder)
+    }
+
+    /// Adds to the list what is about to be dropped, too.
+    fn drop_too(&mut self, disk: &dyn Disk, dropped: Vec<Dropped>) -> io::Result<()> {
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let text: String = dropped.iter().map(|it| format!("{it}\n")).collect();
+        let list = disk.open(&format!("{}/{LIST_NAME}", self.folder), OpenMode::Write)?;
+        list.write_at(list.bytes()?, text.as_bytes())?;
+        list.sync()?;
+        self.dropped.extend(dropped);
+        Ok(())
     }
 }
 
@@ -335,7 +379,7 @@ fn take_over(
     })?;
     let disk = Arc::clone(&work.store.disk);
     for segment in damaged_now(disk.as_ref(), plan, kept)? {
-        work.replace(segment)?;
+        work.replace(segment, kept)?;
     }
     let messages = work.store.status().messages;
     work.store.begin_shutdown();
@@ -402,8 +446,11 @@ impl Work {
     }
 
     /// Sets aside what the lists that the store itself made name and what cannot be read.
-    fn look_again(&mut self, segment: u64) -> Result<(), OpenError> {
-        let Some(Compaction { cache, plan, .. }) = self.store.compaction_of(segment) else {
+    fn look_again(&mut self, segment: u64, kept: &mut Kept) -> Result<(), OpenError> {
+        let Some(Compaction {
+            disk, cache, plan, ..
+        }) = self.store.compaction_of(segment)
+        else {
             return Ok(());
         };
         let failed = |source| {
@@ -418,6 +465,12 @@ impl Work {
             entries.retain(|entry| !plan.settled.is_set(entry.ordinal));
         }
         let found = unreadable(&cache, &plan, &lists.index).map_err(failed)?;
+        lists.lost.retain(|ordinal| !plan.settled.is_set(*ordinal));
+        let mut dropped: Vec<_> = found.iter().map(Dropped::message).collect();
+        if !lists.lost.is_empty() {
+            dropped.push(Dropped::references(segment, &lists.lost));
+        }
+        kept.drop_too(disk.as_ref(), dropped).map_err(failed)?;
         self.set_aside(&found)?;
         self.store.found_lost(segment, &lists.lost);
         self.until("setting damage aside", |store| {
@@ -426,13 +479,13 @@ impl Work {
     }
 
     /// Writes what waits in a segment into a file that stands for it.
-    fn replace(&mut self, segment: u64) -> Result<(), OpenError> {
+    fn replace(&mut self, segment: u64, kept: &mut Kept) -> Result<(), OpenError> {
         let state = self.store.state.segments.get(&segment);
         if state.is_none_or(|state| state.live == 0) {
             // It goes by itself.
             return Ok(());
         }
-        self.look_again(segment)?;
+        self.look_again(segment, kept)?;
         let Some(compaction) = self.store.compaction_of(segment) else {
             return Ok(());
         };

@@ -4,7 +4,7 @@
 //! own to the broker, judged apart. What is promised of a copy:
 //!
 //! * It was durable and a client saw its confirm: it is in the store of every successor until a client
-//!   has accepted or rejected it.
+//!   has accepted or rejected it. So is one that a successor found, whoever had heard of it.
 //! * A client accepted or rejected it, the server has read that, and had nothing left afterwards that
 //!   waited for the disk: it never comes again. A settlement that was under way when the server ended
 //!   may be lost. What one takeover did not find never comes again either.
@@ -350,8 +350,16 @@ impl Oracle {
             Err(what) => return self.blame(format!("at the takeover of epoch {epoch}: {what}")),
         };
         for (id, copy) in &mut self.copies {
-            if copy.life != life && !ids.contains(id) {
-                copy.is_gone = true;
+            match ids.contains(id) {
+                // It is durable whoever may have heard of it, and no settlement of it was: it stays.
+                true if copy.is_durable => {
+                    copy.is_confirmed = true;
+                    if copy.settled == Settled::Handed {
+                        copy.settled = Settled::No;
+                    }
+                }
+                false if copy.life != life => copy.is_gone = true,
+                _ => {}
             }
         }
     }

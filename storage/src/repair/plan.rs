@@ -187,14 +187,17 @@ fn strangers(
 ) -> Result<(Vec<Stranger>, Option<Identity>), OpenError> {
     let mut found = Vec::new();
     let mut headers: Vec<(&String, u64, SegmentHeader)> = Vec::new();
-    let mut votes: BTreeMap<([u8; 16], u64), u64> = BTreeMap::new();
-    let mut vote = |identity: Identity| {
-        *votes.entry((identity.uuid, identity.salt)).or_default() += 1;
+    // How many files, and the newest of them.
+    let mut votes: BTreeMap<([u8; 16], u64), (u64, u64)> = BTreeMap::new();
+    let mut vote = |identity: Identity, number: u64| {
+        let (files, newest) = votes.entry((identity.uuid, identity.salt)).or_default();
+        *files += 1;
+        *newest = number.max(*newest);
     };
     for name in names {
-        if checkpoint_of(name).is_some() {
+        if let Some(epoch) = checkpoint_of(name) {
             if let Ok((_, meta)) = load(disk, name).and_then(rows::load) {
-                vote(meta.identity);
+                vote(meta.identity, epoch);
             }
             continue;
         }
@@ -215,7 +218,7 @@ fn strangers(
         };
         match SegmentHeader::decode(&start) {
             Ok(header) => {
-                vote(header.identity);
+                vote(header.identity, number);
                 headers.push((name, number, header));
             }
             Err(fault @ HeaderFault::Version(_)) => {
@@ -226,7 +229,7 @@ fn strangers(
             Err(_) => {}
         }
     }
-    let most = votes.iter().max_by_key(|(_, count)| **count);
+    let most = votes.iter().max_by_key(|(_, known)| **known);
     let Some(((uuid, salt), _)) = most else {
         return Ok((found, None));
     };
@@ -254,23 +257,21 @@ fn strangers(
     Ok((found, Some(identity)))
 }
 
-/// Damaged files for which another one stands: a segment of which a compacted file is whole, and side
-/// indexes, which are made again.
+/// Damaged files for which another one stands: of a segment and its compacted files each that is whole holds
+/// all that waits. And side indexes, which are made again.
 fn covered(findings: &[Finding], names: &BTreeSet<String>) -> Vec<Stranger> {
     let is_damaged = |name: &String| findings.iter().any(|it| it.is_damage && it.file == *name);
-    let stands_for = |segment: u64| {
-        let compacted = names
+    let stands_for = |file: &String| {
+        let others = names
             .iter()
-            .filter(|name| compact_of(name).is_some_and(|it| it.0 == segment));
-        compacted
-            .max_by_key(|name| compact_of(name))
-            .filter(|name| !is_damaged(name))
+            .filter(|name| number_of(name) == number_of(file));
+        others.rev().find(|name| !is_damaged(name))
     };
     let mut found = Vec::new();
     for file in names.iter().filter(|name| is_damaged(name)) {
         let why = if side_index_of(file).is_some() {
             "the index is damaged, and made again from the log".to_owned()
-        } else if let Some(other) = segment_of(file).and_then(stands_for) {
+        } else if let Some(other) = stands_for(file) {
             format!("{other} holds all of it that waits")
         } else {
             continue;
@@ -338,21 +339,8 @@ fn dropped(
             ..Dropped::of(&range.file, range.offset, what)
         });
     }
-    for (segment, lost) in &waiting.lost {
-        let what = "references whose records are damaged; nobody can tell their queues any more";
-        dropped.push(Dropped {
-            messages: lost.len() as u64,
-            ..Dropped::of(&segment_name(*segment), 0, what.to_owned())
-        });
-    }
-    for one in &waiting.unreadable {
-        let file = crate::format::segment::data_name(one.segment, one.generation);
-        let what = format!("the message with ordinal {} cannot be read", one.ordinal);
-        dropped.push(Dropped {
-            messages: 1,
-            queue: Some(one.queue),
-            ..Dropped::of(&file, one.offset, what)
-        });
-    }
+    let lost = waiting.lost.iter();
+    dropped.extend(lost.map(|(segment, lost)| Dropped::references(*segment, lost)));
+    dropped.extend(waiting.unreadable.iter().map(Dropped::message));
     dropped
 }

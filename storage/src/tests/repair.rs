@@ -189,6 +189,91 @@ fn a_healthy_store_stays_as_it_is() {
 }
 
 #[test]
+fn a_look_at_a_store_without_a_lock_makes_no_file() {
+    let world = broken_world(1);
+    world.flip(&segments_of(&world).remove(0), 4096 + 40, 1);
+    remove(&world, "LOCK");
+    let names = world.names();
+    let look = run(&world, false).unwrap();
+    assert!(look.is_needed && !look.is_done, "{look:?}");
+    assert_eq!(world.names(), names);
+}
+
+#[test]
+fn a_damaged_copy_goes_where_its_segment_is_still_there() {
+    let world = SimWorld::new();
+    let mut server = try_open(&world, compact::roomy()).unwrap();
+    let mut before = BTreeMap::new();
+    let mut number = 0;
+    while compact::compacted(&world).is_empty() {
+        before.extend(all_files(&world));
+        for _ in 0..20 {
+            let (place, _) = server.publish(1 + number % 2, &text(number));
+            server.work();
+            if number % 100 > 1 {
+                server.settle(1 + number % 2, place);
+            }
+            number += 1;
+        }
+        world.advance_ms(100);
+        server.work();
+        assert!(number < 20_000, "nothing was compacted");
+    }
+    server.rest();
+    world.kill(&server.disk);
+    let expected: Vec<u32> = (0..number).filter(|number| number % 100 < 2).collect();
+    let copy = compact::compacted(&world).pop_first().unwrap();
+    let segment = format!("{}.seg", copy.split('.').next().unwrap());
+    // Its owner died before the segment was removed.
+    if world.bytes_of(&segment).is_none() {
+        let disk = world.process();
+        disk.open(&segment, OpenMode::CreateEmpty).unwrap();
+        world.overwrite(&segment, before[&segment].clone());
+        disk.sync_dir().unwrap();
+    }
+    let bytes = world.bytes_of(&copy).unwrap();
+    let at = bytes.windows(8).position(|it| it == b"message ").unwrap();
+    world.flip(&copy, at as u64 + 3, 1);
+    let (report, numbers) = repaired(&world);
+    assert_eq!(numbers, expected);
+    assert!(report.kept.contains(&copy), "{report:?}");
+    assert_eq!(report.dropped.iter().map(|it| it.messages).sum::<u64>(), 0);
+}
+
+#[test]
+fn in_doubt_the_newest_file_tells_whose_store_it_is() {
+    let world = SimWorld::new();
+    let mut server = open(&world);
+    server.publish(1, &text(1));
+    server.work();
+    world.kill(&server.disk);
+    remove(&world, ".redb");
+    for name in segments_of(&world).into_iter().skip(1) {
+        remove(&world, &name);
+    }
+    let mut stranger = world.bytes_of("0000000001.seg").unwrap();
+    let header = crate::format::segment::SegmentHeader::decode(&stranger).unwrap();
+    for uuid in [[0; 16], [0xff; 16]] {
+        let identity = crate::format::Identity {
+            uuid,
+            ..header.identity
+        };
+        let older = crate::format::segment::SegmentHeader { identity, ..header };
+        let encoded = older.encode();
+        stranger[..encoded.len()].copy_from_slice(&encoded);
+        let world = world.fork();
+        let disk = world.process();
+        disk.open("0000000000.seg", OpenMode::CreateEmpty).unwrap();
+        world.overwrite("0000000000.seg", stranger.clone());
+        disk.sync_dir().unwrap();
+        let report = run(&world, true).unwrap();
+        let gone: Vec<&str> = report.dropped.iter().map(|it| it.file.as_str()).collect();
+        assert_eq!(gone, ["0000000000.seg"], "{report:?}");
+        assert_eq!(served(&world), [1]);
+    }
+}
+
+#[test]
 fn a_store_that_somebody_owns_is_not_repaired() {
     let world = broken_world(1);
     let server = open(&world);
