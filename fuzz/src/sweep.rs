@@ -199,7 +199,7 @@ mod tests {
             .keys()
             .map(|name| name.split_once('.').map_or(name.as_str(), |(_, end)| end))
             .collect();
-        for end in ["seg", "idx", "1.cmp", "LOCK", "RESERVE"] {
+        for end in ["seg", "idx", "1001.cmp", "LOCK", "RESERVE"] {
             assert!(names.contains(end), "{end} in {names:?}");
         }
         let world = world_of(&sample);
