@@ -2,7 +2,7 @@
 //!
 //! Fault model: each file has live bytes (what a reader sees) and durable bytes (what was synced).
 //! At a crash of the host every unsynced 512-byte sector survives as new, stays old, or becomes
-//! garbage; every name created, renamed or removed since the last [`Disk::sync_dir`] survives or
+//! garbage; every name created, renamed or removed since the last [`super::Disk::sync_dir`] survives or
 //! not. At the death of a process only its locks go. Faults are injected by operation count.
 
 //!
@@ -220,13 +220,13 @@ impl SimWorld {
             .sum()
     }
 
-    /// Sets what [`Disk::free_bytes`] answers.
+    /// Sets what [`super::Disk::free_bytes`] answers.
     pub fn set_free_bytes(&self, bytes: u64) {
         self.lock().free_bytes = bytes;
     }
 
     /// Gives the disk a size: what all files together take is bounded by it, and
-    /// [`Disk::free_bytes`] tells the rest. `None` takes the bound away.
+    /// [`super::Disk::free_bytes`] tells the rest. `None` takes the bound away.
     pub fn set_room_bytes(&self, room: Option<u64>) {
         self.lock().room_bytes = room;
     }
@@ -237,7 +237,7 @@ impl SimWorld {
         self.lock().used_bytes()
     }
 
-    /// Sets what [`Disk::file_system`] answers.
+    /// Sets what [`super::Disk::file_system`] answers.
     pub fn set_file_system(&self, kind: FileSystem) {
         self.lock().file_system = Some(kind);
     }
