@@ -3,8 +3,8 @@
 //! What is live of a segment is written into a file of its own, `0000000042.40001.cmp`: the same
 //! header, the same batches and records with their numbers and ordinals, an index and a trailer. So every
 //! reference keeps its address, settlements and cursors stay what they are, and order needs no care.
-//! Such a file holds all that was live when it was made, so any that exists may be used instead of the
-//! segment; where both are there, the segment is.
+//! Such a file holds all that was live when it was made. Where both are there it is used, and not the
+//! segment: an owner that has lost the store may yet remove that one.
 
 use std::collections::BTreeSet;
 use std::io;
