@@ -138,13 +138,9 @@ pub fn sweep(stride: u64) -> Counts {
                     }
                     let attempt = || one(sample, &world, damages, damage, number);
                     let outcome = catch_unwind(AssertUnwindSafe(attempt));
-                    counts.take(outcome.map_err(|panic| {
-                        let text = panic.downcast_ref::<String>().cloned();
-                        let text =
-                            text.or_else(|| Some((*panic.downcast_ref::<&str>()?).to_owned()));
-                        let text = text.unwrap_or_else(|| "it panicked".to_owned());
-                        format!("{damage:?}: {text}")
-                    }));
+                    counts.take(
+                        outcome.map_err(|panic| format!("{damage:?}: {}", crate::text_of(&*panic))),
+                    );
                 }
                 total.lock().expect("no holder panics").add(counts);
             });
