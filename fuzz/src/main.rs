@@ -28,9 +28,13 @@ struct Arguments {
     /// How long to go on, in seconds, when no seed is given.
     #[arg(long, default_value_t = 60)]
     seconds: u64,
-    /// Prints what happens in a life of `stack`, to explain a failure that is repeated from its seed.
+    /// Prints what happens in a life of `stack`, and where anything panics, to explain a failure that is
+    /// repeated from its seed.
     #[arg(long)]
     trace: bool,
+    /// For `sweep`: the number of the damage to begin with, as progress tells it.
+    #[arg(long, default_value_t = 0)]
+    first: u64,
 }
 
 fn report(target: &Target, outcome: Result<(), (u64, String)>) -> bool {
@@ -118,9 +122,9 @@ fn replayed() -> bool {
 /// The brief run tries each so many of the damages of a sweep.
 const SMOKE_STRIDE: u64 = 997;
 
-fn swept(stride: u64) -> bool {
+fn swept(first: u64, stride: u64) -> bool {
     let begun = Instant::now();
-    let counts = sweep(stride);
+    let counts = sweep(first, stride);
     println!(
         "sweep            {} unaffected, {} reported, {} set aside, {} refused, silent {}; {} repaired ({:.0} s)",
         counts.unaffected,
@@ -156,8 +160,9 @@ fn main() -> ExitCode {
     let all = targets();
     if arguments.trace {
         trace_on();
+    } else {
+        std::panic::set_hook(Box::new(|_| ()));
     }
-    std::panic::set_hook(Box::new(|_| ()));
     let good = match arguments.target.as_str() {
         "list" => {
             for target in &all {
@@ -165,8 +170,8 @@ fn main() -> ExitCode {
             }
             true
         }
-        "smoke" => replayed() && smoke(&all) && swept(SMOKE_STRIDE),
-        "sweep" => swept(arguments.seed.unwrap_or(1).max(1)),
+        "smoke" => replayed() && smoke(&all) && swept(0, SMOKE_STRIDE),
+        "sweep" => swept(arguments.first, arguments.seed.unwrap_or(1).max(1)),
         name => match (
             all.iter().find(|target| target.name == name),
             arguments.seed,

@@ -109,15 +109,15 @@ impl Damages {
     }
 }
 
-/// Tries each `stride`-th damage on all cores, and says how far it is.
+/// Tries each `stride`-th damage from the `first` on, on all cores, and says how far it is.
 #[must_use]
-pub fn sweep(stride: u64) -> Counts {
+pub fn sweep(first: u64, stride: u64) -> Counts {
     let sample = one_of_each();
     let damages = Damages::of(&sample);
     for (name, bytes, _) in &damages.files {
         println!("  {name:<24} {bytes:>8} bytes");
     }
-    let tries = damages.count().div_ceil(stride);
+    let tries = damages.count().saturating_sub(first).div_ceil(stride);
     println!("{} damages, {tries} of them are tried", damages.count());
     let world = world_of(&sample);
     let (next, total) = (AtomicU64::new(0), Mutex::new(Counts::default()));
@@ -130,11 +130,11 @@ pub fn sweep(stride: u64) -> Counts {
                 let mut counts = Counts::default();
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    let Some(damage) = damages.get(number * stride) else {
+                    let Some(damage) = damages.get(first + number * stride) else {
                         break;
                     };
                     if number > 0 && number.is_multiple_of(PROGRESS_EACH) {
-                        tell(number, tries);
+                        tell(first + number * stride, damages.count());
                     }
                     let attempt = || one(sample, &world, damages, damage, number);
                     let outcome = catch_unwind(AssertUnwindSafe(attempt));
@@ -150,10 +150,10 @@ pub fn sweep(stride: u64) -> Counts {
 }
 
 /// One line that is written over on a terminal.
-fn tell(tried: u64, tries: u64) {
+fn tell(number: u64, count: u64) {
     let end = if stderr().is_terminal() { '\r' } else { '\n' };
     // Nobody looks when it is closed.
-    let _ = write!(stderr(), "  {tried} of {tries}{end}");
+    let _ = write!(stderr(), "  at {number} of {count}{end}");
 }
 
 fn one(
