@@ -9,7 +9,8 @@ use nix::sys::signal::Signal;
 
 use super::args::ServeArgs;
 use super::complain;
-use crate::config::{Config, Given, MainFile, companions, load};
+use crate::config::companions::{self, Companions};
+use crate::config::{Config, Given, MainFile, load};
 use crate::net::{log, server};
 use crate::role::Exit;
 
@@ -19,8 +20,8 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         // `demo` and `bench` kill their servers themselves; this is for when they are killed.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     }
-    let config = match configure(arguments) {
-        Ok(config) => config,
+    let (config, companions) = match configure(arguments) {
+        Ok(both) => both,
         Err(text) => {
             complain(&text);
             return Exit::Usage;
@@ -47,7 +48,7 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
     }
     end_on_panic();
     let has_logfile = config.logfile.is_some();
-    let (exit, reason) = server::run(config);
+    let (exit, reason) = server::run(config, companions);
     if exit == Exit::Done {
         tracing::info!(
             event = "stopped",
@@ -74,7 +75,7 @@ fn end_on_panic() {
 }
 
 /// The configuration that the options describe.
-pub(super) fn configure(arguments: &ServeArgs) -> Result<Config, String> {
+pub(super) fn configure(arguments: &ServeArgs) -> Result<(Config, Companions), String> {
     let file = arguments.config.as_deref().map(read).transpose()?;
     let given = Given {
         file,
@@ -85,9 +86,9 @@ pub(super) fn configure(arguments: &ServeArgs) -> Result<Config, String> {
     };
     let mut config = load(&given).map_err(|faults| faults.to_string())?;
     let read = companions::read(&config, &|path| fs::read(path));
-    let (_, warnings) = read.map_err(|faults| faults.to_string())?;
+    let (companions, warnings) = read.map_err(|faults| faults.to_string())?;
     config.warnings.extend(warnings);
-    Ok(config)
+    Ok((config, companions))
 }
 
 /// Reads a configuration file.

@@ -8,6 +8,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
@@ -19,6 +20,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::model::Directory;
 use crate::node::{
     CertificateUser, ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus, ServerAddress,
 };
@@ -107,6 +109,7 @@ pub(super) struct Shared {
     mode: watch::Sender<Mode>,
     failed: watch::Sender<Option<FatalError>>,
     active: RefCell<Option<ServerAddress>>,
+    directory: RefCell<Arc<Directory>>,
     work: RefCell<Option<Work>>,
     /// Wakes the flusher.
     flush: Notify,
@@ -162,6 +165,7 @@ impl Engine {
             mode: watch::Sender::new(Mode::Refuse),
             failed: watch::Sender::new(None),
             active: RefCell::new(None),
+            directory: RefCell::default(),
             work: RefCell::new(None),
             flush: Notify::new(),
             rearm: Notify::new(),
@@ -204,6 +208,13 @@ impl Engine {
         self.0.active.replace(active);
     }
 
+    /// Destinations and permissions from now on.
+    pub fn set_directory(&self, directory: Arc<Directory>) {
+        self.0.directory.replace(Arc::clone(&directory));
+        self.with_node(|node| node.set_directory(clock::now(), directory));
+        self.0.flush.notify_one();
+    }
+
     /// Lets clients wait, each for the configured time at most, then as [`Self::refuse`].
     pub fn hold(&self) {
         self.0.mode.send_replace(Mode::Hold);
@@ -224,7 +235,8 @@ impl Engine {
                 return;
             }
         };
-        let node = Node::new(self.0.settings.node.clone(), store, clock::now());
+        let mut node = Node::new(self.0.settings.node.clone(), store, clock::now());
+        node.set_directory(clock::now(), Arc::clone(&self.0.directory.borrow()));
         self.0.work.replace(Some(Work {
             node,
             sockets: BTreeMap::new(),

@@ -23,6 +23,7 @@ use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
 use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
 use super::tls::ServerTls;
+use crate::config::companions::Companions;
 use crate::config::{Config, ListenUrl, PeerUrl};
 use crate::monitor::{self, Board};
 use crate::node::{NodeSettings, ServerAddress};
@@ -58,9 +59,9 @@ pub(crate) enum News {
     Stopped,
 }
 
-/// Runs a server on this thread until it ends. Returns how, and the message for the operator.
+/// Runs a server on this thread until it ends. `companions` is what the files beside the main file say. Returns how, and the message for the operator.
 #[must_use]
-pub fn run(config: Config) -> (Exit, String) {
+pub fn run(config: Config, companions: Companions) -> (Exit, String) {
     let started = Instant::now();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -71,7 +72,7 @@ pub fn run(config: Config) -> (Exit, String) {
     };
     let local = LocalSet::new();
     let end = local.block_on(&runtime, async {
-        match Server::start(config, started).await {
+        match Server::start(config, companions, started).await {
             Ok(server) => server.drive().await,
             Err(end) => end,
         }
@@ -107,7 +108,11 @@ struct Server {
 }
 
 impl Server {
-    async fn start(config: Config, started: Instant) -> Result<Self, (Exit, String)> {
+    async fn start(
+        config: Config,
+        companions: Companions,
+        started: Instant,
+    ) -> Result<Self, (Exit, String)> {
         let failed = |text: String| (Exit::Failed, text);
         let connections = connections_max(config.max_connections);
         let signals = StopSignals::listen().map_err(|error| failed(format!("signals: {error}")))?;
@@ -142,6 +147,7 @@ impl Server {
         );
         let opener = opener.map_err(|error| failed(format!("no thread: {error}")))?;
         let engine = Engine::new(engine_settings(&config, &listeners.places));
+        engine.set_directory(Arc::new(companions.directory(config.authorization)));
         let identity = Identity {
             server: config.server.clone(),
             instance,

@@ -27,12 +27,14 @@ mod tests;
 mod translate;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
 
 use bytes::BytesMut;
 use slab::Slab;
 use steadfast_storage::{Cursor, DurableBatch, FatalError, Fence, Job, JobDone, Store, Ticket};
 
 use crate::broker::{self, Broker, Effect, Event, Message, Reader};
+use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
 
 use peer::Peer;
@@ -62,6 +64,8 @@ pub struct Node {
     proto: proto::Settings,
     store: Store,
     broker: Broker,
+    /// Destinations and permissions.
+    directory: Arc<Directory>,
     peers: Slab<Peer>,
     next_serial: u32,
     /// Connections of each container.
@@ -99,6 +103,7 @@ impl Node {
         let proto = settings.proto_settings(Some(store.epoch()));
         let mut node = Self {
             broker: Broker::new(settings.limits),
+            directory: Arc::default(),
             proto,
             settings,
             store,
@@ -124,6 +129,12 @@ impl Node {
         };
         node.recover(now);
         node
+    }
+
+    /// Destinations and permissions from now on.
+    pub fn set_directory(&mut self, now: Now, directory: Arc<Directory>) {
+        self.directory = directory;
+        self.work(now);
     }
 
     // ---- connections ----

@@ -7,10 +7,10 @@ use std::path::Path;
 use super::file::{Entry, File, Item, Report};
 use super::people::check_name;
 use super::words::Word;
-use super::{AclEntry, Bridge, Companion, Companions, Destination, Durable, Group, Section, User};
+use super::{AclEntry, Companion, Companions, Destination, Group, Section, User};
 use crate::config::tree::{Json, Node};
 use crate::config::{Origin, suggest};
-use crate::model::{DestinationKind, Principal};
+use crate::model::{Bridge, DestinationKind, Durable, Principal};
 
 /// An entry and warnings about it.
 type Read<E> = Result<(E, Vec<String>), String>;

@@ -24,11 +24,10 @@ pub use lines::{Comments, Document};
 pub use people::{Group, StoredPassword, User};
 pub use read::{FileReader, read, read_anyway};
 pub use sections::Section;
-pub use subscriptions::{Bridge, Durable};
 
 pub(super) use json::read_section;
 
-use crate::model::{Access, Catalogue, DestinationKind, Pattern};
+use crate::model::{Access, Bridge, Catalogue, DestinationKind, Directory, Durable, Pattern};
 
 /// One of the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -184,6 +183,19 @@ impl Companions {
             }
         }
         access
+    }
+
+    /// What a running server needs of all of it. `authorization` is the parameter of that name.
+    #[must_use]
+    pub fn directory(&self, authorization: bool) -> Directory {
+        Directory {
+            authorization,
+            access: self.access(),
+            queues: self.catalogue(DestinationKind::Queue),
+            topics: self.catalogue(DestinationKind::Topic),
+            durables: self.durables.entries().cloned().collect(),
+            bridges: self.bridges.entries().cloned().collect(),
+        }
     }
 
     /// Each file, its name, and how many entries it has.

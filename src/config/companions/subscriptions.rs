@@ -5,25 +5,10 @@ use super::file::{Entry, Item, NamedFault, Report, read_lines, sections};
 use super::lines::Document;
 use super::words::{Word, first, properties, quote, unquote};
 use crate::config::suggest;
-use crate::model::{DestinationKind, Pattern};
+use crate::model::{Bridge, DestinationKind, Durable, Pattern};
 
 const SELECTOR: &str = "selectors are not supported by this version, and without its selector it \
                         would get messages that it must not get; remove the entry or the selector";
-
-/// A line of `durables.conf`: `topic name clientid=id,nolocal`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Durable {
-    /// The topic, or a pattern.
-    pub topic: Pattern,
-    /// The name of the subscription.
-    pub name: String,
-    /// The client that it belongs to; empty for none.
-    pub client_id: String,
-    /// Without the messages that its own connection published.
-    pub no_local: bool,
-    /// It belongs to a route.
-    pub is_route: bool,
-}
 
 impl Durable {
     fn parse(line: &str) -> Result<(Self, Vec<String>), NamedFault> {
@@ -118,15 +103,6 @@ impl Entry for Durable {
     fn read(_: Companion, document: &Document, report: &mut Report) -> Vec<Item<Self>> {
         read_lines(document, report, Self::parse)
     }
-}
-
-/// A section of `bridges.conf`: `[topic:name]`, then one `queue=name` or `topic=name` a line.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Bridge {
-    /// Kind and name of the source; may be a pattern.
-    pub source: (DestinationKind, Pattern),
-    /// Kinds and names of the targets, no patterns, in order.
-    pub targets: Vec<(DestinationKind, Pattern)>,
 }
 
 impl Bridge {
