@@ -5,10 +5,10 @@ use std::sync::{Arc, LazyLock};
 
 use bytes::BytesMut;
 use steadfast::config::companions::{
-    AclEntry, Bridge, Companion, Destination, Durable, Entry, File, Group, Report, Section, User,
-    read_anyway,
+    AclEntry, Companion, Destination, Entry, File, Group, Report, Section, User, read_anyway,
 };
 use steadfast::config::{self, Given, MainFile, Side, differences};
+use steadfast::model::{Bridge, Durable};
 use steadfast::node::{ConnectionId, Node, NodeSettings, Now};
 use steadfast::proto::message::{Header, MessageIndex, SimpleMessage};
 use steadfast::proto::{

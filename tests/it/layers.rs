@@ -43,7 +43,8 @@ const SYSTEM: [&str; 7] = [
 ];
 
 /// Plain values among them.
-const VALUES: [&str; 3] = [
+const VALUES: [&str; 4] = [
+    "std::thread::panicking",
     "std::net::IpAddr",
     "std::net::Ipv4Addr",
     "std::net::Ipv6Addr",
