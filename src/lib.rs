@@ -6,13 +6,15 @@
 //! | [`broker`] | the deterministic core: queues, consumers, settlement | nothing of ours |
 //! | [`role`] | the fault-tolerance state machine: peer news, lock results and time in, actions out | nothing of ours |
 //! | [`model`] | what the configuration means: names and wildcards, properties of destinations, permissions | nothing of ours |
+//! | [`auth`] | who somebody is: stored passwords and the dialogues that prove one | `model` |
 //! | [`config`] | parameters, their table and the file grammars | `model` |
-//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, storage |
+//! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, `auth`, storage |
 //! | [`tls`] | certificates, keys and ciphers: configurations of TLS, renewed from their files | nothing of ours |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `proto`, `monitor`, `tls`, storage |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `auth`, `proto`, `monitor`, `tls`, storage |
 //! | [`monitor`] | health, state and metrics over HTTP | `tls` |
 //! | [`cli`] | the commands | everything |
 
+pub mod auth;
 pub mod broker;
 pub mod cli;
 pub mod config;

@@ -40,6 +40,13 @@ pub enum Command {
     Demo(DemoArgs),
     /// Check a configuration file without starting a server.
     CheckConfig(CheckConfigArgs),
+    /// Turn a password from standard input into the form in which users.conf should keep it.
+    #[command(after_help = "Examples:\n  \
+        steadfast hash-password < password.txt\n  \
+        printf %s \"$PASSWORD\" | steadfast hash-password\n\n\
+        Write what it prints between the first and the second colon of the user's line:\n  \
+        bob:$argon2id$...:\"description\"")]
+    HashPassword,
     /// Look into a store; read-only and safe beside a running server.
     #[command(subcommand)]
     Store(StoreCommand),

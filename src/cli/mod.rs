@@ -8,6 +8,7 @@ pub mod args;
 mod bench;
 mod check_config;
 mod demo;
+mod hash_password;
 mod own_server;
 mod serve;
 mod store;
@@ -32,6 +33,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
+        Command::HashPassword => hash_password::run(),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Store(command) => store::run(&command),
         Command::Bench(command) => bench::run(&command),

@@ -6,13 +6,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::companions::{
-    Companions, Destination, Entry, File, FileReader, Section, StoredPassword, User,
-};
+use super::companions::{Companions, Destination, Entry, File, FileReader, Section, User};
 use super::url::is_loopback;
 use super::value::show_seconds;
 use super::{Config, PeerUrl, parameter};
-use crate::model::DestinationKind;
+use crate::model::{DestinationKind, StoredPassword};
 
 /// One of the two servers.
 #[derive(Clone, Copy, Debug)]

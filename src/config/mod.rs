@@ -22,6 +22,7 @@ mod value;
 use std::fmt;
 use std::path::PathBuf;
 
+pub use crate::model::Secret;
 use companions::{Companion, Companions, Report};
 pub use compare::{Side, differences};
 pub use load::{Given, MainFile, load, load_anyway};
@@ -169,30 +170,6 @@ pub struct TlsFiles {
     pub use_cert_username: bool,
     /// `ssl_cert_user_specname`: the user name that asks for the certificate's. Listeners only.
     pub cert_user_specname: Option<String>,
-}
-
-/// Text that no log, fault or debug output shows.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// Keeps a secret.
-    #[must_use]
-    pub const fn new(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The secret itself; for its one use, never for a text that people read.
-    #[must_use]
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("(secret)")
-    }
 }
 
 /// How old the last durable write may be before confirms and deliveries are suspended.

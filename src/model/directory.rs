@@ -1,8 +1,11 @@
 //! All that the configuration files beside the main file mean to a running server, as one value.
 
+use std::collections::BTreeMap;
+
 use super::access::Access;
 use super::name::{DestinationKind, Pattern};
 use super::properties::Catalogue;
+use super::secret::StoredPassword;
 
 /// A durable subscription that the configuration names: a line of `durables.conf`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct Bridge {
 pub struct Directory {
     /// Whether users and permissions are checked (`authorization`).
     pub authorization: bool,
+    /// Each user and its password, as it is kept.
+    pub users: BTreeMap<String, StoredPassword>,
     /// Groups, permissions, and what is secure.
     pub access: Access,
     /// Queues and their properties.

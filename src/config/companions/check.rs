@@ -1,9 +1,11 @@
 //! What the files must say together.
 
 use super::file::Report;
-use super::{AclEntry, Companions, StoredPassword};
+use super::{AclEntry, Companions};
 use crate::config::{Config, Origin};
-use crate::model::{ADMIN_GROUP, ADMIN_USER, ALL_GROUP, DestinationKind, Pattern, Principal};
+use crate::model::{
+    ADMIN_GROUP, ADMIN_USER, ALL_GROUP, DestinationKind, Pattern, Principal, StoredPassword,
+};
 
 /// Stores that are there without being named.
 const STORES: [&str; 3] = ["$sys.meta", "$sys.nonfailsafe", "$sys.failsafe"];

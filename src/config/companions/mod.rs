@@ -21,7 +21,7 @@ pub use acl::AclEntry;
 pub use destinations::Destination;
 pub use file::{Entry, File, Item, Report};
 pub use lines::{Comments, Document};
-pub use people::{Group, StoredPassword, User};
+pub use people::{Group, User};
 pub use read::{FileReader, read, read_anyway};
 pub use sections::Section;
 
@@ -188,8 +188,11 @@ impl Companions {
     /// What a running server needs of all of it. `authorization` is the parameter of that name.
     #[must_use]
     pub fn directory(&self, authorization: bool) -> Directory {
+        let users = self.users.entries();
+        let users = users.map(|user| (user.name.clone(), user.password.clone()));
         Directory {
             authorization,
+            users: users.collect(),
             access: self.access(),
             queues: self.catalogue(DestinationKind::Queue),
             topics: self.catalogue(DestinationKind::Topic),

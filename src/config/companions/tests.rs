@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::*;
 use crate::config::{Config, Given, MainFile, load, load_anyway};
-use crate::model::{Action, OverflowPolicy, Prefetch, Trace};
+use crate::model::{Action, OverflowPolicy, Prefetch, StoredPassword, Trace};
 
 fn parse<E: Entry>(which: Companion, text: &str) -> (File<E>, Report) {
     let mut report = Report::default();

@@ -1,0 +1,205 @@
+//! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+
+use std::fmt;
+use std::sync::Arc;
+
+use super::scram::{ClientFirst, Hash, ServerExchange};
+use super::{Users, nonce};
+
+/// Longest response of PLAIN that is looked at, bytes.
+const RESPONSE_BYTES_MAX: usize = 2048;
+
+/// What to answer to a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// A challenge.
+    Challenge(Vec<u8>),
+    /// Authenticated.
+    Welcome {
+        /// The user's name, as it is configured.
+        user: String,
+        /// What the client gets with the news.
+        last_word: Option<Vec<u8>>,
+    },
+    /// Wrong.
+    Refused,
+}
+
+/// What was said so far.
+#[derive(Debug)]
+enum Step {
+    /// Nothing that counts.
+    Begin,
+    /// The server's first message of SCRAM.
+    Proof {
+        user: String,
+        exchange: Box<ServerExchange>,
+    },
+    /// It is over.
+    End,
+}
+
+/// A login that is under way.
+#[derive(Debug)]
+pub struct Dialogue {
+    mechanism: Option<Hash>,
+    /// The client is on this host.
+    is_local: bool,
+    step: Step,
+    /// The user that the client claims to be.
+    claimed: Option<String>,
+}
+
+impl Dialogue {
+    /// A login with this mechanism. `None`: there is no such one here. `is_local`: the client is on this host.
+    #[must_use]
+    pub fn new(mechanism: &str, is_local: bool) -> Option<Self> {
+        let hash = Hash::of_mechanism(mechanism);
+        (hash.is_some() || mechanism == "PLAIN").then_some(Self {
+            mechanism: hash,
+            is_local,
+            step: Step::Begin,
+            claimed: None,
+        })
+    }
+
+    /// The user that the client claims to be, once it has said so.
+    #[must_use]
+    pub fn claimed(&self) -> Option<&str> {
+        self.claimed.as_deref()
+    }
+
+    fn scram(&mut self, hash: Hash, users: &Users, response: &[u8]) -> Verdict {
+        match std::mem::replace(&mut self.step, Step::End) {
+            Step::Begin => {
+                let Some(first) = ClientFirst::parse(response) else {
+                    return Verdict::Refused;
+                };
+                let user = first.user.clone();
+                self.claimed = Some(user.clone());
+                let keys = users.scram(hash, &user, self.is_local);
+                let (exchange, answer) = ServerExchange::begin(first, keys, &nonce());
+                self.step = Step::Proof {
+                    user,
+                    exchange: Box::new(exchange),
+                };
+                Verdict::Challenge(answer.into_bytes())
+            }
+            Step::Proof { user, exchange } => {
+                let made = users.scram_made(hash, &user, self.is_local);
+                let proof = exchange.finish(response, made);
+                match (proof, users.name_of(&user)) {
+                    (Some(proof), Some(user)) => Verdict::Welcome {
+                        user: user.to_owned(),
+                        last_word: Some(proof.into_bytes()),
+                    },
+                    _ => Verdict::Refused,
+                }
+            }
+            Step::End => Verdict::Refused,
+        }
+    }
+
+    fn plain(&mut self, users: &Users, response: &[u8]) -> Verdict {
+        let Some((user, password)) = plain_parts(response) else {
+            return Verdict::Refused;
+        };
+        self.claimed = Some(user.to_owned());
+        match users.check(user, password, self.is_local) {
+            Some(user) => Verdict::Welcome {
+                user,
+                last_word: None,
+            },
+            None => Verdict::Refused,
+        }
+    }
+}
+
+/// `[authzid] NUL authcid NUL password`: the user and the password. Nobody acts for somebody else.
+pub(crate) fn plain_parts(response: &[u8]) -> Option<(&str, &str)> {
+    if response.len() > RESPONSE_BYTES_MAX {
+        return None;
+    }
+    let text = std::str::from_utf8(response).ok()?;
+    let mut parts = text.split('\0');
+    let (acts_for, user, password) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_self = acts_for.is_empty() || acts_for == user;
+    (parts.next().is_none() && is_self && !user.is_empty()).then_some((user, password))
+}
+
+/// A response to be judged.
+pub struct LoginTask {
+    dialogue: Dialogue,
+    users: Arc<Users>,
+    response: Vec<u8>,
+}
+
+impl fmt::Debug for LoginTask {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("LoginTask")
+            .field("dialogue", &self.dialogue)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LoginTask {
+    /// A response that came in a dialogue.
+    #[must_use]
+    pub fn new(dialogue: Dialogue, users: Arc<Users>, response: Vec<u8>) -> Self {
+        Self {
+            dialogue,
+            users,
+            response,
+        }
+    }
+
+    /// The user that the client claims to be.
+    #[must_use]
+    pub fn claimed(&self) -> Option<&str> {
+        let said = self.dialogue.claimed();
+        said.or_else(|| match self.dialogue.mechanism {
+            None => plain_parts(&self.response).map(|(user, _)| user),
+            Some(_) => None,
+        })
+    }
+
+    /// Whether [`Self::run`] takes long: tens of milliseconds instead of microseconds.
+    #[must_use]
+    pub fn is_slow(&self) -> bool {
+        let Dialogue {
+            mechanism,
+            is_local,
+            step,
+            ..
+        } = &self.dialogue;
+        match (mechanism, step) {
+            (Some(hash), Step::Proof { user, .. }) => {
+                self.users.is_scram_slow(*hash, user, *is_local)
+            }
+            (Some(_), _) => false,
+            (None, _) => plain_parts(&self.response)
+                .is_some_and(|(user, password)| self.users.is_check_slow(user, password)),
+        }
+    }
+
+    /// Judges the response. Never panics.
+    #[must_use]
+    pub fn run(self) -> (Dialogue, Verdict) {
+        let Self {
+            mut dialogue,
+            users,
+            response,
+        } = self;
+        let verdict = match dialogue.mechanism {
+            Some(hash) => dialogue.scram(hash, &users, &response),
+            None => dialogue.plain(&users, &response),
+        };
+        (dialogue, verdict)
+    }
+
+    /// Gives the response up without judging it.
+    #[must_use]
+    pub fn give_up(self) -> Dialogue {
+        self.dialogue
+    }
+}
