@@ -1,9 +1,11 @@
-//! The Prometheus text. Names begin with `steadfast_` and end with their unit.
+//! The Prometheus text. Names begin with `steadfast_` and end with their unit. Beside them stand the
+//! names of EMS for what means the same here, so that its dashboards find it. There is nothing of a
+//! single destination: whoever reads metrics proves no right to know of it.
 
 use std::fmt;
 
 use prometheus_client::encoding::EncodeLabelSet;
-use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
@@ -34,8 +36,48 @@ pub(super) fn render(status: &Status) -> Result<String, fmt::Error> {
     register_clients(&mut registry, status);
     register_store(&mut registry, status);
     let mut text = String::new();
-    encode(&mut text, &registry)?;
+    encode_registry(&mut text, &registry)?;
+    encode_registry(&mut text, &ems(status))?;
+    encode_eof(&mut text)?;
     Ok(text)
+}
+
+/// What EMS's monitor calls by these names.
+fn ems(status: &Status) -> Registry {
+    let mut registry = Registry::with_prefix("tibco_ems_server");
+    let uptime_s = status.uptime_ms / 1_000;
+    gauge(&mut registry, "uptime", "Seconds since the start", uptime_s);
+    let connections = status.clients.connections;
+    for name in ["connections", "client_connections"] {
+        gauge(&mut registry, name, "Client connections", connections);
+    }
+    if let Some(store) = &status.store {
+        let help = "Message references not settled";
+        gauge(&mut registry, "pending_messages", help, store.messages);
+        let help = "Size of those in bytes";
+        gauge(&mut registry, "pending_message_bytes", help, store.bytes);
+    }
+    let rates = status.rates;
+    for (name, help, rate) in [
+        (
+            "inbound_message_rate",
+            "Messages accepted, each second",
+            rates.messages_in,
+        ),
+        (
+            "outbound_message_rate",
+            "Deliveries, each second",
+            rates.messages_out,
+        ),
+        (
+            "storage_write_byte_rate",
+            "Bytes written to the log, each second",
+            rates.written_bytes,
+        ),
+    ] {
+        registry.register(name, help, ConstGauge::new(rate));
+    }
+    registry
 }
 
 fn register_server(registry: &mut Registry, status: &Status) {

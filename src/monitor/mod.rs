@@ -33,15 +33,52 @@ use rustls::ServerConfig;
 
 use crate::tls::Live;
 
-pub use status::{Clients, Peer, Progress, Reconnect, Recovery, Status, Store, WarmStandby};
+pub use status::{Clients, Peer, Progress, Rates, Reconnect, Recovery, Status, Store, WarmStandby};
 
 /// The engine thread posts a snapshot several times a second; after so long without one it hangs.
 const STALE: Duration = Duration::from_secs(15);
+/// Rates are measured over at least so long.
+const RATES_OVER: Duration = Duration::from_secs(1);
 
 /// Where the engine thread posts the latest snapshot, and the monitor reads it.
 #[derive(Clone, Debug)]
 pub struct Board {
-    inner: Arc<Mutex<(Instant, Status)>>,
+    inner: Arc<Mutex<Posted>>,
+}
+
+#[derive(Debug)]
+struct Posted {
+    at: Instant,
+    status: Status,
+    /// Where the present measuring of rates began.
+    since: (Instant, Counts),
+}
+
+/// Counts whose growth the rates are.
+#[derive(Clone, Copy, Debug)]
+struct Counts([u64; 3]);
+
+impl Counts {
+    fn of(status: &Status) -> Self {
+        let written_bytes = status.store.as_ref().map_or(0, |store| store.batch_bytes);
+        let clients = &status.clients;
+        Self([clients.messages_in, clients.messages_out, written_bytes])
+    }
+
+    fn rates(self, now: Self, over: Duration) -> Rates {
+        let mut pairs = self.0.into_iter().zip(now.0);
+        let mut next = || {
+            let grown = pairs
+                .next()
+                .map_or(0, |(then, now)| now.saturating_sub(then));
+            grown as f64 / over.as_secs_f64()
+        };
+        Rates {
+            messages_in: next(),
+            messages_out: next(),
+            written_bytes: next(),
+        }
+    }
 }
 
 impl Board {
@@ -49,20 +86,34 @@ impl Board {
     #[must_use]
     pub fn new(status: Status) -> Self {
         Self {
-            inner: Arc::new(Mutex::new((Instant::now(), status))),
+            inner: Arc::new(Mutex::new(Posted {
+                at: Instant::now(),
+                since: (Instant::now(), Counts::of(&status)),
+                status,
+            })),
         }
     }
 
     /// Replaces the snapshot.
     pub fn post(&self, status: Status) {
-        *self.inner.lock().unwrap_or_else(PoisonError::into_inner) = (Instant::now(), status);
+        let now = Instant::now();
+        let mut posted = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let (since, counts) = posted.since;
+        let over = now.saturating_duration_since(since);
+        let mut rates = posted.status.rates;
+        if over >= RATES_OVER {
+            rates = counts.rates(Counts::of(&status), over);
+            posted.since = (now, Counts::of(&status));
+        }
+        posted.at = now;
+        posted.status = Status { rates, ..status };
     }
 
     /// The latest snapshot and its age.
     #[must_use]
     pub fn read(&self) -> (Duration, Status) {
         let guard = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        (guard.0.elapsed(), guard.1.clone())
+        (guard.at.elapsed(), guard.status.clone())
     }
 }
 

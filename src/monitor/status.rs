@@ -37,6 +37,8 @@ pub struct Status {
     pub store: Option<Store>,
     /// Clients and their traffic since the process started.
     pub clients: Clients,
+    /// What goes through the server, over the last second or a little more.
+    pub rates: Rates,
 }
 
 impl Status {
@@ -169,6 +171,17 @@ pub struct Store {
     pub full: bool,
     /// Free space of the disk; `None` before it was measured.
     pub free_bytes: Option<u64>,
+}
+
+/// Things a second.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Rates {
+    /// Messages accepted from clients, each second.
+    pub messages_in: f64,
+    /// Deliveries to clients, each second.
+    pub messages_out: f64,
+    /// Bytes written to the log, each second.
+    pub written_bytes: f64,
 }
 
 /// Clients and their traffic.

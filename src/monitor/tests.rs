@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::{Board, Peer, Recovery, Status, Store, spawn};
+use super::{Board, Counts, Peer, Recovery, Status, Store, spawn};
 
 fn active() -> Status {
     let peer = Peer {
@@ -111,6 +111,8 @@ fn metrics_are_prometheus_text_with_units() {
         "steadfast_recovery_seconds 0.0315",
         "steadfast_pending_messages 12",
         "steadfast_store_written_bytes_total 512",
+        "tibco_ems_server_pending_messages 12",
+        "tibco_ems_server_inbound_message_rate 0.0",
         "# EOF",
     ] {
         assert!(
@@ -118,6 +120,16 @@ fn metrics_are_prometheus_text_with_units() {
             "{line} is missing in\n{body}"
         );
     }
+}
+
+#[test]
+fn rates_are_what_counts_grew_by_in_the_time_between() {
+    let before = Counts([10, 5, 1_000]);
+    let rates = before.rates(Counts([30, 5, 3_000]), Duration::from_secs(2));
+    assert_eq!(
+        (rates.messages_in, rates.messages_out, rates.written_bytes),
+        (10.0, 0.0, 1_000.0)
+    );
 }
 
 #[test]

@@ -48,7 +48,8 @@ pub struct EngineSettings {
     pub hold_ms: u64,
     /// A client that takes nothing of its output for so long is given up, milliseconds.
     pub stuck_ms: u64,
-    /// After ownership has been in doubt for so long the process ends, milliseconds.
+    /// After ownership has been in doubt for so long the process ends, milliseconds. Less where the
+    /// store's fence has a deadline that is shorter.
     pub watchdog_ms: u64,
 }
 
@@ -148,6 +149,8 @@ struct Work {
     paused: Vec<ConnectionId>,
     lanes: Lanes,
     watchdog: Watchdog,
+    /// After ownership has been in doubt for so long the process ends.
+    watchdog_ms: u64,
     /// Ownership was in doubt at the last turn: sockets have output that waits.
     was_lapsed: bool,
     /// Messages were refused for lack of space at the last turn.
@@ -235,6 +238,7 @@ impl Engine {
                 return;
             }
         };
+        let watchdog_ms = watchdog_ms(self.0.settings.watchdog_ms, store.fence_deadline_ms());
         let mut node = Node::new(self.0.settings.node.clone(), store, clock::now());
         node.set_directory(clock::now(), Arc::clone(&self.0.directory.borrow()));
         self.0.work.replace(Some(Work {
@@ -243,6 +247,7 @@ impl Engine {
             paused: Vec::new(),
             lanes,
             watchdog,
+            watchdog_ms,
             was_lapsed: false,
             was_full: false,
             refused_writes: 0,
@@ -432,7 +437,7 @@ impl Engine {
             if is_failed {
                 return None;
             }
-            work.watch_ownership(now, self.0.settings.watchdog_ms);
+            work.watch_ownership(now);
             work.watch_space();
             while let Some(task) = work.node.poll_read() {
                 work.lanes.start_read(task);
@@ -575,7 +580,7 @@ impl Work {
     }
 
     /// Looks whether the store is ours. While that is in doubt the watchdog waits for the end.
-    fn watch_ownership(&mut self, now: Now, watchdog_ms: u64) {
+    fn watch_ownership(&mut self, now: Now) {
         self.node.refresh(now);
         let is_lapsed = self.node.is_lapsed();
         let refused_writes = self.node.refused_writes();
@@ -585,7 +590,7 @@ impl Work {
             self.watchdog.disarm();
         }
         if is_lapsed {
-            self.watchdog.arm(now.boot_ms + watchdog_ms);
+            self.watchdog.arm(now.boot_ms + self.watchdog_ms);
         } else {
             self.watchdog.disarm();
         }
@@ -630,6 +635,15 @@ impl Work {
             }
         }
     }
+}
+
+/// The fence lapses at two fifths of a lease. As much time again, and the process ends while the lease
+/// still stands; the store never makes a deadline of its own shorter than half a second.
+fn watchdog_ms(longest_ms: u64, fence_deadline_ms: Option<u64>) -> u64 {
+    const SHORTEST_MS: u64 = 500;
+    fence_deadline_ms.map_or(longest_ms, |deadline_ms| {
+        deadline_ms.max(SHORTEST_MS).min(longest_ms)
+    })
 }
 
 /// Hands the open batch over after all tasks that are ready have added to it.
@@ -686,5 +700,22 @@ async fn watch_time(engine: Engine) {
         let pause = Duration::from_millis(until_ms.saturating_sub(now.boot_ms).max(1));
         // Either end of the wait is a reason to look again.
         let _woken = timeout(pause, shared.rearm.notified()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::watchdog_ms;
+
+    #[test]
+    fn the_process_ends_before_the_lease_does_when_no_write_comes_back() {
+        assert_eq!(watchdog_ms(5_000, None), 5_000);
+        for lease_ms in [2_000, 5_000, 8_000, 10_000, 90_000] {
+            // As the store derives it.
+            let deadline_ms = lease_ms * 2 / 5;
+            let ends_ms = deadline_ms + watchdog_ms(5_000, Some(deadline_ms));
+            assert!(ends_ms < lease_ms, "{ends_ms} of {lease_ms}");
+        }
+        assert_eq!(watchdog_ms(5_000, Some(100)), 500);
     }
 }

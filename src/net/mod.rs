@@ -19,6 +19,7 @@ mod peer;
 mod pump;
 mod recovering;
 pub mod server;
+mod service;
 mod session;
 mod signals;
 mod snapshot;

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use steadfast_storage::disk::{Disk, FileSystem, RealDisk};
 use steadfast_storage::{
     Acquire, Canary, OpenError, Ownership, Progress, RecoveryReport, Store, StoreOptions, Warm,
-    store_id, try_acquire,
+    newer_epoch, store_id, try_acquire,
 };
 use tokio::sync::mpsc;
 
@@ -25,6 +25,7 @@ use crate::role::{Failure, FailureKind, LockResult, RecoveryResult};
 enum Order {
     TryLock(Option<PeerStore>),
     Recover,
+    Verify { id: [u8; 16], epoch: u64 },
 }
 
 /// The store of an active peer. Ours has to be the same one.
@@ -99,8 +100,12 @@ impl Opener {
         Builder::new().name("opener".to_owned()).spawn(move || {
             while let Some(order) = worker.next_order(&receiver) {
                 let answer = match order {
-                    Order::TryLock(peer) => News::Lock(worker.try_lock(peer.as_ref())),
-                    Order::Recover => worker.recover(),
+                    Order::TryLock(peer) => Some(News::Lock(worker.try_lock(peer.as_ref()))),
+                    Order::Recover => Some(worker.recover()),
+                    Order::Verify { id, epoch } => worker.verify(id, epoch),
+                };
+                let Some(answer) = answer else {
+                    continue;
                 };
                 if news.blocking_send(answer).is_err() {
                     return;
@@ -118,6 +123,11 @@ impl Opener {
 
     pub(crate) fn recover(&self) {
         let _ = self.orders.send(Order::Recover);
+    }
+
+    /// Looks whether somebody took the store over from `epoch`; only that is answered.
+    pub(crate) fn verify(&self, id: [u8; 16], epoch: u64) {
+        let _ = self.orders.send(Order::Verify { id, epoch });
     }
 
     /// How far a recovery under way, or a standby, has come.
@@ -278,6 +288,19 @@ impl Worker {
                 Err(reason) => RecoveryResult::Busy { reason },
             }),
         }
+    }
+
+    /// A segment of a later owner proves that the store was taken over, whatever our locks say.
+    fn verify(&mut self, id: [u8; 16], epoch: u64) -> Option<News> {
+        let disk = self.disk().ok()?;
+        // A directory that cannot be read proves nothing; the durable write under way does.
+        let newer = newer_epoch(disk.as_ref(), id, epoch).ok().flatten()?;
+        Some(News::StoreFailed(format!(
+            "store: {} has an owner of epoch {newer}, later than ours ({epoch}): it was taken over \
+             although this server held its locks; find out why the locks of that file system do not \
+             work between the two servers before this one is started again",
+            self.directory.display()
+        )))
     }
 
     fn disk(&mut self) -> io::Result<Arc<dyn Disk>> {

@@ -20,6 +20,7 @@ use super::listen::{Guard, Listeners, connections_max};
 use super::log;
 use super::opener::{Opened, Opener, PeerStore, hexadecimal};
 use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
+use super::service::{self, Service};
 use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
 use super::tls::ServerTls;
@@ -94,6 +95,8 @@ struct Server {
     local: watch::Sender<Hello>,
     hang_ups: BTreeMap<LinkId, Arc<Notify>>,
     peers: PeerViews,
+    /// The store that this server serves.
+    store_id: Option<[u8; 16]>,
     /// The store that the last active peer owned.
     peer_store: Option<PeerStore>,
     refusal: Option<(Instant, String)>,
@@ -103,6 +106,7 @@ struct Server {
     identity: Identity,
     board: Board,
     monitor_url: Option<String>,
+    service: Service,
     /// Keeps certificates fresh.
     tls: ServerTls,
 }
@@ -156,6 +160,8 @@ impl Server {
         };
         listeners.accept(&engine, &links, connections, guard);
         let board = Board::new(monitor::Status::default());
+        let service = service::spawn(board.clone());
+        let service = service.map_err(|error| failed(format!("no thread: {error}")))?;
         let server = Self {
             role: Role::new(role_settings(&config), elapsed_ms(started)),
             config,
@@ -168,6 +174,7 @@ impl Server {
             local,
             hang_ups: BTreeMap::new(),
             peers: PeerViews::default(),
+            store_id: None,
             peer_store: None,
             refusal: None,
             news,
@@ -176,6 +183,7 @@ impl Server {
             identity,
             board,
             monitor_url,
+            service,
             tls,
         };
         server.post();
@@ -226,6 +234,8 @@ impl Server {
             self.role.handle(elapsed_ms(self.identity.started), input);
             if self.role.state() != state {
                 self.state_since = Instant::now();
+                self.post();
+                self.service.look();
             }
         }
     }
@@ -390,7 +400,12 @@ impl Server {
                 hello.beat += 1;
             }),
             Action::Log(event) => self.log(&event),
-            Action::VerifyOwnership => self.engine.verify_ownership(),
+            Action::VerifyOwnership => {
+                self.engine.verify_ownership();
+                if let Some(id) = self.store_id {
+                    self.opener.verify(id, self.role.epoch());
+                }
+            }
             Action::StopEngine => {
                 let (engine, news) = (self.engine.clone(), self.news_sender.clone());
                 spawn_local(async move {
@@ -423,6 +438,7 @@ impl Server {
                 let Some(opened) = self.opened.take() else {
                     return;
                 };
+                self.store_id = Some(opened.store.id());
                 let id = hexadecimal(&opened.store.id());
                 self.local.send_modify(|hello| hello.store = Some(id));
                 self.engine.serve(*opened.store);

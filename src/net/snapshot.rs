@@ -99,6 +99,7 @@ pub(crate) fn status(sources: &Sources<'_>) -> Status {
         reconnect: monitor::Reconnect::default(),
         store: store(sources.engine),
         clients: clients(sources.engine),
+        rates: monitor::Rates::default(),
     }
 }
 

@@ -47,7 +47,7 @@ pub use options::{
 };
 pub use read::{ReadDone, ReadJob};
 pub use store::Store;
-pub use survey::store_id;
+pub use survey::{newer_epoch, store_id};
 pub use types::{
     Appended, Cursor, DurableBatch, Lsn, MessageFlags, NewMessage, Place, QueueId, QueueStats,
     ReadLimit, StoredMessage, Ticket,

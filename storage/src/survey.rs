@@ -117,6 +117,33 @@ pub fn store_id(disk: &dyn Disk) -> Result<Option<[u8; 16]>, OpenError> {
     Ok(identity.map(|(identity, _)| identity.uuid))
 }
 
+/// The epoch of somebody who took the store `id` over after `epoch`; `None` when there is nobody. A new
+/// owner has a segment of its own before it serves, and can only make it with the locks of all
+/// that came before. Locks nothing.
+///
+/// # Errors
+/// The directory or the header of a segment cannot be read.
+pub fn newer_epoch(disk: &dyn Disk, id: [u8; 16], epoch: u64) -> Result<Option<u64>, OpenError> {
+    let segments = listing(disk)?.segments;
+    for number in segments.into_iter().rev().filter(|number| *number > epoch) {
+        let file = match disk.open(&segment_name(number), OpenMode::Read) {
+            Ok(file) => file,
+            // Its owner has removed it since.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(failed(number)(error)),
+        };
+        let bytes = read_range(file.as_ref(), 0, HEADER_BYTES).map_err(failed(number))?;
+        match SegmentHeader::decode(&bytes) {
+            Ok(header) if header.identity.uuid == id => {
+                return Ok(Some(header.epoch).filter(|newer| *newer > epoch));
+            }
+            // Prepared and not used yet, or not of this store.
+            Ok(_) | Err(_) => {}
+        }
+    }
+    Ok(None)
+}
+
 /// The files of a store. Locks nothing.
 pub(crate) fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk

@@ -3,6 +3,7 @@
 //! One test binary. What belongs where:
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
+//! * `chapter_pair`: what the chapter promises of a pair, by number.
 //! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
@@ -21,6 +22,7 @@
 )]
 
 mod certificates;
+mod chapter_pair;
 mod configuration;
 mod drill;
 mod exchange;

@@ -98,7 +98,7 @@ fn time_to_settle() -> Duration {
 }
 
 #[test]
-fn the_standby_follows_a_killed_active_and_keeps_the_store_when_that_returns() {
+fn check10_the_standby_follows_a_killed_active_and_keeps_the_store_when_that_returns() {
     let pair = Pair::new();
     let (mut first, mut second) = pair.settled();
     let epoch = first.state()["epoch"]
@@ -133,6 +133,11 @@ fn the_standby_follows_a_killed_active_and_keeps_the_store_when_that_returns() {
 
 /// Fills a server's queues and returns when all is confirmed.
 fn fill(server: &Server, messages: u64) {
+    fill_more(server, messages, messages);
+}
+
+/// The same where there are messages already; `total` is how many there are then.
+fn fill_more(server: &Server, messages: u64, total: u64) {
     let url = server.state()["listens"][0].to_string();
     let url = url.trim_matches('"').replace("tcp://", "amqp://");
     let filled = Command::new(env!("CARGO_BIN_EXE_steadfast"))
@@ -141,7 +146,7 @@ fn fill(server: &Server, messages: u64) {
         .output()
         .expect("the program runs");
     assert!(filled.status.success(), "{filled:?}");
-    server.wait_state("filled", |state| state["store"]["messages"] == messages);
+    server.wait_state("filled", |state| state["store"]["messages"] == total);
 }
 
 #[test]
@@ -206,7 +211,7 @@ fn a_standby_that_is_stopped_ends_with_code_0_and_is_missed_by_the_active() {
 }
 
 #[test]
-fn a_frozen_active_keeps_the_store_and_goes_on_when_it_thaws() {
+fn check03_a_frozen_active_keeps_the_store_and_goes_on_when_it_thaws() {
     let pair = Pair::new();
     let (mut first, mut second) = pair.settled();
     first.signal(Signal::SIGSTOP);
@@ -253,20 +258,29 @@ fn a_server_alone_that_finds_the_store_locked_exits_with_code_4() {
 }
 
 #[test]
-fn a_server_that_knows_a_wrong_peer_stands_by_for_the_owner_of_the_store() {
+fn check12_a_server_that_knows_a_wrong_peer_stands_by_and_leaves_the_store_alone() {
     let data = tempfile::tempdir().expect("a directory");
     let mut first = serve(data.path(), &ANY_PORT);
     first.wait("active");
+    fill(&first, 300);
     let (own, nobody) = two_ports();
     let mut second = start(data.path(), &member(own, nobody));
     second.wait("lock_refused");
     second.wait("standby");
+    let verified = Command::new(env!("CARGO_BIN_EXE_steadfast"))
+        .args(["store", "verify"])
+        .arg(data.path())
+        .output()
+        .expect("the program runs");
+    assert!(verified.status.success(), "{verified:?}");
+    fill_more(&first, 300, 600);
     first.kill();
-    second.wait("active");
+    let active = second.wait("active");
+    assert_eq!(active["messages"], 600, "{active:#}");
 }
 
 #[test]
-fn servers_with_different_names_have_no_link_and_both_say_why() {
+fn c02_servers_with_different_names_have_no_link_and_both_say_why() {
     let pair = Pair::new();
     let mut first = pair.start(0);
     first.wait("active");

@@ -28,17 +28,22 @@ pub(crate) struct Server {
 
 /// Starts `steadfast serve` with a free monitor port and JSON events.
 pub(crate) fn serve(data: &Path, options: &[&str]) -> Server {
+    let data = data.display().to_string();
+    let usual = [
+        "--data",
+        &data,
+        "--set",
+        "monitor_listen=http://127.0.0.1:0",
+    ];
+    serve_with(&[&usual, options].concat(), &[])
+}
+
+/// Starts `steadfast serve` with JSON events, these options and this environment, and nothing else.
+pub(crate) fn serve_with(options: &[&str], environment: &[(&str, &str)]) -> Server {
     let mut child = Command::new(PROGRAM)
-        .arg("serve")
-        .arg("--data")
-        .arg(data)
-        .args([
-            "--log-format",
-            "json",
-            "--set",
-            "monitor_listen=http://127.0.0.1:0",
-        ])
+        .args(["serve", "--log-format", "json"])
         .args(options)
+        .envs(environment.iter().copied())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::piped())

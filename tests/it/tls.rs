@@ -445,7 +445,7 @@ impl Side {
 }
 
 #[test]
-fn c14_c15_c16_the_opener_uses_ft_ssl_and_the_listener_its_own_parameters() {
+fn c13_c14_c15_c16_check06_the_opener_uses_ft_ssl_and_the_listener_its_own_parameters() {
     let place = Place::new();
     let trusted = place.authority.file();
     let link = place.authority.local("link");
@@ -476,7 +476,7 @@ fn c14_c15_c16_the_opener_uses_ft_ssl_and_the_listener_its_own_parameters() {
 }
 
 #[test]
-fn each_refused_link_says_on_both_sides_which_parameter_to_mend() {
+fn check06_each_refused_link_says_on_both_sides_which_parameter_to_mend() {
     let place = Place::new();
     let stranger = Authority::new(place.directory.path(), "stranger");
     let trusted = place.authority.file();

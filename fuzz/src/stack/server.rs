@@ -20,6 +20,7 @@ const STOP_CONFIRMS: Micros = 2_000 * MS;
 const STOP_SOCKETS: Micros = 1_000 * MS;
 const STOP_SEAL: Micros = 30_000 * MS;
 const WATCHDOG_MS: u64 = 5_000;
+const WATCHDOG_SHORTEST_MS: u64 = 500;
 /// The watchdog looks so often.
 const WATCHDOG_LOOK: Micros = 50 * MS;
 /// Lanes of jobs, and the one of reads.
@@ -97,6 +98,8 @@ pub(super) struct Work {
     pub(super) paused: Vec<ConnectionId>,
     pub(super) lanes: [LaneState; LANES],
     pub(super) watchdog_ms: Option<u64>,
+    /// After ownership has been in doubt for so long the process ends.
+    pub(super) watchdog_after_ms: u64,
     pub(super) was_lapsed: bool,
     pub(super) refused_writes: u64,
     pub(super) next_tick: Micros,
@@ -477,7 +480,11 @@ impl Sim {
         if mutant == Mutant::NoMarks {
             drain::forget_reservations(&mut store);
         }
+        let deadline_ms = store.fence_deadline_ms();
         process.work = Some(Work {
+            watchdog_after_ms: deadline_ms.map_or(WATCHDOG_MS, |deadline_ms| {
+                deadline_ms.clamp(WATCHDOG_SHORTEST_MS, WATCHDOG_MS)
+            }),
             node: Node::new(settings, store, now),
             conns: BTreeMap::new(),
             paused: Vec::new(),
@@ -563,7 +570,8 @@ impl Sim {
             work.watchdog_ms = None;
         }
         if is_lapsed {
-            work.watchdog_ms.get_or_insert(now.boot_ms + WATCHDOG_MS);
+            let at_ms = now.boot_ms + work.watchdog_after_ms;
+            work.watchdog_ms.get_or_insert(at_ms);
         } else {
             work.watchdog_ms = None;
         }

@@ -79,3 +79,22 @@ fn every_flipped_byte_of_a_sealed_segment_is_found() {
     }
     assert!(unaffected < good.len() / 1009);
 }
+
+#[test]
+fn a_later_owner_is_seen_without_its_locks_and_nobody_else_is_taken_for_one() {
+    let (world, server) = filled();
+    let (id, epoch) = (server.store.id(), server.store.epoch());
+    let newer = |id: [u8; 16], epoch: u64| crate::newer_epoch(&world.process(), id, epoch).unwrap();
+    assert_eq!(
+        newer(id, epoch),
+        None,
+        "its own further segments are no owner"
+    );
+    drop(server);
+    let server = open(&world);
+    let later = server.store.epoch();
+    assert!(later > epoch);
+    assert_eq!(newer(id, epoch), Some(later));
+    assert_eq!(newer(id, later), None);
+    assert_eq!(newer([7; 16], epoch), None, "another store's");
+}
