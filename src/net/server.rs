@@ -128,15 +128,8 @@ impl Server {
 
         let (news_sender, news) = mpsc::channel(NEWS_MAX);
         let instance = format!("{:032x}", fastrand::u128(..));
-        let (local, local_receiver) = watch::channel(Hello {
-            server: config.server.clone(),
-            role: State::Starting.as_str().to_owned(),
-            epoch: 0,
-            beat: 0,
-            instance: instance.clone(),
-            listens: listeners.urls.clone(),
-            store: None,
-        });
+        let (local, local_receiver) =
+            watch::channel(first_hello(&config, &instance, &listeners.urls));
         let links = Links {
             local: local_receiver,
             events: forward_peers(news_sender.clone()),
@@ -521,6 +514,18 @@ async fn wait_until(deadline: Option<tokio::time::Instant>) {
 
 fn elapsed_ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+fn first_hello(config: &Config, instance: &str, urls: &[String]) -> Hello {
+    Hello {
+        server: config.server.clone(),
+        role: State::Starting.as_str().to_owned(),
+        epoch: 0,
+        beat: 0,
+        instance: instance.to_owned(),
+        listens: urls.to_vec(),
+        store: None,
+    }
 }
 
 /// Peer events join the one channel of news.
