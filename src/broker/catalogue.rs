@@ -1,9 +1,9 @@
 //! Names of queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::QueueId;
+use super::{ClientId, QueueId};
 
 /// Longest name of a queue, bytes.
 const NAME_BYTES_MAX: usize = 1024;
@@ -13,12 +13,22 @@ const NAME_BYTES_MAX: usize = 1024;
 pub enum QueueKind {
     /// Until it is deleted.
     Permanent,
-    /// As long as the connection that made it; after a restart without one, until it is claimed or
-    /// given up.
+    /// As long as the client that made it, or shorter. It survives a takeover together with its
+    /// client.
     Temporary {
-        /// Number of the owning connection.
-        owner: Option<u64>,
+        /// The client; `None`: made by a version of the server that did not write it down.
+        owner: Option<ClientId>,
     },
+}
+
+impl QueueKind {
+    /// The client with which the queue goes.
+    pub fn owner(self) -> Option<ClientId> {
+        match self {
+            Self::Permanent => None,
+            Self::Temporary { owner } => owner,
+        }
+    }
 }
 
 /// What is known of a queue.
@@ -62,6 +72,7 @@ pub enum Route {
 pub(super) struct Catalogue {
     by_name: BTreeMap<Arc<str>, QueueId>,
     by_id: BTreeMap<QueueId, QueueEntry>,
+    by_owner: BTreeSet<(ClientId, QueueId)>,
 }
 
 impl Catalogue {
@@ -87,22 +98,34 @@ impl Catalogue {
         self.by_id.len()
     }
 
+    pub(super) fn owned_by(&self, client: ClientId) -> impl Iterator<Item = QueueId> {
+        let all = (client, QueueId(0))..=(client, QueueId(u32::MAX));
+        self.by_owner.range(all).map(|&(_, queue)| queue)
+    }
+
     pub(super) fn add(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind) {
+        self.by_owner.extend(kind.owner().map(|owner| (owner, id)));
         self.by_name.insert(Arc::clone(&name), id);
         self.by_id.insert(id, QueueEntry { name, kind });
     }
 
-    pub(super) fn claim(&mut self, id: QueueId, owner: u64) {
+    pub(super) fn claim(&mut self, id: QueueId, owner: ClientId) {
         if let Some(entry) = self.by_id.get_mut(&id)
             && let QueueKind::Temporary { owner: current } = &mut entry.kind
         {
-            *current = Some(owner);
+            if let Some(former) = current.replace(owner) {
+                self.by_owner.remove(&(former, id));
+            }
+            self.by_owner.insert((owner, id));
         }
     }
 
     pub(super) fn remove(&mut self, id: QueueId) {
         if let Some(entry) = self.by_id.remove(&id) {
             self.by_name.remove(&entry.name);
+            if let Some(owner) = entry.kind.owner() {
+                self.by_owner.remove(&(owner, id));
+            }
         }
     }
 }

@@ -10,6 +10,10 @@ use super::{QueueKind, Reader};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u32);
 
+/// Names a client: all connections of one container and one user. Never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientId(pub u64);
+
 /// A consumer or browser of a queue; the number is never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerId {
@@ -141,12 +145,12 @@ pub enum Event {
         /// New or recovered.
         origin: QueueOrigin,
     },
-    /// A temporary queue has a (new) owner.
+    /// A temporary queue whose owner was not known has one.
     QueueClaimed {
         /// The queue.
         queue: QueueId,
-        /// Number of the owning connection.
-        owner: u64,
+        /// The owner.
+        owner: ClientId,
     },
     /// A queue goes away with all of its messages. Its consumers must be detached before.
     /// [`Effect::QueueEmptied`](super::Effect::QueueEmptied) follows.

@@ -32,7 +32,8 @@ use queue::{Context, Queue};
 pub use catalogue::{NameFault, QueueEntry, QueueKind, Route};
 pub use effect::{Delivery, Effect, ReadFrom, ReadRequest, Reader};
 pub use event::{
-    ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId, QueueOrigin,
+    ClientId, ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId,
+    QueueOrigin,
 };
 pub use limits::Limits;
 
@@ -94,6 +95,11 @@ impl Broker {
     /// All queues in the order of their numbers.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueEntry)> {
         self.catalogue.entries()
+    }
+
+    /// The queues that go with a client.
+    pub fn queues_of(&self, client: ClientId) -> impl Iterator<Item = QueueId> {
+        self.catalogue.owned_by(client)
     }
 
     /// Number of queues that clients can see.

@@ -135,6 +135,10 @@ fn register_server(registry: &mut Registry, status: &Status) {
         "Expected clients that did not",
         reconnect.expired,
     );
+    if let Some(deadline_ms) = reconnect.deadline_ms {
+        let help = "Time until the state of expected clients that did not return is removed";
+        seconds(registry, "reconnect_left", help, deadline_ms as f64);
+    }
 }
 
 fn register_takeover(registry: &mut Registry, status: &Status) {

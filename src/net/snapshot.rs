@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use steadfast_storage::{RecoveryReport, WarmUse};
 
+use super::clock;
 use super::engine::EngineStatus;
 use super::recovering::Board;
 use crate::monitor::{self, Clients, Peer, Recovery, Status, Store};
@@ -96,7 +97,7 @@ pub(crate) fn status(sources: &Sources<'_>) -> Status {
         peers,
         recovery: recovery(sources.recovery, sources.board),
         warm_standby: sources.board.standby(),
-        reconnect: monitor::Reconnect::default(),
+        reconnect: reconnect(sources.engine),
         store: store(sources.engine),
         clients: clients(sources.engine),
         rates: monitor::Rates::default(),
@@ -149,6 +150,20 @@ fn store(engine: &EngineStatus) -> Option<Store> {
         full: store.full,
         free_bytes: Some(store.free_bytes).filter(|bytes| *bytes != u64::MAX),
     })
+}
+
+fn reconnect(engine: &EngineStatus) -> monitor::Reconnect {
+    let Some(node) = &engine.node else {
+        return monitor::Reconnect::default();
+    };
+    let now_ms = clock::now().monotonic_ms;
+    let left_ms = |at_ms: u64| at_ms.saturating_sub(now_ms);
+    monitor::Reconnect {
+        expected: node.reconnect.expected,
+        returned: node.reconnect.returned,
+        expired: node.reconnect.expired,
+        deadline_ms: node.reconnect.deadline_at_ms.map(left_ms),
+    }
 }
 
 fn clients(engine: &EngineStatus) -> Clients {

@@ -188,10 +188,12 @@ impl Node {
         let queue = self.resolve(source.address.as_deref().unwrap_or(""))?;
         let kind = self.broker.queue(queue).map(|it| it.kind);
         match kind {
-            Some(QueueKind::Temporary { owner }) if owner != Some(id.number()) => {
+            Some(QueueKind::Temporary { owner })
+                if owner.is_none() || owner != self.client_of(id) =>
+            {
                 Err(ErrorCondition::new(
                     condition::NOT_ALLOWED,
-                    "only the connection that made a temporary queue may consume from it",
+                    "only the client that made a temporary queue may consume from it",
                 ))
             }
             _ => Ok(queue),

@@ -121,6 +121,7 @@ impl Node {
             peer.is_open = true;
             peer.connection.open();
         }
+        self.client_connected(id);
     }
 
     /// Whether a connection of this container may open. Where one has to be the only one, an older
@@ -238,7 +239,10 @@ impl Node {
                 consumer.owned_queue
             }
         };
-        if let Some(queue) = owned {
+        // A server that stops leaves to its successor what clients own.
+        if let Some(queue) = owned
+            && !self.is_stopping
+        {
             self.delete_queue(queue);
         }
     }
@@ -253,6 +257,7 @@ impl Node {
         }
         let links: Vec<LinkId> = peer.links.keys().copied().collect();
         let container = peer.container.take();
+        let client = peer.client.take();
         for link in links {
             self.on_detached(id, link, how);
         }
@@ -263,6 +268,9 @@ impl Node {
             if ids.is_empty() {
                 self.containers.remove(&container);
             }
+        }
+        if let Some(client) = client {
+            self.client_disconnected(client);
         }
         self.mark_dirty(id);
     }

@@ -9,6 +9,7 @@
 //! writes the output of the connections that [`Node::poll_dirty`] names.
 
 mod attach;
+mod clients;
 mod consume;
 mod events;
 mod peer;
@@ -37,9 +38,11 @@ use crate::broker::{self, Broker, Effect, Event, Message, Reader};
 use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
 
+use clients::Clients;
 use peer::Peer;
 use pending::{Arrival, Item, Pending};
 
+pub use clients::ReconnectStatus;
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
 pub use settings::{CertificateUser, NodeSettings, Now, PasswordCheck, ServerAddress};
@@ -90,8 +93,7 @@ pub struct Node {
     starved: Vec<(ConnectionId, LinkId)>,
     ownership: Ownership,
     is_stopping: bool,
-    /// When temporary queues without owner are given up.
-    orphans_until_ms: Option<u64>,
+    clients: Clients,
     /// The batch of the last settlement.
     settled_ticket: Option<Ticket>,
     counters: status::Counters,
@@ -123,7 +125,7 @@ impl Node {
             starved: Vec::new(),
             ownership: Ownership::Held,
             is_stopping: false,
-            orphans_until_ms: None,
+            clients: Clients::default(),
             settled_ticket: None,
             counters: status::Counters::default(),
         };
@@ -292,7 +294,8 @@ impl Node {
         self.work(now);
     }
 
-    /// Regular work, a few times in a second: time-outs of the protocol, second attempts, orphans.
+    /// Regular work, a few times in a second: time-outs of the protocol, second attempts, the end of the
+    /// time in which clients may return.
     pub fn tick(&mut self, now: Now) {
         self.check_fence(now);
         let backlog_bytes = self.store.backlog_bytes();
@@ -323,7 +326,7 @@ impl Node {
         for request in std::mem::take(&mut self.failed_reads) {
             self.start_read(request);
         }
-        self.give_up_orphans(now);
+        self.expire_clients(now);
         self.work(now);
         self.grant_starved();
     }
@@ -490,6 +493,10 @@ impl Node {
                 }
             }
             Item::Reserved { queue, up_to } => self.broker.handle(Event::Reserved { queue, up_to }),
+            Item::Expired(expiry) => {
+                self.expired(expiry);
+                self.work(now);
+            }
             Item::Arrived(arrival) => {
                 self.arrived(&arrival, batch);
                 self.work(now);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use bytes::BytesMut;
 
-use crate::broker::{ConsumerId, QueueId};
+use crate::broker::{ClientId, ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
 
 use super::CertificateUser;
@@ -74,6 +74,8 @@ pub(crate) struct Peer {
     /// `Closed` was seen: all links are gone.
     pub(crate) is_over: bool,
     pub(crate) user: Option<String>,
+    /// The client whose connection it is, once it is open.
+    pub(crate) client: Option<ClientId>,
     /// What the client's certificate says of its user.
     pub(crate) certificate: Option<CertificateUser>,
     /// The SASL mechanism that is under way.
@@ -104,6 +106,7 @@ impl Peer {
             is_open: false,
             is_over: false,
             user: None,
+            client: None,
             certificate: None,
             mechanism: String::new(),
             links: BTreeMap::new(),

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use steadfast_storage::{Place, Ticket};
 
+use super::clients::Expiry;
 use crate::broker::QueueId;
 use crate::proto::LinkId;
 
@@ -29,6 +30,8 @@ pub(crate) enum Item {
     },
     /// A queue may deliver up to a number.
     Reserved { queue: QueueId, up_to: u64 },
+    /// The state of clients that did not return is gone.
+    Expired(Expiry),
 }
 
 /// A message and where its bytes are in the batch.

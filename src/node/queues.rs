@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
+use crate::broker::{ClientId, Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
 use crate::proto::{ErrorCondition, condition};
 
 use super::peer::Link;
 use super::records::{
     COUNTER_NEXT_QUEUE, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, QueueRow, queue_key,
 };
-use super::{ConnectionId, Node, Now};
+use super::{ConnectionId, Node};
 
 /// Addresses of temporary queues begin so.
 const TEMPORARY_PREFIX: &str = "$TMP$.";
@@ -35,10 +35,13 @@ impl Node {
         let name: Arc<str> = Arc::from(name);
         let row = QueueRow {
             name: Arc::clone(&name),
-            is_temporary: matches!(kind, QueueKind::Temporary { .. }),
+            kind,
         };
         let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
         let value = row.encode().map_err(|error| failed(error.to_string()))?;
+        if let Some(owner) = kind.owner() {
+            self.keep_client(owner);
+        }
         let next = u64::from(self.next_queue) + 1;
         self.store
             .put_row(KIND_COUNTER, COUNTER_NEXT_QUEUE, &next.to_le_bytes())
@@ -61,9 +64,8 @@ impl Node {
         id: ConnectionId,
         link_name: &str,
     ) -> Result<QueueId, ErrorCondition> {
-        let kind = QueueKind::Temporary {
-            owner: Some(id.number()),
-        };
+        let owner = self.client_of(id);
+        let kind = QueueKind::Temporary { owner };
         let Some(former) = former_address(link_name) else {
             let name = self.temporary_name();
             return self.create_queue(&name, kind);
@@ -74,14 +76,10 @@ impl Node {
         };
         match existing {
             None => self.create_queue(former, kind),
-            Some((queue, QueueKind::Temporary { owner })) if self.may_claim(id, owner) => {
-                self.broker.handle(Event::QueueClaimed {
-                    queue,
-                    owner: id.number(),
-                });
-                if let Some(owner) = owner {
-                    self.disown(owner, queue);
-                }
+            Some((queue, QueueKind::Temporary { owner: former }))
+                if former.is_none() || former == owner =>
+            {
+                self.claim_temporary(queue, owner)?;
                 Ok(queue)
             }
             Some(_) => {
@@ -91,31 +89,42 @@ impl Node {
         }
     }
 
+    /// A client takes a temporary queue up again that it had before a failure, or that another of its
+    /// connections has.
+    fn claim_temporary(
+        &mut self,
+        queue: QueueId,
+        owner: Option<ClientId>,
+    ) -> Result<(), ErrorCondition> {
+        self.clients.unclaimed.remove(&queue);
+        let Some((owner, entry)) = owner.zip(self.broker.queue(queue)) else {
+            return Ok(());
+        };
+        if entry.kind.owner().is_none() {
+            let name = Arc::clone(&entry.name);
+            let kind = QueueKind::Temporary { owner: Some(owner) };
+            self.keep_client(owner);
+            let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
+            let value = QueueRow { name, kind }.encode();
+            let value = value.map_err(|error| failed(error.to_string()))?;
+            self.store
+                .put_row(KIND_QUEUE, &queue_key(queue.0), &value)
+                .map_err(|error| failed(error.to_string()))?;
+            self.broker.handle(Event::QueueClaimed { queue, owner });
+        }
+        self.disown(owner, queue);
+        Ok(())
+    }
+
     fn temporary_name(&self) -> String {
         let (server, epoch) = (&self.settings.server, self.store.epoch());
         format!("{TEMPORARY_PREFIX}{server}.{epoch:x}.{}", self.next_queue)
     }
 
-    /// A temporary queue belongs to nobody after a takeover; otherwise only another connection of
-    /// the same container may take it over, which is the same client.
-    fn may_claim(&self, id: ConnectionId, owner: Option<u64>) -> bool {
-        let Some(owner) = owner else {
-            return true;
-        };
-        let container = self.peer(id).and_then(|it| it.container.as_ref());
-        let owner = self
-            .peers
-            .iter()
-            .find(|(index, peer)| super::connection_id(*index, peer).number() == owner);
-        owner.is_none_or(|(_, peer)| {
-            peer.container.is_some() && peer.container.as_ref() == container
-        })
-    }
-
-    /// The former owner's links do not delete the queue any more.
-    fn disown(&mut self, owner: u64, queue: QueueId) {
-        for (index, peer) in &mut self.peers {
-            if super::connection_id(index, peer).number() != owner {
+    /// The links of a client do not delete the queue any more that one of them has made.
+    fn disown(&mut self, owner: ClientId, queue: QueueId) {
+        for (_, peer) in &mut self.peers {
+            if peer.client != Some(owner) {
                 continue;
             }
             for link in peer.links.values_mut() {
@@ -149,6 +158,7 @@ impl Node {
             }
             self.on_detached(id, link, crate::broker::Gone::InOrder);
         }
+        self.clients.unclaimed.remove(&queue);
         self.broker.handle(Event::QueueDeleted { queue });
     }
 
@@ -160,26 +170,6 @@ impl Node {
         }
         self.cursors.remove(&Reader::Queue(queue));
         self.broker.handle(Event::QueueRemoved { queue });
-    }
-
-    /// Deletes the temporary queues whose owners did not come back after a takeover.
-    pub(super) fn give_up_orphans(&mut self, now: Now) {
-        if self
-            .orphans_until_ms
-            .is_none_or(|until| now.monotonic_ms < until)
-        {
-            return;
-        }
-        self.orphans_until_ms = None;
-        let orphans: Vec<QueueId> = self
-            .broker
-            .queues()
-            .filter(|(_, entry)| entry.kind == QueueKind::Temporary { owner: None })
-            .map(|(queue, _)| queue)
-            .collect();
-        for queue in orphans {
-            self.delete_queue(queue);
-        }
     }
 }
 

@@ -9,17 +9,25 @@
 //! flags: 1 durable, 2 has a header, 4 has delivery annotations, 8 first acquirer
 //!
 //! rows
-//! kind 1 queue        key: number u32            value: an envelope with name and life (a cold row)
+//! kind 1 queue        key: number u32            value: an envelope with name, life and owner (a cold row)
 //! kind 2 reservation  key: number u32            value: message number u64
 //! kind 3 count        key: number u32, lsn u64   value: failed deliveries u32
 //! kind 4 counter      key: name                  value: u64
+//! kind 5 client       key: number u64            value: an envelope with container, user, epoch (a cold row)
+//!
+//! A client row counts while its epoch is not below the counter `clients-from`; what is owned by a
+//! client without a row that counts is removed at the next start. So that counter alone makes the state
+//! of all clients void that did not return.
 //! ```
 
 use std::sync::Arc;
 
 use steadfast_storage::envelope::{self, EnvelopeError};
 
+use crate::broker::{ClientId, QueueKind};
 use crate::proto::message::{Header, MessageIndex};
+
+use super::clients::Identity;
 
 /// Row kind: a queue.
 pub(crate) const KIND_QUEUE: u16 = 1;
@@ -29,15 +37,25 @@ pub(crate) const KIND_RESERVATION: u16 = 2;
 pub(crate) const KIND_COUNT: u16 = 3;
 /// Row kind: a number that only grows.
 pub(crate) const KIND_COUNTER: u16 = 4;
+/// Row kind: a client that owns something.
+pub(crate) const KIND_CLIENT: u16 = 5;
 /// Key of the counter of queue numbers: the next one.
 pub(crate) const COUNTER_NEXT_QUEUE: &[u8] = b"next-queue";
+
+/// Key of the counter of client numbers: the next one.
+pub(crate) const COUNTER_NEXT_CLIENT: &[u8] = b"next-client";
+
+/// Key of the counter below whose epoch rows of clients do not count.
+pub(crate) const COUNTER_CLIENTS_FROM: &[u8] = b"clients-from";
 
 /// Key of a counter that is written to prove that the log can be written.
 pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
 
 const META_VERSION: u8 = 1;
 const META_BYTES: usize = 32;
-const QUEUE_SCHEMA: u16 = 1;
+const QUEUE_SCHEMA_1: u16 = 1;
+const QUEUE_SCHEMA_2: u16 = 2;
+const CLIENT_SCHEMA: u16 = 1;
 
 const FLAG_DURABLE: u8 = 1;
 const FLAG_HEADER: u8 = 2;
@@ -172,7 +190,7 @@ impl MessageMeta {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct QueueRow {
     pub(crate) name: Arc<str>,
-    pub(crate) is_temporary: bool,
+    pub(crate) kind: QueueKind,
 }
 
 /// A queue as it is stored: the first schema of its kind. Never edited; a further one gets a type of
@@ -183,21 +201,85 @@ struct StoredQueue {
     is_temporary: bool,
 }
 
+/// The second schema: temporary queues say whose they are.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredQueue2 {
+    name: String,
+    is_temporary: bool,
+    owner: Option<u64>,
+}
+
 impl QueueRow {
     /// The value in its envelope.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
-        let stored = StoredQueue {
+        let stored = StoredQueue2 {
             name: self.name.to_string(),
-            is_temporary: self.is_temporary,
+            is_temporary: matches!(self.kind, QueueKind::Temporary { .. }),
+            owner: self.kind.owner().map(|client| client.0),
         };
-        envelope::seal(KIND_QUEUE, QUEUE_SCHEMA, &stored)
+        envelope::seal(KIND_QUEUE, QUEUE_SCHEMA_2, &stored)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let stored: StoredQueue = envelope::open(KIND_QUEUE, QUEUE_SCHEMA, bytes).ok()?;
+        let stored = match envelope::kind_of(bytes).ok()? {
+            (KIND_QUEUE, QUEUE_SCHEMA_1) => {
+                let first: StoredQueue = envelope::open(KIND_QUEUE, QUEUE_SCHEMA_1, bytes).ok()?;
+                StoredQueue2 {
+                    name: first.name,
+                    is_temporary: first.is_temporary,
+                    owner: None,
+                }
+            }
+            _ => envelope::open(KIND_QUEUE, QUEUE_SCHEMA_2, bytes).ok()?,
+        };
+        let kind = if stored.is_temporary {
+            let owner = stored.owner.map(ClientId);
+            QueueKind::Temporary { owner }
+        } else {
+            QueueKind::Permanent
+        };
         Some(Self {
             name: Arc::from(stored.name),
-            is_temporary: stored.is_temporary,
+            kind,
+        })
+    }
+}
+
+/// A client as it stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ClientRow {
+    pub(crate) identity: Identity,
+    /// The epoch in which it was connected last.
+    pub(crate) epoch: u64,
+}
+
+/// A client as it is stored: the first schema of its kind. Never edited.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredClient {
+    container: String,
+    user: Option<String>,
+    epoch: u64,
+}
+
+impl ClientRow {
+    /// The value in its envelope.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let stored = StoredClient {
+            container: self.identity.container.clone(),
+            user: self.identity.user.clone(),
+            epoch: self.epoch,
+        };
+        envelope::seal(KIND_CLIENT, CLIENT_SCHEMA, &stored)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let stored: StoredClient = envelope::open(KIND_CLIENT, CLIENT_SCHEMA, bytes).ok()?;
+        Some(Self {
+            identity: Identity {
+                container: stored.container,
+                user: stored.user,
+            },
+            epoch: stored.epoch,
         })
     }
 }
@@ -205,6 +287,11 @@ impl QueueRow {
 /// Key of the rows of a queue.
 pub(crate) fn queue_key(queue: u32) -> [u8; 4] {
     queue.to_le_bytes()
+}
+
+/// Key of the row of a client.
+pub(crate) fn client_key(client: ClientId) -> [u8; 8] {
+    client.0.to_le_bytes()
 }
 
 /// Key of the delivery count of a message.
@@ -218,6 +305,11 @@ pub(crate) fn count_key(queue: u32, lsn: u64) -> [u8; 12] {
 /// The number of a queue from its key.
 pub(crate) fn parse_queue_key(key: &[u8]) -> Option<u32> {
     Some(u32::from_le_bytes(key.try_into().ok()?))
+}
+
+/// The number of a client from its key.
+pub(crate) fn parse_client_key(key: &[u8]) -> Option<ClientId> {
+    parse_long(key).map(ClientId)
 }
 
 /// Queue and message number from the key of a delivery count.
@@ -279,11 +371,30 @@ mod tests {
 
     #[test]
     fn rows_survive_the_store() {
-        let row = QueueRow {
+        let row = |kind| QueueRow {
             name: Arc::from("orders"),
+            kind,
+        };
+        let owner = Some(ClientId(1 << 40));
+        for kind in [QueueKind::Permanent, QueueKind::Temporary { owner }] {
+            let row = row(kind);
+            assert_eq!(QueueRow::decode(&row.encode().unwrap()), Some(row));
+        }
+        let first = StoredQueue {
+            name: String::from("orders"),
             is_temporary: true,
         };
-        assert_eq!(QueueRow::decode(&row.encode().unwrap()), Some(row));
+        let bytes = envelope::seal(KIND_QUEUE, QUEUE_SCHEMA_1, &first).unwrap();
+        let unowned = row(QueueKind::Temporary { owner: None });
+        assert_eq!(QueueRow::decode(&bytes), Some(unowned));
+        let client = ClientRow {
+            identity: Identity {
+                container: String::from("c"),
+                user: Some(String::from("ann")),
+            },
+            epoch: 7,
+        };
+        assert_eq!(ClientRow::decode(&client.encode().unwrap()), Some(client));
         assert_eq!(QueueRow::decode(&[9, 0, b'x']), None);
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));

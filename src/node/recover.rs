@@ -1,4 +1,4 @@
-//! The broker from the rows of the store. Costs per queue, not per message.
+//! The broker from the rows of the store. Costs per queue and client, not per message.
 
 use std::collections::BTreeMap;
 
@@ -12,6 +12,12 @@ use super::{Node, Now};
 
 impl Node {
     pub(super) fn recover(&mut self, now: Now) {
+        self.recover_clients();
+        self.recover_queues();
+        self.start_reconnect_time(now);
+    }
+
+    fn recover_queues(&mut self) {
         let last_lsn = self.store.last_lsn().0;
         let mut counts: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
         for (key, value) in self.store.rows(KIND_COUNT) {
@@ -28,23 +34,25 @@ impl Node {
         let next = self.store.row(KIND_COUNTER, COUNTER_NEXT_QUEUE);
         let next = next.and_then(parse_long).unwrap_or(1);
         self.next_queue = u32::try_from(next).unwrap_or(u32::MAX).max(1);
-        let mut has_orphans = false;
+        let mut void = Vec::new();
         for (key, value) in self.store.rows(KIND_QUEUE) {
             let (Some(number), Some(row)) = (parse_queue_key(key), QueueRow::decode(value)) else {
                 tracing::error!(?key, "a queue of the store cannot be read by this version");
                 continue;
             };
-            has_orphans |= row.is_temporary;
+            let queue = QueueId(number);
+            if let QueueKind::Temporary { owner } = row.kind {
+                self.clients.unclaimed.insert(queue);
+                if owner.is_some_and(|owner| !self.clients.contains(owner)) {
+                    void.push(queue);
+                }
+            }
             self.next_queue = self.next_queue.max(number.saturating_add(1));
             let reserved_up_to = reserved.get(&number).copied().unwrap_or(0);
             self.broker.handle(Event::QueueAdded {
-                queue: QueueId(number),
+                queue,
                 name: row.name,
-                kind: if row.is_temporary {
-                    QueueKind::Temporary { owner: None }
-                } else {
-                    QueueKind::Permanent
-                },
+                kind: row.kind,
                 origin: QueueOrigin::Recovered {
                     // What is appended from now on has not been delivered by anybody.
                     maybe_delivered_up_to: reserved_up_to.min(last_lsn),
@@ -53,8 +61,9 @@ impl Node {
                 },
             });
         }
-        if has_orphans {
-            self.orphans_until_ms = Some(now.monotonic_ms + self.settings.reconnect_timeout_ms);
+        for queue in void {
+            // A predecessor did not come to it.
+            self.delete_queue(queue);
         }
     }
 }

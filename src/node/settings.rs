@@ -74,8 +74,11 @@ pub struct NodeSettings {
     pub queues_max: usize,
     /// Links of one connection at most.
     pub links_per_connection_max: usize,
-    /// After a takeover temporary queues wait so long for their owner, milliseconds.
+    /// After a takeover the state of clients is kept for so long until they return, milliseconds;
+    /// 0: not at all.
     pub reconnect_timeout_ms: u64,
+    /// Clients at most whose state survives a takeover.
+    pub clients_max: usize,
     /// Bounds of the broker's memory.
     pub limits: broker::Limits,
     /// Checks passwords; `None` accepts everybody.
@@ -96,6 +99,7 @@ impl Default for NodeSettings {
             queues_max: 50_000,
             links_per_connection_max: 8192,
             reconnect_timeout_ms: 60_000,
+            clients_max: 50_000,
             limits: broker::Limits::default(),
             password_check: None,
         }

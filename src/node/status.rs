@@ -5,6 +5,7 @@ use steadfast_storage::StoreStatus;
 use crate::broker::{self, QueueKind};
 
 use super::Node;
+use super::clients::ReconnectStatus;
 use super::peer::Link;
 use super::translate::store_queue;
 
@@ -38,6 +39,8 @@ pub struct NodeStatus {
     pub backlog_bytes: usize,
     /// Publishers that wait for credit.
     pub publishers_waiting: usize,
+    /// Clients that a predecessor knew.
+    pub reconnect: ReconnectStatus,
     /// Ownership of the store is in doubt at present.
     pub is_lapsed: bool,
     /// Figures of the store.
@@ -79,6 +82,7 @@ impl Node {
             window_bytes: self.broker.window_bytes(),
             backlog_bytes: self.store.backlog_bytes(),
             publishers_waiting: self.starved.len(),
+            reconnect: self.clients.reconnect(),
             is_lapsed: self.is_lapsed(),
             store: self.store.status(),
         }

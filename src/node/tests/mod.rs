@@ -1,5 +1,6 @@
 //! Scenarios: real protocol ends in memory on one side, the store on a simulated disk on the other.
 
+mod clients;
 mod consuming;
 mod limits;
 mod ownership;

@@ -127,7 +127,7 @@ fn a_temporary_queue_without_owner_is_given_up_after_a_while() {
     let mut scene = scene.take_over();
     assert_eq!(scene.node.status().queues, 1);
     scene.pass(21_000);
-    scene.commit();
+    scene.rest();
     assert_eq!(scene.node.status().queues, 0);
     assert_eq!(scene.node.store.status().messages, 0);
     let mut scene = scene.take_over();
