@@ -19,6 +19,12 @@ pub enum QueueKind {
         /// The client; `None`: made by a version of the server that did not write it down.
         owner: Option<ClientId>,
     },
+    /// It holds what waits for a subscription: messages reach it by what they were published to, not
+    /// by its name.
+    Subscription {
+        /// The client with which it goes; `None`: it stays until it is deleted.
+        owner: Option<ClientId>,
+    },
 }
 
 impl QueueKind {
@@ -26,15 +32,20 @@ impl QueueKind {
     pub fn owner(self) -> Option<ClientId> {
         match self {
             Self::Permanent => None,
-            Self::Temporary { owner } => owner,
+            Self::Temporary { owner } | Self::Subscription { owner } => owner,
         }
+    }
+
+    /// Whether it belongs to a subscription.
+    pub fn is_subscription(self) -> bool {
+        matches!(self, Self::Subscription { .. })
     }
 }
 
 /// What is known of a queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueEntry {
-    /// Its address.
+    /// Its address; for a subscription words that describe it.
     pub name: Arc<str>,
     /// Its life.
     pub kind: QueueKind,
@@ -98,6 +109,10 @@ impl Catalogue {
         self.by_id.len()
     }
 
+    pub(super) fn named_len(&self) -> usize {
+        self.by_name.len()
+    }
+
     pub(super) fn owned_by(&self, client: ClientId) -> impl Iterator<Item = QueueId> {
         let all = (client, QueueId(0))..=(client, QueueId(u32::MAX));
         self.by_owner.range(all).map(|&(_, queue)| queue)
@@ -105,7 +120,9 @@ impl Catalogue {
 
     pub(super) fn add(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind) {
         self.by_owner.extend(kind.owner().map(|owner| (owner, id)));
-        self.by_name.insert(Arc::clone(&name), id);
+        if !kind.is_subscription() {
+            self.by_name.insert(Arc::clone(&name), id);
+        }
         self.by_id.insert(id, QueueEntry { name, kind });
     }
 
@@ -122,7 +139,9 @@ impl Catalogue {
 
     pub(super) fn remove(&mut self, id: QueueId) {
         if let Some(entry) = self.by_id.remove(&id) {
-            self.by_name.remove(&entry.name);
+            if !entry.kind.is_subscription() {
+                self.by_name.remove(&entry.name);
+            }
             if let Some(owner) = entry.kind.owner() {
                 self.by_owner.remove(&(owner, id));
             }

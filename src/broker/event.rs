@@ -210,6 +210,16 @@ pub enum Event {
     },
     /// A read finished.
     Loaded(Loaded),
+    /// A queue holds more than it may: its oldest messages go, except those that consumers have. Of
+    /// several such events the last one counts.
+    OverLimit {
+        /// The queue.
+        queue: QueueId,
+        /// So many messages too many.
+        messages: u64,
+        /// So many bytes too many.
+        bytes: u64,
+    },
     /// A reservation became durable.
     Reserved {
         /// The queue.

@@ -52,6 +52,8 @@ pub struct Counters {
     pub returned: u64,
     /// Messages dropped because their time to live was over.
     pub expired: u64,
+    /// Messages dropped because newer ones needed their room.
+    pub discarded: u64,
     /// Messages that could not be read from the store.
     pub unreadable: u64,
 }
@@ -102,9 +104,14 @@ impl Broker {
         self.catalogue.owned_by(client)
     }
 
-    /// Number of queues that clients can see.
+    /// Number of queues, those of subscriptions included.
     pub fn queue_count(&self) -> usize {
         self.catalogue.len()
+    }
+
+    /// Number of queues that have an address.
+    pub fn named_queue_count(&self) -> usize {
+        self.catalogue.named_len()
     }
 
     /// Consumers and browsers of a queue.
@@ -181,6 +188,16 @@ impl Broker {
                 }
             }
             Event::Loaded(loaded) => self.loaded(loaded),
+            Event::OverLimit {
+                queue,
+                messages,
+                bytes,
+            } => {
+                if let Some(it) = self.queues.get_mut(&queue) {
+                    it.over_limit(messages, bytes);
+                    self.mark_busy(queue);
+                }
+            }
             Event::Reserved { queue, up_to } => {
                 if let Some(it) = self.queues.get_mut(&queue) {
                     it.reserved(up_to);

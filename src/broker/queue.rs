@@ -78,6 +78,8 @@ pub(super) struct Queue {
     reservation: Reservation,
     /// Messages up to this number may have been delivered by a predecessor.
     maybe_delivered_up_to: u64,
+    /// Messages and bytes above the queue's limits: its oldest messages go.
+    excess: (u64, u64),
     /// The queue is deleted: all that is read is settled.
     purging: bool,
     /// It stands in the broker's list of busy queues.
@@ -106,6 +108,7 @@ impl Queue {
             draining: 0,
             reservation: Reservation::new(reserved),
             maybe_delivered_up_to,
+            excess: (0, 0),
             purging: false,
             busy: false,
         }
@@ -213,8 +216,26 @@ impl Queue {
             in_flight.contains_key(&lsn) || parked.contains_key(&lsn)
         });
         context.window_bytes = context.window_bytes + self.window.bytes() - before;
+        self.discard_excess(context);
         if self.consumers.is_empty() {
             self.change_window(context, |window, _| window.rewind());
+        }
+    }
+
+    /// Its oldest messages go until so many messages and bytes are settled.
+    pub(super) fn over_limit(&mut self, messages: u64, bytes: u64) {
+        self.excess = (messages, bytes);
+    }
+
+    fn discard_excess(&mut self, context: &mut Context) {
+        while self.excess != (0, 0) && self.window.deliverable() > 0 {
+            let mut oldest = None;
+            self.change_window(context, |window, _| oldest = window.remove(0));
+            let Some(message) = oldest else {
+                return;
+            };
+            context.counters.discarded += 1;
+            self.settle(context, message.position);
         }
     }
 
@@ -278,6 +299,11 @@ impl Queue {
 
     /// A message leaves the queue for good.
     fn settle(&mut self, context: &mut Context, position: Position) {
+        let (messages, bytes) = self.excess;
+        self.excess = (
+            messages.saturating_sub(1),
+            bytes.saturating_sub(u64::from(position.bytes)),
+        );
         for number in self.barred.remove(&position.lsn).unwrap_or_default() {
             if let Some(consumer) = self.consumers.get_mut(&number) {
                 consumer.barred -= 1;
@@ -354,6 +380,7 @@ impl Queue {
         context: &mut Context,
         wall_ms: u64,
     ) -> Option<Delivery> {
+        self.discard_excess(context);
         let delivery = self.next_match(context, wall_ms);
         self.ask_for_more(context);
         if delivery.is_none() && self.draining > 0 {
@@ -485,7 +512,7 @@ impl Queue {
     }
 
     fn ask_for_more(&mut self, context: &mut Context) {
-        if self.purging || self.turn.is_empty() {
+        if self.purging || (self.turn.is_empty() && self.excess == (0, 0)) {
             return;
         }
         let room = context.has_room();

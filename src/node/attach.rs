@@ -1,14 +1,51 @@
 //! Links that clients ask for.
 
+use steadfast_storage::Ticket;
+
 use crate::broker::{ConsumerId, ConsumerMode, Event, QueueId, QueueKind, Route};
+use crate::model::{DestinationKind, Pattern};
 use crate::proto::{
     Attach, AttachReply, AttachTarget, DistributionMode, ErrorCondition, LinkId, PeerRole,
     SenderSettleMode, Source, condition,
 };
 
 use super::peer::{Consumer, Link, Publisher};
+use super::pending::Item;
+use super::routing::Destination;
 use super::translate;
 use super::{ConnectionId, Node, Now};
+
+/// What a consumer reads.
+#[derive(Debug)]
+pub(super) struct Reading {
+    /// Its queue, or that of its subscription.
+    pub(super) queue: QueueId,
+    /// Which of the two.
+    pub(super) kind: DestinationKind,
+    /// The queue lives as long as the link.
+    pub(super) is_owned: bool,
+    /// The batch that makes a new subscription durable: the link is answered behind it, so that what
+    /// a client was told exists after a takeover too.
+    pub(super) ticket: Option<Ticket>,
+}
+
+impl Reading {
+    fn of(queue: QueueId, is_owned: bool) -> Self {
+        Self {
+            queue,
+            kind: DestinationKind::Queue,
+            is_owned,
+            ticket: None,
+        }
+    }
+}
+
+fn check_dynamic(said: Option<DestinationKind>) -> Result<(), ErrorCondition> {
+    match said {
+        Some(DestinationKind::Topic) => Err(translate::not_implemented("temporary topics")),
+        _ => Ok(()),
+    }
+}
 
 impl Node {
     pub(super) fn on_attached(&mut self, now: Now, id: ConnectionId, attach: &Attach) {
@@ -43,16 +80,24 @@ impl Node {
             }
         };
         translate::check_capabilities(&target.capabilities)?;
-        let (queue, owned_queue) = if target.dynamic {
+        let said = translate::kind_of(&target.capabilities);
+        let mut owned_queue = None;
+        if target.dynamic {
+            check_dynamic(said)?;
             let queue = self.create_temporary(id, &attach.name)?;
             target.address = self.broker.queue(queue).map(|it| it.name.to_string());
-            (Some(queue), Some(queue))
-        } else {
-            match &target.address {
-                None => (None, None),
-                Some(address) => (Some(self.resolve(address)?), None),
+            owned_queue = Some(queue);
+        }
+        let destination = match &target.address {
+            None => None,
+            Some(address) => {
+                let (kind, name) = self.meaning_of(address, said)?;
+                Some(self.open_destination(kind, name)?)
             }
         };
+        if let Some(destination) = &destination {
+            translate::tell_kind(&mut target.capabilities, destination.kind);
+        }
         let credit = self.settings.publisher_credit;
         let takes_messages = self.takes_messages();
         let Some(peer) = self.peer_mut(id) else {
@@ -66,7 +111,8 @@ impl Node {
         peer.connection.accept_attach(attach.link, reply);
         peer.publishers += 1;
         let publisher = Publisher {
-            queue,
+            destination,
+            routes: None,
             owned_queue,
             is_starved: !takes_messages,
         };
@@ -87,29 +133,19 @@ impl Node {
     ) -> Result<(), ErrorCondition> {
         self.check_link_limit(id)?;
         let Some(mut source) = attach.source.clone() else {
-            return Err(ErrorCondition::new(
-                condition::NOT_FOUND,
-                format!("there is no subscription {:?}", attach.name),
-            ));
+            return self.look_up(id, attach);
         };
-        translate::check_capabilities(&source.capabilities)?;
-        translate::check_filters(&source)?;
-        let (queue, owned_queue) = if source.dynamic {
-            let queue = self.create_temporary(id, &attach.name)?;
-            source.address = self.broker.queue(queue).map(|it| it.name.to_string());
-            (queue, Some(queue))
-        } else {
-            (self.resolve_source(id, &source)?, None)
-        };
-        // Filters that are not in effect are left out (part 3.5.3).
-        source.filter.clear();
+        let reading = self.open_source(now, id, attach, &mut source)?;
+        let queue = reading.queue;
         let consumer = ConsumerId {
             queue,
             number: self.next_consumer,
         };
         self.next_consumer += 1;
         let is_presettled = attach.snd_settle_mode == SenderSettleMode::Settled;
-        let mode = if source.distribution_mode == Some(DistributionMode::Copy) {
+        // A subscription has its own copy of each message: taking that is what its client wants.
+        let wants_copy = source.distribution_mode == Some(DistributionMode::Copy);
+        let mode = if wants_copy && reading.kind == DestinationKind::Queue {
             let up_to = self.store.durable_lsn().0;
             ConsumerMode::Browse { up_to }
         } else if is_presettled {
@@ -120,13 +156,13 @@ impl Node {
         let link = Consumer {
             id: consumer,
             session: attach.session,
-            owned_queue,
+            owned_queue: reading.is_owned.then_some(queue),
             is_presettled,
             is_draining: false,
             is_ready: false,
             default_outcome: source.default_outcome.clone(),
         };
-        self.accept_consumer(id, attach, link, source);
+        self.accept_consumer(id, attach, link, source, reading.ticket);
         self.broker
             .handle(Event::ConsumerAttached { consumer, mode });
         self.offer(id, attach.link);
@@ -134,22 +170,66 @@ impl Node {
         Ok(())
     }
 
+    /// The queue that a consumer reads: one with an address, or that of its subscription. Corrects
+    /// `source`, which is the answer to the client.
+    fn open_source(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        attach: &Attach,
+        source: &mut Source,
+    ) -> Result<Reading, ErrorCondition> {
+        translate::check_capabilities(&source.capabilities)?;
+        translate::check_filters(source)?;
+        let said = translate::kind_of(&source.capabilities);
+        if source.dynamic {
+            check_dynamic(said)?;
+            let queue = self.create_temporary(id, &attach.name)?;
+            source.address = self.broker.queue(queue).map(|it| it.name.to_string());
+            source.filter.clear();
+            return Ok(Reading::of(queue, true));
+        }
+        let address = source.address.as_deref().unwrap_or("");
+        let destination = Destination::from(self.meaning_of(address, said)?);
+        translate::tell_kind(&mut source.capabilities, destination.kind);
+        if destination.kind == DestinationKind::Topic {
+            return self.subscribe(now, id, attach, &destination, source);
+        }
+        // Filters that are not in effect are left out (part 3.5.3).
+        source.filter.clear();
+        let queue = self.resolve_source(id, &destination)?;
+        Ok(Reading::of(queue, false))
+    }
+
+    /// Answers at once, or when the batch `ticket` is durable.
     fn accept_consumer(
         &mut self,
         id: ConnectionId,
         attach: &Attach,
         link: Consumer,
         source: Source,
+        ticket: Option<Ticket>,
     ) {
         self.outlets.insert(link.id.number, (id, attach.link));
-        if let Some(peer) = self.peer_mut(id) {
-            let reply = AttachReply {
-                source: Some(source),
-                target: attach.target.clone(),
-                ..AttachReply::default()
-            };
-            peer.connection.accept_attach(attach.link, reply);
-            peer.links.insert(attach.link, Link::Consumer(link));
+        let Some(peer) = self.peer_mut(id) else {
+            return;
+        };
+        peer.links.insert(attach.link, Link::Consumer(link));
+        let reply = AttachReply {
+            source: Some(source),
+            target: attach.target.clone(),
+            ..AttachReply::default()
+        };
+        match ticket {
+            None => peer.connection.accept_attach(attach.link, reply),
+            Some(ticket) => {
+                let answer = Item::Subscribed {
+                    connection: id,
+                    link: attach.link,
+                    reply: Box::new(reply),
+                };
+                self.pending.push(ticket, answer);
+            }
         }
     }
 
@@ -164,18 +244,39 @@ impl Node {
         ))
     }
 
+    /// A destination that messages are to be published to; made when it does not exist and may be
+    /// created.
+    pub(super) fn open_destination(
+        &mut self,
+        kind: DestinationKind,
+        name: &str,
+    ) -> Result<Destination, ErrorCondition> {
+        let destination = Destination::from((kind, name));
+        match destination.kind {
+            DestinationKind::Queue => self.resolve(&destination).map(|_| ())?,
+            DestinationKind::Topic => self.check_topic(&destination)?,
+        }
+        Ok(destination)
+    }
+
     /// The queue of an address; made when it does not exist and may be created.
-    pub(super) fn resolve(&mut self, address: &str) -> Result<QueueId, ErrorCondition> {
-        match self.broker.route(address) {
+    fn resolve(&mut self, destination: &Destination) -> Result<QueueId, ErrorCondition> {
+        let name = &*destination.name;
+        match self.broker.route(name) {
             Route::Queue(queue) => Ok(queue),
-            Route::Invalid(fault) => Err(translate::name_refused(address, fault)),
-            Route::Unknown if self.settings.auto_create_queues => {
-                self.create_queue(address, QueueKind::Permanent)
+            Route::Invalid(fault) => Err(translate::name_refused(name, fault)),
+            Route::Unknown => {
+                if Pattern::parse(name).is_ok_and(|it| it.is_wildcard()) {
+                    return Err(ErrorCondition::new(
+                        condition::INVALID_FIELD,
+                        format!(
+                            "{name:?} is a pattern and no name of a queue; for the topics that it                              stands for, write topic://{name}"
+                        ),
+                    ));
+                }
+                self.may_create(destination)?;
+                self.create_queue(name, QueueKind::Permanent)
             }
-            Route::Unknown => Err(ErrorCondition::new(
-                condition::NOT_FOUND,
-                format!("there is no queue {address:?}, and queues are not created on use"),
-            )),
         }
     }
 
@@ -183,9 +284,9 @@ impl Node {
     fn resolve_source(
         &mut self,
         id: ConnectionId,
-        source: &Source,
+        destination: &Destination,
     ) -> Result<QueueId, ErrorCondition> {
-        let queue = self.resolve(source.address.as_deref().unwrap_or(""))?;
+        let queue = self.resolve(destination)?;
         let kind = self.broker.queue(queue).map(|it| it.kind);
         match kind {
             Some(QueueKind::Temporary { owner })

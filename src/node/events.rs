@@ -48,7 +48,18 @@ impl Node {
             proto::Event::WindowOpened { session } => self.offer_all(id, Some(session)),
             proto::Event::CreditRefill { link } => self.refill(id, link),
             proto::Event::Attached(attach) => self.on_attached(now, id, &attach),
-            proto::Event::Detached { link, .. } => self.on_detached(id, link, Gone::InOrder),
+            proto::Event::Detached {
+                link,
+                closed,
+                error,
+            } => {
+                let is_over = closed && error.is_none();
+                let subscription = self.closed_with(id, link).filter(|_| is_over);
+                self.on_detached(id, link, Gone::InOrder);
+                if let Some(queue) = subscription {
+                    self.unsubscribe(queue);
+                }
+            }
             proto::Event::SaslInit {
                 mechanism,
                 response,
@@ -128,10 +139,6 @@ impl Node {
     /// one that has been silent for longer than a living client is goes away: its client is the one
     /// that comes now.
     fn make_way(&mut self, now: Now, container: &str, is_sole: bool) -> bool {
-        let silence_ms = match self.settings.idle_timeout_ms {
-            0 => SILENCE_MS,
-            timeout_ms => u64::from(timeout_ms / 3),
-        };
         let others = self.containers.get(container).cloned().unwrap_or_default();
         let mut silent = Vec::new();
         for other in others {
@@ -141,21 +148,38 @@ impl Node {
             if !is_sole && !peer.is_sole {
                 continue;
             }
-            if now.monotonic_ms.saturating_sub(peer.last_heard_ms) <= silence_ms {
+            if !self.is_silent(now, other) {
                 return false;
             }
             silent.push(other);
         }
         for other in silent {
-            if let Some(peer) = self.peer_mut(other) {
-                peer.connection.close_now(Some(ErrorCondition::new(
-                    condition::CONNECTION_FORCED,
-                    "another connection of the same container took over",
-                )));
-                self.take_events(now, other);
-            }
+            self.displace(
+                now,
+                other,
+                "another connection of the same container took over",
+            );
         }
         true
+    }
+
+    /// Whether a connection has been silent for longer than a living client is.
+    pub(super) fn is_silent(&self, now: Now, id: ConnectionId) -> bool {
+        let silence_ms = match self.settings.idle_timeout_ms {
+            0 => SILENCE_MS,
+            timeout_ms => u64::from(timeout_ms / 3),
+        };
+        self.peer(id)
+            .is_none_or(|peer| now.monotonic_ms.saturating_sub(peer.last_heard_ms) > silence_ms)
+    }
+
+    /// Closes the connection of a client that is taken for gone.
+    pub(super) fn displace(&mut self, now: Now, id: ConnectionId, why: &'static str) {
+        if let Some(peer) = self.peer_mut(id) {
+            let error = ErrorCondition::new(condition::CONNECTION_FORCED, why);
+            peer.connection.close_now(Some(error));
+            self.take_events(now, id);
+        }
     }
 
     pub(super) fn on_flow(&mut self, id: ConnectionId, link: LinkId, credit: u32, drain: bool) {
@@ -205,7 +229,7 @@ impl Node {
         };
         let in_session = |link: &Link| match link {
             Link::Consumer(it) => session.is_none_or(|session| it.session == session),
-            Link::Publisher(_) => false,
+            Link::Publisher(_) | Link::Lookup(_) => false,
         };
         let links: Vec<LinkId> = peer
             .links
@@ -236,8 +260,10 @@ impl Node {
                     how,
                 });
                 self.forget_browser(consumer.id);
+                self.reader_gone(consumer.id.queue);
                 consumer.owned_queue
             }
+            Some(Link::Lookup(_)) => None,
         };
         // A server that stops leaves to its successor what clients own.
         if let Some(queue) = owned

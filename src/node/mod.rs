@@ -11,7 +11,9 @@
 mod attach;
 mod clients;
 mod consume;
+mod destinations;
 mod events;
+mod overflow;
 mod peer;
 mod pending;
 mod publish;
@@ -19,10 +21,13 @@ mod queues;
 mod reads;
 mod records;
 mod recover;
+mod routing;
 mod sasl;
 mod settings;
 mod standby;
 mod status;
+mod subscribe;
+mod subscriptions;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -34,20 +39,24 @@ use bytes::BytesMut;
 use slab::Slab;
 use steadfast_storage::{Cursor, DurableBatch, FatalError, Fence, Job, JobDone, Store, Ticket};
 
-use crate::broker::{self, Broker, Effect, Event, Message, Reader};
+use crate::broker::{self, Broker, Effect, Event, Reader};
 use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
 
 use clients::Clients;
+use overflow::Gauges;
 use peer::Peer;
 use pending::{Arrival, Item, Pending};
+use routing::Routing;
+use subscriptions::Subscriptions;
+use translate::store_queue;
 
 pub use clients::ReconnectStatus;
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
 pub use settings::{CertificateUser, NodeSettings, Now, PasswordCheck, ServerAddress};
 pub use standby::Standby;
-pub use status::{NodeStatus, QueueStatus};
+pub use status::{NodeStatus, QueueStatus, SubscriptionStatus};
 
 /// Whether the store is ours, as far as this process can tell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +78,10 @@ pub struct Node {
     broker: Broker,
     /// Destinations and permissions.
     directory: Arc<Directory>,
+    subscriptions: Subscriptions,
+    routing: Routing,
+    /// What waits in queues that have limits.
+    gauges: Gauges,
     peers: Slab<Peer>,
     next_serial: u32,
     /// Connections of each container.
@@ -106,6 +119,9 @@ impl Node {
         let mut node = Self {
             broker: Broker::new(settings.limits),
             directory: Arc::default(),
+            subscriptions: Subscriptions::default(),
+            routing: Routing::default(),
+            gauges: Gauges::default(),
             proto,
             settings,
             store,
@@ -131,12 +147,6 @@ impl Node {
         };
         node.recover(now);
         node
-    }
-
-    /// Destinations and permissions from now on.
-    pub fn set_directory(&mut self, now: Now, directory: Arc<Directory>) {
-        self.directory = directory;
-        self.work(now);
     }
 
     // ---- connections ----
@@ -327,6 +337,7 @@ impl Node {
             self.start_read(request);
         }
         self.expire_clients(now);
+        self.read_gauges();
         self.work(now);
         self.grant_starved();
     }
@@ -501,22 +512,38 @@ impl Node {
                 self.arrived(&arrival, batch);
                 self.work(now);
             }
+            Item::Copies(copies) => {
+                self.copies_arrived(&copies.0, &copies.1, batch);
+                self.work(now);
+            }
+            Item::Subscribed {
+                connection,
+                link,
+                reply,
+            } => self.answer_subscriber(now, connection, link, *reply),
+            Item::Closed { queue } => self.broker.handle(Event::QueueDeleted { queue }),
         }
     }
 
     fn arrived(&mut self, arrival: &Arrival, batch: Option<&DurableBatch>) {
-        let batch = batch.expect("a message's ticket is that of the batch with its bytes");
-        let message = Message {
-            position: translate::position(steadfast_storage::Lsn(arrival.lsn), arrival.place),
-            maybe_delivered: false,
-            expires_at_ms: arrival.expires_at_ms,
-            meta: batch.bytes.slice(arrival.meta.clone()),
-            body: batch.bytes.slice(arrival.body.clone()),
-        };
         self.broker.handle(Event::Arrived {
             queue: arrival.queue,
-            message,
+            message: arrival.message(batch),
         });
+    }
+
+    fn copies_arrived(
+        &mut self,
+        arrival: &Arrival,
+        queues: &[broker::QueueId],
+        batch: Option<&DurableBatch>,
+    ) {
+        let first = arrival.message(batch);
+        for (&queue, route) in queues.iter().zip(0..) {
+            let mut message = first.clone();
+            message.position.ordinal += route;
+            self.broker.handle(Event::Arrived { queue, message });
+        }
     }
 
     /// Does what the broker wants, and delivers while the store is ours.
@@ -540,12 +567,12 @@ impl Node {
         match effect {
             Effect::Settle { queue, position } => {
                 let place = translate::place(position);
+                if !self.gauges.is_empty() {
+                    self.gauges.settled(queue, position.bytes);
+                }
                 // A store that takes no more records is lost: nothing leaves, a successor has the
                 // message.
-                if let Ok(ticket) = self
-                    .store
-                    .append_settled(translate::store_queue(queue), place)
-                {
+                if let Ok(ticket) = self.store.append_settled(store_queue(queue), place) {
                     self.settled_ticket = Some(ticket);
                 }
             }

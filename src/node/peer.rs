@@ -1,6 +1,7 @@
 //! One client connection as the node sees it.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytes::BytesMut;
 
@@ -8,6 +9,7 @@ use crate::broker::{ClientId, ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
 
 use super::CertificateUser;
+use super::routing::{Destination, Routes};
 
 /// An idle connection keeps at most so much memory for its output.
 const IDLE_OUTPUT_BYTES: usize = 16 << 10;
@@ -31,13 +33,17 @@ impl ConnectionId {
 pub(crate) enum Link {
     Publisher(Publisher),
     Consumer(Consumer),
+    /// A link without source: the client looks a durable subscription up, to close it.
+    Lookup(QueueId),
 }
 
 /// A link on which the client publishes.
 #[derive(Debug)]
 pub(crate) struct Publisher {
     /// Where messages go; `None`: each message says it (the anonymous relay).
-    pub(crate) queue: Option<QueueId>,
+    pub(crate) destination: Option<Destination>,
+    /// What that meant when the routing had this generation.
+    pub(crate) routes: Option<(u64, Arc<Routes>)>,
     /// Temporary queue that lives as long as the link.
     pub(crate) owned_queue: Option<QueueId>,
     /// It waits for credit until publishing is possible again.

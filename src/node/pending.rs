@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::ops::Range;
+use std::sync::Arc;
 
-use steadfast_storage::{Place, Ticket};
+use steadfast_storage::{DurableBatch, Lsn, Place, Ticket};
 
 use super::clients::Expiry;
-use crate::broker::QueueId;
-use crate::proto::LinkId;
+use crate::broker::{Message, QueueId};
+use crate::proto::{AttachReply, LinkId};
 
-use super::ConnectionId;
+use super::{ConnectionId, translate};
 
 /// One thing to do when a batch is durable and the store is ours.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub(crate) enum Item {
     },
     /// Offer a message to the consumers of its queue.
     Arrived(Arrival),
+    /// The same for a message with several routes: its queues in the order of their ordinals.
+    Copies(Box<(Arrival, Arc<[QueueId]>)>),
     /// Tell a consumer that its settlement is safe.
     SettleReply {
         connection: ConnectionId,
@@ -32,17 +35,41 @@ pub(crate) enum Item {
     Reserved { queue: QueueId, up_to: u64 },
     /// The state of clients that did not return is gone.
     Expired(Expiry),
+    /// Answer the link of a new subscription.
+    Subscribed {
+        connection: ConnectionId,
+        link: LinkId,
+        reply: Box<AttachReply>,
+    },
+    /// The end of a subscription is safe: its messages can go.
+    Closed { queue: QueueId },
 }
 
 /// A message and where its bytes are in the batch.
 #[derive(Debug)]
 pub(crate) struct Arrival {
+    /// The queue of the first route.
     pub(crate) queue: QueueId,
     pub(crate) lsn: u64,
+    /// The place of the first route.
     pub(crate) place: Place,
     pub(crate) expires_at_ms: u64,
     pub(crate) meta: Range<usize>,
     pub(crate) body: Range<usize>,
+}
+
+impl Arrival {
+    /// The message on its first route, as far as the queue is concerned. `batch` has its bytes.
+    pub(crate) fn message(&self, batch: Option<&DurableBatch>) -> Message {
+        let batch = batch.expect("a message's ticket is that of the batch with its bytes");
+        Message {
+            position: translate::position(Lsn(self.lsn), self.place),
+            maybe_delivered: false,
+            expires_at_ms: self.expires_at_ms,
+            meta: batch.bytes.slice(self.meta.clone()),
+            body: batch.bytes.slice(self.body.clone()),
+        }
+    }
 }
 
 /// The items of batches that are not durable yet, in the order of their appends.

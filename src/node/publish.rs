@@ -1,13 +1,16 @@
 //! Messages from clients.
 
-use steadfast_storage::{AppendError, Appended, NewMessage};
+use std::sync::Arc;
 
-use crate::broker::{QueueId, Route};
+use steadfast_storage::{AppendError, Appended, NewMessage, Ticket};
+
+use crate::broker::QueueId;
 use crate::proto::message::MessageIndex;
 use crate::proto::{ErrorCondition, LinkId, Outcome, Payload, condition};
 
 use super::pending::{Arrival, Item};
 use super::records::{KIND_RESERVATION, MessageMeta, queue_key};
+use super::routing::Routes;
 use super::translate::{self, store_queue};
 use super::{ConnectionId, Node, Now};
 
@@ -59,16 +62,33 @@ impl Node {
             return Err(translate::not_implemented("transactions"));
         }
         let index = self.index_of(incoming)?;
-        let queue = self.target_of(incoming, index.as_ref())?;
-        let meta = match &index {
+        let routes = self.routes_of(incoming, index.as_ref())?;
+        let chosen = self.admit(&routes, incoming.connection, incoming.payload.len())?;
+        let queues = chosen.as_deref().unwrap_or(&routes.queues);
+        let mut meta = match &index {
             Some(index) => MessageMeta::of(index, now.wall_ms),
             None => MessageMeta::opaque(incoming.message_format, now.wall_ms),
         };
-        self.reserve_before(queue);
-        let appended = self.append(queue, &meta, &incoming.payload)?;
-        self.note_arrival(queue, &meta, &appended);
-        if incoming.is_settled {
+        if routes.expiration_ms > 0 {
+            meta.expires_at_ms = now.wall_ms.saturating_add(routes.expiration_ms);
+        }
+        if queues.is_empty() {
+            // Nobody gets it: a message of a topic without subscriptions is not stored.
+            self.confirm(incoming, None);
             return Ok(());
+        }
+        self.reserve_before(queues);
+        let appended = self.append(queues, &meta, &incoming.payload)?;
+        self.note_arrival(queues, &routes, &meta, &appended);
+        self.confirm(incoming, meta.durable.then_some(appended.ticket));
+        Ok(())
+    }
+
+    /// Confirms a message when the batch `ticket` is durable; without one as soon as the store is
+    /// known to be ours.
+    fn confirm(&mut self, incoming: &Incoming, ticket: Option<Ticket>) {
+        if incoming.is_settled {
+            return;
         }
         let Incoming {
             connection,
@@ -81,14 +101,13 @@ impl Node {
             link,
             delivery_id,
         };
-        if meta.durable {
-            self.pending.push(appended.ticket, confirm);
+        if let Some(ticket) = ticket {
+            self.pending.push(ticket, confirm);
         } else if self.holds_store() {
             self.settle(connection, link, delivery_id, Outcome::Accepted);
         } else {
             self.owed.push(confirm);
         }
-        Ok(())
     }
 
     /// Reads the sections before the body; `None` for formats that are not ours to read.
@@ -105,11 +124,13 @@ impl Node {
         }
     }
 
-    fn target_of(
+    /// The queues that a message is for.
+    fn routes_of(
         &mut self,
         incoming: &Incoming,
         index: Option<&MessageIndex>,
-    ) -> Result<QueueId, ErrorCondition> {
+    ) -> Result<Arc<Routes>, ErrorCondition> {
+        let generation = self.routing.generation();
         let peer = self.peer_mut(incoming.connection);
         let Some(publisher) = peer.and_then(|peer| peer.publisher_mut(incoming.link)) else {
             return Err(ErrorCondition::new(
@@ -117,16 +138,22 @@ impl Node {
                 "the link is gone",
             ));
         };
-        let Some(queue) = publisher.queue else {
+        if let Some((found_at, routes)) = &publisher.routes
+            && *found_at == generation
+        {
+            return Ok(Arc::clone(routes));
+        }
+        let Some(destination) = publisher.destination.clone() else {
             return self.relay(incoming, index);
         };
-        if self.broker.queue(queue).is_none() {
-            return Err(ErrorCondition::new(
-                condition::NOT_FOUND,
-                "the queue was deleted",
-            ));
+        let routes = self.routes_to(&destination)?;
+        // Finding them may have made queues.
+        let found = Some((self.routing.generation(), Arc::clone(&routes)));
+        let peer = self.peer_mut(incoming.connection);
+        if let Some(publisher) = peer.and_then(|peer| peer.publisher_mut(incoming.link)) {
+            publisher.routes = found;
         }
-        Ok(queue)
+        Ok(routes)
     }
 
     /// Where a message goes that says so itself.
@@ -134,7 +161,7 @@ impl Node {
         &mut self,
         incoming: &Incoming,
         index: Option<&MessageIndex>,
-    ) -> Result<QueueId, ErrorCondition> {
+    ) -> Result<Arc<Routes>, ErrorCondition> {
         let nowhere = |why: &str| ErrorCondition::new(condition::NOT_FOUND, why.to_owned());
         let Some((index, to)) = index.and_then(|index| Some((index, index.to.clone()?))) else {
             return Err(nowhere(
@@ -151,26 +178,33 @@ impl Node {
             .message_annotations
             .clone()
             .and_then(|it| bytes.get(it));
-        if annotations.is_some_and(translate::is_for_topic) {
-            return Err(translate::not_implemented("topics"));
-        }
+        let said = annotations.and_then(translate::relayed_kind);
         let address = bytes.get(to).and_then(|it| std::str::from_utf8(it).ok());
         let Some(address) = address else {
             return Err(nowhere("properties.to is not text"));
         };
-        if let Route::Queue(queue) = self.broker.route(address) {
-            return Ok(queue);
+        let (kind, name) = self.meaning_of(address, said)?;
+        if let Some(routes) = self.remembered_routes(kind, name) {
+            return Ok(routes);
         }
-        self.resolve(address)
+        let destination = self.open_destination(kind, name)?;
+        self.routes_to(&destination)
     }
 
     fn append(
         &mut self,
-        queue: QueueId,
+        queues: &[QueueId],
         meta: &MessageMeta,
         payload: &Payload,
     ) -> Result<Appended, ErrorCondition> {
-        let routes = [store_queue(queue)];
+        let (one, many);
+        let routes: &[_] = if let [queue] = queues {
+            one = [store_queue(*queue)];
+            &one
+        } else {
+            many = queues.iter().copied().map(store_queue).collect::<Vec<_>>();
+            &many
+        };
         let meta_bytes = meta.encode();
         let parts: Vec<&[u8]>;
         let single;
@@ -182,7 +216,7 @@ impl Node {
             &parts
         };
         let message = NewMessage {
-            routes: &routes,
+            routes,
             durable: meta.durable,
             meta: &meta_bytes,
             body,
@@ -197,24 +231,49 @@ impl Node {
         })
     }
 
-    fn note_arrival(&mut self, queue: QueueId, meta: &MessageMeta, appended: &Appended) {
+    fn note_arrival(
+        &mut self,
+        queues: &[QueueId],
+        routes: &Routes,
+        meta: &MessageMeta,
+        appended: &Appended,
+    ) {
+        let Some(&first) = queues.first() else {
+            return;
+        };
         let arrival = Arrival {
-            queue,
+            queue: first,
             lsn: appended.lsn.0,
             place: appended.first,
             expires_at_ms: meta.expires_at_ms,
             meta: appended.meta.clone(),
             body: appended.body.clone(),
         };
-        self.pending.push(appended.ticket, Item::Arrived(arrival));
+        let item = if queues.len() == 1 {
+            Item::Arrived(arrival)
+        } else if queues.len() == routes.queues.len() {
+            Item::Copies(Box::new((arrival, Arc::clone(&routes.queues))))
+        } else {
+            Item::Copies(Box::new((arrival, Arc::from(queues))))
+        };
+        self.pending.push(appended.ticket, item);
+        if !self.gauges.is_empty() {
+            for &queue in queues {
+                self.gauges.appended(queue, appended.first.bytes);
+            }
+            self.discard_excess(&routes.limits);
+        }
     }
 
-    /// Lets the delivery reservation of a queue with consumers ride in the same batch as its
+    /// Lets the delivery reservations of queues with consumers ride in the same batch as their
     /// message.
-    fn reserve_before(&mut self, queue: QueueId) {
-        let next_lsn = self.store.last_lsn().0 + 1;
-        if let Some(up_to) = self.broker.reservation_due(queue, next_lsn) {
-            self.reserve(queue, up_to);
+    fn reserve_before(&mut self, queues: &[QueueId]) {
+        // Each reservation takes a number too.
+        let next_lsn = self.store.last_lsn().0 + queues.len() as u64;
+        for &queue in queues {
+            if let Some(up_to) = self.broker.reservation_due(queue, next_lsn) {
+                self.reserve(queue, up_to);
+            }
         }
     }
 

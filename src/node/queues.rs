@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use crate::broker::{ClientId, Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
-use crate::proto::{ErrorCondition, condition};
+use crate::proto::{ErrorCondition, LinkId, condition};
 
 use super::peer::Link;
 use super::records::{
-    COUNTER_NEXT_QUEUE, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, QueueRow, queue_key,
+    COUNTER_NEXT_QUEUE, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION, QueueRow,
+    queue_key,
 };
 use super::{ConnectionId, Node};
 
@@ -25,13 +26,7 @@ impl Node {
         name: &str,
         kind: QueueKind,
     ) -> Result<QueueId, ErrorCondition> {
-        if self.broker.queue_count() >= self.settings.queues_max {
-            return Err(ErrorCondition::new(
-                condition::RESOURCE_LIMIT_EXCEEDED,
-                format!("there are {} queues: delete some", self.settings.queues_max),
-            ));
-        }
-        let queue = QueueId(self.next_queue);
+        let queue = self.next_queue_id()?;
         let name: Arc<str> = Arc::from(name);
         let row = QueueRow {
             name: Arc::clone(&name),
@@ -42,18 +37,33 @@ impl Node {
         if let Some(owner) = kind.owner() {
             self.keep_client(owner);
         }
-        let next = u64::from(self.next_queue) + 1;
         self.store
-            .put_row(KIND_COUNTER, COUNTER_NEXT_QUEUE, &next.to_le_bytes())
-            .and_then(|_| self.store.put_row(KIND_QUEUE, &queue_key(queue.0), &value))
+            .put_row(KIND_QUEUE, &queue_key(queue.0), &value)
             .map_err(|error| failed(error.to_string()))?;
-        self.next_queue += 1;
         self.broker.handle(Event::QueueAdded {
             queue,
             name,
             kind,
             origin: QueueOrigin::Created,
         });
+        Ok(queue)
+    }
+
+    /// The number of a queue that is about to be made; never given out again.
+    pub(super) fn next_queue_id(&mut self) -> Result<QueueId, ErrorCondition> {
+        let queues_max = self.settings.queues_max;
+        if self.broker.queue_count() >= queues_max {
+            return Err(ErrorCondition::new(
+                condition::RESOURCE_LIMIT_EXCEEDED,
+                format!("there are {queues_max} queues and subscriptions: delete some"),
+            ));
+        }
+        let next = u64::from(self.next_queue) + 1;
+        self.store
+            .put_row(KIND_COUNTER, COUNTER_NEXT_QUEUE, &next.to_le_bytes())
+            .map_err(|error| ErrorCondition::new(condition::INTERNAL_ERROR, error.to_string()))?;
+        let queue = QueueId(self.next_queue);
+        self.next_queue += 1;
         Ok(queue)
     }
 
@@ -131,6 +141,7 @@ impl Node {
                 let owned = match link {
                     Link::Publisher(it) => &mut it.owned_queue,
                     Link::Consumer(it) => &mut it.owned_queue,
+                    Link::Lookup(_) => continue,
                 };
                 if *owned == Some(queue) {
                     *owned = None;
@@ -141,15 +152,7 @@ impl Node {
 
     /// Deletes a queue with all of its messages; its consumers are told.
     pub(super) fn delete_queue(&mut self, queue: QueueId) {
-        let mut links = Vec::new();
-        for (index, peer) in &self.peers {
-            for (&link, it) in &peer.links {
-                if matches!(it, Link::Consumer(it) if it.id.queue == queue) {
-                    links.push((super::connection_id(index, peer), link));
-                }
-            }
-        }
-        for (id, link) in links {
+        for (id, link) in self.readers_of(queue) {
             if let Some(peer) = self.peer_mut(id) {
                 let error =
                     ErrorCondition::new(condition::RESOURCE_DELETED, "the queue was deleted");
@@ -159,12 +162,31 @@ impl Node {
             self.on_detached(id, link, crate::broker::Gone::InOrder);
         }
         self.clients.unclaimed.remove(&queue);
-        self.broker.handle(Event::QueueDeleted { queue });
+        if !self.close_subscription(queue) {
+            self.routing.changed();
+            self.broker.handle(Event::QueueDeleted { queue });
+        }
+    }
+
+    /// The links that read a queue.
+    fn readers_of(&self, queue: QueueId) -> Vec<(ConnectionId, LinkId)> {
+        if let Some(subscription) = self.subscriptions.get(queue) {
+            return subscription.reader.into_iter().collect();
+        }
+        let mut links = Vec::new();
+        for (index, peer) in &self.peers {
+            for (&link, it) in &peer.links {
+                if matches!(it, Link::Consumer(it) if it.id.queue == queue) {
+                    links.push((super::connection_id(index, peer), link));
+                }
+            }
+        }
+        links
     }
 
     /// The last message of a deleted queue is settled: its rows go behind that.
     pub(super) fn remove_queue(&mut self, queue: QueueId) {
-        for kind in [KIND_RESERVATION, KIND_QUEUE] {
+        for kind in [KIND_RESERVATION, KIND_QUEUE, KIND_SUBSCRIPTION] {
             // An error means that the log is lost or sealed; the successor deletes the queue.
             let _lost_or_sealed = self.store.delete_row(kind, &queue_key(queue.0));
         }

@@ -14,10 +14,12 @@
 //! kind 3 count        key: number u32, lsn u64   value: failed deliveries u32
 //! kind 4 counter      key: name                  value: u64
 //! kind 5 client       key: number u64            value: an envelope with container, user, epoch (a cold row)
+//! kind 8 subscription key: number u32            value: an envelope with what it is (a cold row)
 //!
 //! A client row counts while its epoch is not below the counter `clients-from`; what is owned by a
 //! client without a row that counts is removed at the next start. So that counter alone makes the state
-//! of all clients void that did not return.
+//! of all clients void that did not return. A subscription whose row says that it is deleted is removed
+//! at the next start too.
 //! ```
 
 use std::sync::Arc;
@@ -25,9 +27,11 @@ use std::sync::Arc;
 use steadfast_storage::envelope::{self, EnvelopeError};
 
 use crate::broker::{ClientId, QueueKind};
+use crate::model::Pattern;
 use crate::proto::message::{Header, MessageIndex};
 
 use super::clients::Identity;
+use super::subscriptions::Subscription;
 
 /// Row kind: a queue.
 pub(crate) const KIND_QUEUE: u16 = 1;
@@ -39,6 +43,8 @@ pub(crate) const KIND_COUNT: u16 = 3;
 pub(crate) const KIND_COUNTER: u16 = 4;
 /// Row kind: a client that owns something.
 pub(crate) const KIND_CLIENT: u16 = 5;
+/// Row kind: a subscription to a topic; its key is the number of its queue.
+pub(crate) const KIND_SUBSCRIPTION: u16 = 8;
 /// Key of the counter of queue numbers: the next one.
 pub(crate) const COUNTER_NEXT_QUEUE: &[u8] = b"next-queue";
 
@@ -56,6 +62,7 @@ const META_BYTES: usize = 32;
 const QUEUE_SCHEMA_1: u16 = 1;
 const QUEUE_SCHEMA_2: u16 = 2;
 const CLIENT_SCHEMA: u16 = 1;
+const SUBSCRIPTION_SCHEMA: u16 = 1;
 
 const FLAG_DURABLE: u8 = 1;
 const FLAG_HEADER: u8 = 2;
@@ -284,6 +291,88 @@ impl ClientRow {
     }
 }
 
+/// A subscription as it stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct SubscriptionRow {
+    pub(crate) topic: Pattern,
+    pub(crate) name: Arc<str>,
+    pub(crate) container: Arc<str>,
+    pub(crate) owner: Option<ClientId>,
+    pub(crate) is_static: bool,
+    pub(crate) no_local: bool,
+    /// It is over; its messages are being removed.
+    pub(crate) is_deleted: bool,
+}
+
+/// A subscription as it is stored: the first schema of its kind. Never edited; a further one gets a
+/// type of its own.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredSubscription {
+    topic: String,
+    name: String,
+    container: String,
+    owner: Option<u64>,
+    is_static: bool,
+    no_local: bool,
+    is_deleted: bool,
+}
+
+impl SubscriptionRow {
+    /// The row of a living subscription.
+    pub(crate) fn of(subscription: &Subscription) -> Self {
+        Self {
+            topic: subscription.topic.clone(),
+            name: Arc::clone(&subscription.name),
+            container: Arc::clone(&subscription.container),
+            owner: subscription.owner,
+            is_static: subscription.is_static,
+            no_local: subscription.no_local,
+            is_deleted: false,
+        }
+    }
+
+    /// The subscription, which nobody reads yet.
+    pub(crate) fn into_subscription(self) -> Subscription {
+        Subscription {
+            topic: self.topic,
+            name: self.name,
+            container: self.container,
+            owner: self.owner,
+            is_static: self.is_static,
+            no_local: self.no_local,
+            reader: None,
+        }
+    }
+
+    /// The value in its envelope.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let stored = StoredSubscription {
+            topic: self.topic.as_str().to_owned(),
+            name: self.name.to_string(),
+            container: self.container.to_string(),
+            owner: self.owner.map(|client| client.0),
+            is_static: self.is_static,
+            no_local: self.no_local,
+            is_deleted: self.is_deleted,
+        };
+        envelope::seal(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA, &stored)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let opened = envelope::open(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA, bytes);
+        let stored: StoredSubscription = opened.ok()?;
+        Some(Self {
+            topic: Pattern::parse(&stored.topic).ok()?,
+            name: Arc::from(stored.name),
+            container: Arc::from(stored.container),
+            owner: stored.owner.map(ClientId),
+            is_static: stored.is_static,
+            no_local: stored.no_local,
+            is_deleted: stored.is_deleted,
+        })
+    }
+}
+
 /// Key of the rows of a queue.
 pub(crate) fn queue_key(queue: u32) -> [u8; 4] {
     queue.to_le_bytes()
@@ -396,6 +485,18 @@ mod tests {
         };
         assert_eq!(ClientRow::decode(&client.encode().unwrap()), Some(client));
         assert_eq!(QueueRow::decode(&[9, 0, b'x']), None);
+        let row = SubscriptionRow {
+            topic: Pattern::parse("px.>").unwrap(),
+            name: Arc::from("d1"),
+            container: Arc::from("c1"),
+            owner: Some(ClientId(3)),
+            is_static: false,
+            no_local: true,
+            is_deleted: true,
+        };
+        let bytes = row.encode().unwrap();
+        assert_eq!(SubscriptionRow::decode(&bytes), Some(row));
+        assert_eq!(SubscriptionRow::decode(&bytes[1..]), None);
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));
         assert_eq!(parse_count_key(&[1, 2]), None);

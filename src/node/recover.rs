@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::broker::{Event, QueueId, QueueKind, QueueOrigin};
 
 use super::records::{
-    COUNTER_NEXT_QUEUE, KIND_COUNT, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, QueueRow,
-    parse_count_key, parse_long, parse_queue_key, parse_word,
+    COUNTER_NEXT_QUEUE, KIND_COUNT, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION,
+    QueueRow, SubscriptionRow, parse_count_key, parse_long, parse_queue_key, parse_word,
 };
 use super::{Node, Now};
 
@@ -35,6 +35,15 @@ impl Node {
         let next = next.and_then(parse_long).unwrap_or(1);
         self.next_queue = u32::try_from(next).unwrap_or(u32::MAX).max(1);
         let mut void = Vec::new();
+        let mut origin = |number| {
+            let reserved_up_to = reserved.get(&number).copied().unwrap_or(0);
+            QueueOrigin::Recovered {
+                // What is appended from now on has not been delivered by anybody.
+                maybe_delivered_up_to: reserved_up_to.min(last_lsn),
+                reserved_up_to,
+                counts: counts.remove(&number).unwrap_or_default(),
+            }
+        };
         for (key, value) in self.store.rows(KIND_QUEUE) {
             let (Some(number), Some(row)) = (parse_queue_key(key), QueueRow::decode(value)) else {
                 tracing::error!(?key, "a queue of the store cannot be read by this version");
@@ -48,22 +57,36 @@ impl Node {
                 }
             }
             self.next_queue = self.next_queue.max(number.saturating_add(1));
-            let reserved_up_to = reserved.get(&number).copied().unwrap_or(0);
             self.broker.handle(Event::QueueAdded {
                 queue,
                 name: row.name,
                 kind: row.kind,
-                origin: QueueOrigin::Recovered {
-                    // What is appended from now on has not been delivered by anybody.
-                    maybe_delivered_up_to: reserved_up_to.min(last_lsn),
-                    reserved_up_to,
-                    counts: counts.remove(&number).unwrap_or_default(),
-                },
+                origin: origin(number),
             });
+        }
+        for (number, row) in self.subscription_rows() {
+            let queue = QueueId(number);
+            self.next_queue = self.next_queue.max(number.saturating_add(1));
+            void.extend(self.recover_subscription(queue, row, origin(number)));
         }
         for queue in void {
             // A predecessor did not come to it.
             self.delete_queue(queue);
         }
+    }
+
+    fn subscription_rows(&self) -> Vec<(u32, SubscriptionRow)> {
+        let rows = self.store.rows(KIND_SUBSCRIPTION);
+        let read = rows.filter_map(|(key, value)| {
+            let row = parse_queue_key(key).zip(SubscriptionRow::decode(value));
+            if row.is_none() {
+                tracing::error!(
+                    ?key,
+                    "a subscription of the store cannot be read by this version"
+                );
+            }
+            row
+        });
+        read.collect()
     }
 }

@@ -14,6 +14,8 @@ use super::translate::store_queue;
 pub(super) struct Counters {
     pub(super) published: u64,
     pub(super) refused: u64,
+    /// Copies that a subscription did not get because it was full.
+    pub(super) skipped: u64,
 }
 
 /// Figures of an active server.
@@ -27,6 +29,10 @@ pub struct NodeStatus {
     pub consumers: usize,
     /// Queues, temporary ones included.
     pub queues: usize,
+    /// Subscriptions to topics.
+    pub subscriptions: usize,
+    /// Copies of messages that a subscription did not get because it was full.
+    pub messages_skipped: u64,
     /// Messages taken from clients.
     pub messages_in: u64,
     /// Messages refused.
@@ -64,18 +70,43 @@ pub struct QueueStatus {
     pub consumers: usize,
 }
 
+/// Figures of a subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubscriptionStatus {
+    /// The topic, or a pattern.
+    pub topic: String,
+    /// The name of a durable subscription; otherwise that of its link.
+    pub name: String,
+    /// The container of its client; empty for a configured one that has none.
+    pub client: String,
+    /// It outlives its link.
+    pub is_durable: bool,
+    /// The configuration names it.
+    pub is_static: bool,
+    /// It does not get what its own client publishes.
+    pub no_local: bool,
+    /// A link reads it.
+    pub is_active: bool,
+    /// Messages that are not settled.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages on their way to its link.
+    pub in_flight: usize,
+}
+
 impl Node {
     /// Figures of the server.
     pub fn status(&self) -> NodeStatus {
         let links = || self.peers.iter().flat_map(|(_, peer)| peer.links.values());
-        let publishers = links()
-            .filter(|it| matches!(it, Link::Publisher(_)))
-            .count();
+        let count = |is: fn(&Link) -> bool| links().filter(|it| is(it)).count();
         NodeStatus {
             connections: self.peers.len(),
-            publishers,
-            consumers: links().count() - publishers,
-            queues: self.broker.queue_count(),
+            publishers: count(|it| matches!(it, Link::Publisher(_))),
+            consumers: count(|it| matches!(it, Link::Consumer(_))),
+            queues: self.broker.named_queue_count(),
+            subscriptions: self.subscriptions.len(),
+            messages_skipped: self.counters.skipped,
             messages_in: self.counters.published,
             messages_refused: self.counters.refused,
             broker: self.broker.counters(),
@@ -88,9 +119,31 @@ impl Node {
         }
     }
 
-    /// Figures of all queues in the order of their making.
+    /// Figures of all subscriptions in the order of their making.
+    pub fn subscription_status(&self) -> Vec<SubscriptionStatus> {
+        let subscriptions = self.subscriptions.iter().map(|(queue, it)| {
+            let stats = self.store.queue_stats(store_queue(queue));
+            SubscriptionStatus {
+                topic: it.topic.to_string(),
+                name: it.name.to_string(),
+                client: it.container.to_string(),
+                is_durable: it.is_durable(),
+                is_static: it.is_static,
+                no_local: it.no_local,
+                is_active: it.reader.is_some(),
+                messages: stats.messages,
+                bytes: stats.bytes,
+                in_flight: self.broker.in_flight_count(queue),
+            }
+        });
+        subscriptions.collect()
+    }
+
+    /// Figures of all queues that have an address, in the order of their making.
     pub fn queue_status(&self) -> Vec<QueueStatus> {
-        let queues = self.broker.queues().map(|(id, entry)| {
+        let queues = self.broker.queues();
+        let queues = queues.filter(|(_, entry)| !entry.kind.is_subscription());
+        let queues = queues.map(|(id, entry)| {
             let stats = self.store.queue_stats(store_queue(id));
             QueueStatus {
                 name: entry.name.to_string(),

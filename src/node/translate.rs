@@ -3,6 +3,7 @@
 use steadfast_storage::{Lsn, Place, StoredMessage};
 
 use crate::broker::{self, Message, NameFault, Position, QueueId};
+use crate::model::DestinationKind;
 use crate::proto::{ErrorCondition, Outcome, Source, Symbol, Value, condition};
 
 use super::records::MessageMeta;
@@ -10,6 +11,9 @@ use super::records::MessageMeta;
 /// Descriptor of a JMS selector.
 const SELECTOR_CODE: u64 = 0x0000_468C_0000_0004;
 const SELECTOR_NAMES: [&str; 2] = ["jms-selector", "apache.org:selector-filter:string"];
+/// Descriptor of the filter by which a JMS subscriber does not get its own messages.
+const NO_LOCAL_CODE: u64 = 0x0000_468C_0000_0003;
+const NO_LOCAL_NAMES: [&str; 2] = ["no-local", "apache.org:no-local-filter:list"];
 
 /// The store's number of a queue.
 pub(crate) fn store_queue(queue: QueueId) -> steadfast_storage::QueueId {
@@ -87,12 +91,25 @@ pub(crate) fn not_implemented(what: &str) -> ErrorCondition {
     )
 }
 
-/// Refuses capabilities that ask for a topic or a shared subscription.
+/// The kind of destination that the capabilities of a terminus speak of.
+pub(crate) fn kind_of(capabilities: &[Symbol]) -> Option<DestinationKind> {
+    capabilities.iter().find_map(|it| match it.as_str() {
+        "queue" | "temporary-queue" => Some(DestinationKind::Queue),
+        "topic" | "temporary-topic" => Some(DestinationKind::Topic),
+        _ => None,
+    })
+}
+
+/// Says in the capabilities of a terminus what kind of destination it has.
+pub(crate) fn tell_kind(capabilities: &mut Vec<Symbol>, kind: DestinationKind) {
+    if kind_of(capabilities).is_none() {
+        capabilities.push(Symbol::from(kind.word()));
+    }
+}
+
+/// Refuses capabilities that ask for a shared subscription.
 pub(crate) fn check_capabilities(capabilities: &[Symbol]) -> Result<(), ErrorCondition> {
     let asks_for = |name: &str| capabilities.iter().any(|it| it.as_str() == name);
-    if asks_for("topic") || asks_for("temporary-topic") {
-        return Err(not_implemented("topics"));
-    }
     if asks_for("shared") || asks_for("global") {
         return Err(not_implemented("shared subscriptions"));
     }
@@ -103,30 +120,47 @@ pub(crate) fn check_capabilities(capabilities: &[Symbol]) -> Result<(), ErrorCon
 /// filters are left out of the answer, which tells the client that they are not in effect (part
 /// 3.5.3).
 pub(crate) fn check_filters(source: &Source) -> Result<(), ErrorCondition> {
-    let is_selector = |(key, value): &(Symbol, Value)| {
-        let described = match value {
-            Value::Described(it) => match &it.descriptor {
-                serde_amqp::descriptor::Descriptor::Code(code) => *code == SELECTOR_CODE,
-                serde_amqp::descriptor::Descriptor::Name(name) => {
-                    SELECTOR_NAMES.contains(&name.as_str())
-                }
-            },
-            _ => false,
-        };
-        described || SELECTOR_NAMES.contains(&key.as_str())
-    };
-    if source.filter.iter().any(is_selector) {
+    if source
+        .filter
+        .iter()
+        .any(is_filter(SELECTOR_CODE, SELECTOR_NAMES))
+    {
         return Err(not_implemented("message selectors"));
     }
     Ok(())
 }
 
-/// Whether message annotations say that a relayed message is for a topic (`x-opt-jms-dest` 1 or 3).
-pub(crate) fn is_for_topic(annotations: &[u8]) -> bool {
+/// The filter by which a subscriber does not want what its own container publishes, if it is there.
+pub(crate) fn no_local(source: &Source) -> Option<&(Symbol, Value)> {
+    let is_no_local = is_filter(NO_LOCAL_CODE, NO_LOCAL_NAMES);
+    source.filter.iter().find(|it| is_no_local(it))
+}
+
+/// Whether a filter of a source is one that we know, by the code or the name of its descriptor or by
+/// its key.
+fn is_filter(code: u64, names: [&'static str; 2]) -> impl Fn(&(Symbol, Value)) -> bool {
+    move |(key, value)| {
+        let described = match value {
+            Value::Described(it) => match &it.descriptor {
+                serde_amqp::descriptor::Descriptor::Code(said) => *said == code,
+                serde_amqp::descriptor::Descriptor::Name(name) => names.contains(&name.as_str()),
+            },
+            _ => false,
+        };
+        described || names.contains(&key.as_str())
+    }
+}
+
+/// What message annotations say of the kind of destination that a relayed message is for
+/// (`x-opt-jms-dest`: 0 and 2 queues, 1 and 3 topics).
+pub(crate) fn relayed_kind(annotations: &[u8]) -> Option<DestinationKind> {
     const KEY: &[u8] = b"x-opt-jms-dest";
-    let at = annotations.windows(KEY.len()).position(|it| it == KEY);
-    let value = at.and_then(|at| annotations.get(at + KEY.len()..at + KEY.len() + 2));
-    matches!(value, Some([0x51, 1 | 3]))
+    let at = annotations.windows(KEY.len()).position(|it| it == KEY)?;
+    match annotations.get(at + KEY.len()..at + KEY.len() + 2)? {
+        [0x51, 0 | 2] => Some(DestinationKind::Queue),
+        [0x51, 1 | 3] => Some(DestinationKind::Topic),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -164,10 +198,18 @@ mod tests {
     }
 
     #[test]
-    fn a_relayed_message_for_a_topic_is_recognised() {
-        assert!(is_for_topic(b"\xa3\x0ex-opt-jms-dest\x51\x01"));
-        assert!(!is_for_topic(b"\xa3\x0ex-opt-jms-dest\x51\x00"));
-        assert!(!is_for_topic(b"x-opt-jms-dest"));
-        assert!(!is_for_topic(b""));
+    fn the_kind_that_a_relayed_message_is_for_is_recognised() {
+        for (value, kind) in [
+            (b'\x00', DestinationKind::Queue),
+            (b'\x01', DestinationKind::Topic),
+            (b'\x02', DestinationKind::Queue),
+            (b'\x03', DestinationKind::Topic),
+        ] {
+            let annotations = [b"\xa3\x0ex-opt-jms-dest\x51", &[value][..]].concat();
+            assert_eq!(relayed_kind(&annotations), Some(kind));
+        }
+        assert_eq!(relayed_kind(b"\xa3\x0ex-opt-jms-dest\x51\x09"), None);
+        assert_eq!(relayed_kind(b"x-opt-jms-dest"), None);
+        assert_eq!(relayed_kind(b""), None);
     }
 }

@@ -6,7 +6,9 @@ mod limits;
 mod ownership;
 mod publishing;
 mod simulation;
+mod subscriptions;
 mod takeover;
+mod topics;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

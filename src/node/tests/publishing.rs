@@ -100,16 +100,17 @@ fn queues_are_not_created_when_that_is_off() {
 }
 
 #[test]
-fn topics_transactions_and_selectors_are_refused_clearly() {
+fn temporary_topics_shared_subscriptions_transactions_and_selectors_are_refused_clearly() {
     let mut scene = Scene::new();
     let client = scene.connect();
     let topic = Target {
-        capabilities: vec![proto::Symbol::from("topic")],
-        ..Target::at("news")
+        dynamic: true,
+        capabilities: vec![proto::Symbol::from("temporary-topic")],
+        ..Target::default()
     };
     scene.attach_sender(client, topic, "t");
     let topic = Source {
-        capabilities: vec![proto::Symbol::from("topic")],
+        capabilities: vec![proto::Symbol::from("topic"), proto::Symbol::from("shared")],
         ..Source::at("news")
     };
     scene.receiver(client, topic, 1);

@@ -1,0 +1,148 @@
+//! Queues that may not hold as much as they like (`maxmsgs`, `maxbytes`).
+
+use std::collections::BTreeMap;
+
+use steadfast_storage::QueueStats;
+
+use crate::broker::{Event, QueueId};
+use crate::model::DestinationKind;
+use crate::proto::{ErrorCondition, condition};
+
+use super::routing::{Beyond, Limit, Routes};
+use super::{ConnectionId, Node};
+
+/// What waits in each queue that has a limit, messages on their way to the disk included.
+#[derive(Debug, Default)]
+pub(crate) struct Gauges {
+    waiting: BTreeMap<QueueId, QueueStats>,
+}
+
+impl Gauges {
+    /// Counts from now on; `stats` is what waits already.
+    pub(crate) fn watch(&mut self, queue: QueueId, stats: QueueStats) {
+        self.waiting.entry(queue).or_insert(stats);
+    }
+
+    /// Forgets all queues.
+    pub(crate) fn clear(&mut self) {
+        self.waiting.clear();
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+
+    pub(crate) fn appended(&mut self, queue: QueueId, bytes: u32) {
+        if let Some(it) = self.waiting.get_mut(&queue) {
+            it.messages += 1;
+            it.bytes += u64::from(bytes);
+        }
+    }
+
+    pub(crate) fn settled(&mut self, queue: QueueId, bytes: u32) {
+        if let Some(it) = self.waiting.get_mut(&queue) {
+            it.messages = it.messages.saturating_sub(1);
+            it.bytes = it.bytes.saturating_sub(u64::from(bytes));
+        }
+    }
+
+    /// Messages and bytes above a limit, if `messages` and `bytes` more come.
+    fn excess(&self, limit: &Limit, messages: u64, bytes: u64) -> (u64, u64) {
+        let waiting = self.waiting.get(&limit.queue).copied().unwrap_or_default();
+        let above = |waiting: u64, more: u64, max: u64| match max {
+            0 => 0,
+            max => (waiting + more).saturating_sub(max),
+        };
+        (
+            above(waiting.messages, messages, limit.messages_max),
+            above(waiting.bytes, bytes, limit.bytes_max),
+        )
+    }
+}
+
+impl Node {
+    /// The queues that get a message of so many bytes, when these are not all that its routes name.
+    pub(super) fn admit(
+        &mut self,
+        routes: &Routes,
+        sender: ConnectionId,
+        bytes: usize,
+    ) -> Result<Option<Vec<QueueId>>, ErrorCondition> {
+        if routes.no_local.is_empty() && routes.limits.is_empty() {
+            return Ok(None);
+        }
+        let mut left_out = Vec::new();
+        if !routes.no_local.is_empty() {
+            let container = self.peer(sender).and_then(|it| it.container.as_deref());
+            let own = routes.no_local.iter();
+            let own = own.filter(|(_, of)| Some(&**of) == container);
+            left_out.extend(own.map(|(queue, _)| *queue));
+        }
+        for limit in &routes.limits {
+            let (messages, over_bytes) = self.gauges.excess(limit, 1, bytes as u64);
+            if (messages, over_bytes) == (0, 0) || left_out.contains(&limit.queue) {
+                continue;
+            }
+            match limit.beyond {
+                Beyond::Refuse => return Err(full(limit)),
+                Beyond::Skip => {
+                    self.counters.skipped += 1;
+                    left_out.push(limit.queue);
+                }
+                // It goes when the new one is appended.
+                Beyond::DiscardOldest => {}
+            }
+        }
+        if left_out.is_empty() {
+            return Ok(None);
+        }
+        let all = routes.queues.iter().copied();
+        Ok(Some(all.filter(|it| !left_out.contains(it)).collect()))
+    }
+
+    /// A message was appended for queues with limits: the oldest ones make room where that is the
+    /// policy. In the log they are settled behind it, so no crash loses both.
+    pub(super) fn discard_excess(&mut self, limits: &[Limit]) {
+        for limit in limits {
+            let (messages, bytes) = self.gauges.excess(limit, 0, 0);
+            if limit.beyond == Beyond::DiscardOldest && (messages, bytes) != (0, 0) {
+                self.broker.handle(Event::OverLimit {
+                    queue: limit.queue,
+                    messages,
+                    bytes,
+                });
+            }
+        }
+    }
+
+    /// Nothing is on its way to the disk: what the store says is what waits. It knows of damaged
+    /// messages too, which nobody settles.
+    pub(super) fn read_gauges(&mut self) {
+        if self.gauges.is_empty() || self.store.backlog_bytes() > 0 || self.owes_answers() {
+            return;
+        }
+        for (queue, waiting) in &mut self.gauges.waiting {
+            *waiting = self.store.queue_stats(super::store_queue(*queue));
+        }
+    }
+}
+
+fn full(limit: &Limit) -> ErrorCondition {
+    let destination = &limit.destination;
+    let what = match destination.kind {
+        DestinationKind::Queue => "the queue",
+        DestinationKind::Topic => "a subscription of topic",
+    };
+    let mut limits = Vec::new();
+    if limit.messages_max > 0 {
+        limits.push(format!("maxmsgs={}", limit.messages_max));
+    }
+    if limit.bytes_max > 0 {
+        limits.push(format!("maxbytes={}", limit.bytes_max));
+    }
+    let limits = limits.join(", ");
+    ErrorCondition::new(
+        condition::RESOURCE_LIMIT_EXCEEDED,
+        format!("{what} {} is full ({limits})", destination.name),
+    )
+}

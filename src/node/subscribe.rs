@@ -1,0 +1,397 @@
+//! Links that subscribe to topics, and what becomes of their subscriptions.
+
+use std::sync::Arc;
+
+use steadfast_storage::Ticket;
+
+use crate::broker::{Event, QueueId, QueueKind, QueueOrigin};
+use crate::model::{DestinationKind, Durable};
+use crate::proto::{
+    Attach, AttachReply, Durability, ErrorCondition, ExpiryPolicy, LinkId, Source, condition,
+};
+
+use super::attach::Reading;
+use super::destinations::topic_name;
+use super::peer::Link;
+use super::pending::Item;
+use super::records::{KIND_SUBSCRIPTION, SubscriptionRow, queue_key};
+use super::routing::{Destination, Interest};
+use super::subscriptions::Subscription;
+use super::{ConnectionId, Node, Now, translate};
+
+impl Node {
+    /// The subscription for a link that wants to receive from a topic. Corrects `source`, which is
+    /// the answer to the client.
+    pub(super) fn subscribe(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        attach: &Attach,
+        destination: &Destination,
+        source: &mut Source,
+    ) -> Result<Reading, ErrorCondition> {
+        let topic = topic_name(&destination.name)?;
+        if !topic.is_wildcard() {
+            self.may_create(destination)?;
+        }
+        let filter = translate::no_local(source).cloned();
+        let client = self.client_of(id).ok_or_else(|| {
+            ErrorCondition::new(condition::NOT_ALLOWED, "the connection is not open")
+        })?;
+        let owner = (!is_durable(source)).then_some(client);
+        let wanted = Subscription {
+            topic,
+            name: Arc::from(&*attach.name),
+            container: self.container_of(id),
+            owner,
+            is_static: false,
+            no_local: filter.is_some(),
+            reader: Some((id, attach.link)),
+        };
+        if wanted.is_durable() {
+            let subscribed = self.subscribe_durably(now, wanted)?;
+            source.filter = filter.into_iter().collect();
+            return Ok(subscribed);
+        }
+        source.filter = filter.into_iter().collect();
+        source.durable = Durability::None;
+        if source.expiry_policy == ExpiryPolicy::Never {
+            source.expiry_policy = ExpiryPolicy::LinkDetach;
+        }
+        let former = {
+            let mut all = self.subscriptions.of(&wanted.container, &wanted.name);
+            all.find(|(_, it)| it.reader.is_none() && it.is_same(&wanted))
+                .map(|(queue, _)| queue)
+        };
+        if let Some(queue) = former {
+            self.take_up(queue, &wanted);
+            return Ok(reading(queue, true, None));
+        }
+        let (queue, ticket) = self.create_subscription(wanted)?;
+        Ok(reading(queue, true, Some(ticket)))
+    }
+
+    fn subscribe_durably(
+        &mut self,
+        now: Now,
+        wanted: Subscription,
+    ) -> Result<Reading, ErrorCondition> {
+        let found = self.subscriptions.durable(&wanted.container, &wanted.name);
+        let found = found.map(|(queue, it)| (queue, it.clone()));
+        if let Some((queue, it)) = found {
+            if let Some((reader, _)) = it.reader {
+                self.displace_reader(now, reader, &it)?;
+            }
+            if it.topic == wanted.topic && it.no_local == wanted.no_local {
+                self.take_up(queue, &wanted);
+                return Ok(reading(queue, false, None));
+            }
+            if it.is_static {
+                return Err(ErrorCondition::new(
+                    condition::NOT_ALLOWED,
+                    format!(
+                        "durables.conf has the {}: subscribe to that topic, or change the file",
+                        it.describe()
+                    ),
+                ));
+            }
+            // Another topic makes another subscription (Jakarta Messaging 6.3.3).
+            self.delete_queue(queue);
+        }
+        let (queue, ticket) = self.create_subscription(wanted)?;
+        Ok(reading(queue, false, Some(ticket)))
+    }
+
+    /// Makes room on a durable subscription, which has one consumer at a time: only one whose client
+    /// is silent gives way.
+    fn displace_reader(
+        &mut self,
+        now: Now,
+        reader: ConnectionId,
+        subscription: &Subscription,
+    ) -> Result<(), ErrorCondition> {
+        if !self.is_silent(now, reader) {
+            return Err(ErrorCondition::new(
+                condition::RESOURCE_LOCKED,
+                format!(
+                    "the {} has an active consumer, and may have only one",
+                    subscription.describe()
+                ),
+            ));
+        }
+        self.displace(
+            now,
+            reader,
+            "another connection took its durable subscription over",
+        );
+        Ok(())
+    }
+
+    fn take_up(&mut self, queue: QueueId, wanted: &Subscription) {
+        self.clients.unclaimed.remove(&queue);
+        if let Some(it) = self.subscriptions.get_mut(queue) {
+            it.reader = wanted.reader;
+        }
+    }
+
+    /// Makes a subscription; returns the batch that makes it durable.
+    pub(super) fn create_subscription(
+        &mut self,
+        subscription: Subscription,
+    ) -> Result<(QueueId, Ticket), ErrorCondition> {
+        let queue = self.next_queue_id()?;
+        if let Some(owner) = subscription.owner {
+            self.keep_client(owner);
+        }
+        let row = SubscriptionRow::of(&subscription);
+        let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
+        let value = row.encode().map_err(|error| failed(error.to_string()))?;
+        let ticket = self
+            .store
+            .put_row(KIND_SUBSCRIPTION, &queue_key(queue.0), &value)
+            .map_err(|error| failed(error.to_string()))?;
+        self.add_subscription(queue, subscription, QueueOrigin::Created);
+        Ok((queue, ticket))
+    }
+
+    /// A subscription exists from now on.
+    pub(super) fn add_subscription(
+        &mut self,
+        queue: QueueId,
+        subscription: Subscription,
+        origin: QueueOrigin,
+    ) {
+        self.broker.handle(Event::QueueAdded {
+            queue,
+            name: Arc::from(subscription.describe()),
+            kind: QueueKind::Subscription {
+                owner: subscription.owner,
+            },
+            origin,
+        });
+        let no_local = subscription.no_local;
+        let interest = Interest {
+            queue,
+            no_local: no_local.then(|| Arc::clone(&subscription.container)),
+        };
+        self.routing.subscribe(&subscription.topic, interest);
+        self.subscriptions.add(queue, subscription);
+    }
+
+    /// A subscription that a predecessor left. Returned if it was to go, alone or with its client.
+    pub(super) fn recover_subscription(
+        &mut self,
+        queue: QueueId,
+        row: SubscriptionRow,
+        origin: QueueOrigin,
+    ) -> Option<QueueId> {
+        let is_void = row.owner.is_some_and(|it| !self.clients.contains(it));
+        let is_over = row.is_deleted || is_void;
+        if row.owner.is_some() {
+            self.clients.unclaimed.insert(queue);
+        }
+        self.add_subscription(queue, row.into_subscription(), origin);
+        is_over.then_some(queue)
+    }
+
+    /// A subscription gets no messages any more; what it has goes when that is durable, so that no
+    /// successor finds half of it. Returns whether the queue is that of one.
+    pub(super) fn close_subscription(&mut self, queue: QueueId) -> bool {
+        let Some(subscription) = self.subscriptions.remove(queue) else {
+            return false;
+        };
+        self.routing.unsubscribe(&subscription.topic, queue);
+        let row = SubscriptionRow {
+            is_deleted: true,
+            ..SubscriptionRow::of(&subscription)
+        };
+        let key = queue_key(queue.0);
+        // An error means that the log is lost or sealed: a successor has the subscription.
+        if let Ok(value) = row.encode()
+            && let Ok(ticket) = self.store.put_row(KIND_SUBSCRIPTION, &key, &value)
+        {
+            self.pending.push(ticket, Item::Closed { queue });
+        }
+        true
+    }
+
+    /// A link without source names a durable subscription that it wants to see, in order to close it
+    /// (which is how Jakarta Messaging clients unsubscribe).
+    pub(super) fn look_up(
+        &mut self,
+        id: ConnectionId,
+        attach: &Attach,
+    ) -> Result<(), ErrorCondition> {
+        let container = self.container_of(id);
+        let found = self.subscriptions.durable(&container, &attach.name);
+        let Some((queue, it)) = found else {
+            return Err(ErrorCondition::new(
+                condition::NOT_FOUND,
+                format!(
+                    "there is no durable subscription {:?} of client {container:?}",
+                    attach.name
+                ),
+            ));
+        };
+        if it.reader.is_some() {
+            return Err(ErrorCondition::new(
+                condition::RESOURCE_LOCKED,
+                format!(
+                    "the {} has an active consumer: close it first",
+                    it.describe()
+                ),
+            ));
+        }
+        if it.is_static {
+            return Err(ErrorCondition::new(
+                condition::NOT_ALLOWED,
+                format!("the {} is configured in durables.conf", it.describe()),
+            ));
+        }
+        let mut source = Source {
+            durable: Durability::UnsettledState,
+            expiry_policy: ExpiryPolicy::Never,
+            ..Source::at(it.topic.as_str())
+        };
+        translate::tell_kind(&mut source.capabilities, DestinationKind::Topic);
+        let reply = AttachReply {
+            source: Some(source),
+            target: attach.target.clone(),
+            ..AttachReply::default()
+        };
+        if let Some(peer) = self.peer_mut(id) {
+            peer.connection.accept_attach(attach.link, reply);
+            peer.links.insert(attach.link, Link::Lookup(queue));
+        }
+        Ok(())
+    }
+
+    /// The durable subscription that goes when a client closes this link.
+    pub(super) fn closed_with(&self, id: ConnectionId, link: LinkId) -> Option<QueueId> {
+        let queue = match self.peer(id)?.links.get(&link)? {
+            Link::Consumer(consumer) => consumer.id.queue,
+            Link::Lookup(queue) => *queue,
+            Link::Publisher(_) => return None,
+        };
+        let subscription = self.subscriptions.get(queue)?;
+        (subscription.is_durable() && !subscription.is_static).then_some(queue)
+    }
+
+    /// A client closed (not only detached) the link of a durable subscription: it unsubscribes.
+    pub(super) fn unsubscribe(&mut self, queue: QueueId) {
+        let is_read = |it: &Subscription| it.reader.is_some();
+        if self.subscriptions.get(queue).is_some_and(|it| !is_read(it)) {
+            self.delete_queue(queue);
+        }
+    }
+
+    /// The link that got the messages of a queue is gone.
+    pub(super) fn reader_gone(&mut self, queue: QueueId) {
+        if let Some(subscription) = self.subscriptions.get_mut(queue) {
+            subscription.reader = None;
+        }
+    }
+
+    /// A new subscription is durable: its link exists.
+    pub(super) fn answer_subscriber(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        link: LinkId,
+        reply: AttachReply,
+    ) {
+        if let Some(peer) = self.peer_mut(id)
+            && peer.links.contains_key(&link)
+        {
+            peer.connection.accept_attach(link, reply);
+            self.take_events(now, id);
+        }
+    }
+
+    /// The durable subscriptions that the configuration names: these exist, and only these are
+    /// static.
+    pub(super) fn apply_durables(&mut self, durables: &[Durable]) {
+        let mut named = Vec::new();
+        for durable in durables.iter().filter(|it| !it.is_route) {
+            named.extend(self.configured_durable(durable));
+        }
+        let marked: Vec<(QueueId, Subscription)> = self
+            .subscriptions
+            .iter()
+            .filter(|(queue, it)| it.is_static != named.contains(queue))
+            .map(|(queue, it)| (queue, it.clone()))
+            .collect();
+        for (queue, mut subscription) in marked {
+            subscription.is_static = !subscription.is_static;
+            self.change_subscription(queue, subscription);
+        }
+    }
+
+    fn configured_durable(&mut self, durable: &Durable) -> Option<QueueId> {
+        let wanted = Subscription {
+            topic: durable.topic.clone(),
+            name: Arc::from(&*durable.name),
+            container: Arc::from(&*durable.client_id),
+            owner: None,
+            is_static: true,
+            no_local: durable.no_local,
+            reader: None,
+        };
+        let found = {
+            let mut all = self.subscriptions.of(&wanted.container, &wanted.name);
+            all.find(|(_, it)| it.is_durable())
+                .map(|(queue, it)| (queue, it.is_same(&wanted)))
+        };
+        match found {
+            Some((queue, true)) => return Some(queue),
+            // Another topic makes another subscription.
+            Some((queue, false)) => self.delete_queue(queue),
+            None => {}
+        }
+        let what = wanted.describe();
+        match self.create_subscription(wanted) {
+            Ok((queue, _)) => Some(queue),
+            Err(error) => {
+                tracing::error!(%error, "a configured {what} cannot be made");
+                None
+            }
+        }
+    }
+
+    fn change_subscription(&mut self, queue: QueueId, subscription: Subscription) {
+        if let Ok(value) = SubscriptionRow::of(&subscription).encode() {
+            let key = queue_key(queue.0);
+            // An error means that the log is lost or sealed; a successor reads its own files.
+            let _lost_or_sealed = self.store.put_row(KIND_SUBSCRIPTION, &key, &value);
+        }
+        if let Some(it) = self.subscriptions.get_mut(queue) {
+            *it = subscription;
+        }
+    }
+
+    fn container_of(&self, id: ConnectionId) -> Arc<str> {
+        let container = self.peer(id).and_then(|it| it.container.as_deref());
+        Arc::from(container.unwrap_or(""))
+    }
+}
+
+fn reading(queue: QueueId, is_owned: bool, ticket: Option<Ticket>) -> Reading {
+    Reading {
+        queue,
+        kind: DestinationKind::Topic,
+        is_owned,
+        ticket,
+    }
+}
+
+/// Whether a source asks for a subscription that outlives its link.
+fn is_durable(source: &Source) -> bool {
+    source.durable != Durability::None && source.expiry_policy == ExpiryPolicy::Never
+}
+
+impl Subscription {
+    /// Whether a link that wants this one may have that one.
+    fn is_same(&self, wanted: &Self) -> bool {
+        self.topic == wanted.topic && self.no_local == wanted.no_local && self.owner == wanted.owner
+    }
+}

@@ -1,0 +1,148 @@
+//! The subscriptions to topics. Each has a queue of its own inside the broker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::broker::{ClientId, QueueId};
+use crate::model::Pattern;
+use crate::proto::LinkId;
+
+use super::ConnectionId;
+
+/// A subscription.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Subscription {
+    /// A topic or a pattern.
+    pub(crate) topic: Pattern,
+    /// The name of its link; that of the subscription when it is durable.
+    pub(crate) name: Arc<str>,
+    /// The container of its client; empty for a configured one that has none.
+    pub(crate) container: Arc<str>,
+    /// The client with which it goes; `None`: it is durable, and stays when its link goes.
+    pub(crate) owner: Option<ClientId>,
+    /// The configuration names it.
+    pub(crate) is_static: bool,
+    /// Without what its own container publishes.
+    pub(crate) no_local: bool,
+    /// The link that gets its messages.
+    pub(crate) reader: Option<(ConnectionId, LinkId)>,
+}
+
+impl Subscription {
+    pub(crate) fn is_durable(&self) -> bool {
+        self.owner.is_none()
+    }
+
+    /// What it is, for people.
+    pub(crate) fn describe(&self) -> String {
+        let kind = if self.is_durable() {
+            "durable subscription"
+        } else {
+            "subscription"
+        };
+        format!(
+            "{kind} {:?} of client {:?} to {}",
+            self.name, self.container, self.topic
+        )
+    }
+}
+
+/// All subscriptions.
+#[derive(Debug, Default)]
+pub(crate) struct Subscriptions {
+    by_queue: BTreeMap<QueueId, Subscription>,
+    /// By container and name.
+    by_client: BTreeMap<(Arc<str>, Arc<str>), Vec<QueueId>>,
+}
+
+impl Subscriptions {
+    pub(crate) fn add(&mut self, queue: QueueId, subscription: Subscription) {
+        let client = (
+            Arc::clone(&subscription.container),
+            Arc::clone(&subscription.name),
+        );
+        self.by_client.entry(client).or_default().push(queue);
+        self.by_queue.insert(queue, subscription);
+    }
+
+    pub(crate) fn remove(&mut self, queue: QueueId) -> Option<Subscription> {
+        let subscription = self.by_queue.remove(&queue)?;
+        let client = (
+            Arc::clone(&subscription.container),
+            Arc::clone(&subscription.name),
+        );
+        if let Some(queues) = self.by_client.get_mut(&client) {
+            queues.retain(|it| *it != queue);
+            if queues.is_empty() {
+                self.by_client.remove(&client);
+            }
+        }
+        Some(subscription)
+    }
+
+    pub(crate) fn get(&self, queue: QueueId) -> Option<&Subscription> {
+        self.by_queue.get(&queue)
+    }
+
+    pub(crate) fn get_mut(&mut self, queue: QueueId) -> Option<&mut Subscription> {
+        self.by_queue.get_mut(&queue)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (QueueId, &Subscription)> {
+        self.by_queue.iter().map(|(queue, it)| (*queue, it))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.by_queue.len()
+    }
+
+    /// The subscriptions of a client by their name.
+    pub(crate) fn of(
+        &self,
+        container: &str,
+        name: &str,
+    ) -> impl Iterator<Item = (QueueId, &Subscription)> {
+        let client = (Arc::from(container), Arc::from(name));
+        let queues = self.by_client.get(&client).into_iter().flatten();
+        queues.filter_map(|queue| Some((*queue, self.by_queue.get(queue)?)))
+    }
+
+    /// A client's durable subscription; else the configured one of that name that belongs to no
+    /// client.
+    pub(crate) fn durable(&self, container: &str, name: &str) -> Option<(QueueId, &Subscription)> {
+        let durable = |container| self.of(container, name).find(|(_, it)| it.is_durable());
+        durable(container).or_else(|| durable(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subscription(container: &str, name: &str, is_durable: bool) -> Subscription {
+        Subscription {
+            topic: Pattern::parse("px.>").unwrap(),
+            name: Arc::from(name),
+            container: Arc::from(container),
+            owner: (!is_durable).then_some(ClientId(1)),
+            is_static: false,
+            no_local: false,
+            reader: None,
+        }
+    }
+
+    #[test]
+    fn a_durable_subscription_is_found_by_client_and_name_before_one_of_nobody() {
+        let mut all = Subscriptions::default();
+        all.add(QueueId(1), subscription("", "d", true));
+        all.add(QueueId(2), subscription("c", "d", false));
+        assert_eq!(all.durable("c", "d").map(|it| it.0), Some(QueueId(1)));
+        all.add(QueueId(3), subscription("c", "d", true));
+        assert_eq!(all.durable("c", "d").map(|it| it.0), Some(QueueId(3)));
+        assert_eq!(all.durable("other", "d").map(|it| it.0), Some(QueueId(1)));
+        assert_eq!(all.durable("c", "e"), None);
+        assert_eq!(all.of("c", "d").count(), 2);
+        assert!(all.remove(QueueId(3)).is_some() && all.remove(QueueId(3)).is_none());
+        assert_eq!(all.of("c", "d").count(), 1);
+    }
+}

@@ -1,0 +1,329 @@
+//! Subscriptions: how they begin and end, and what a successor finds of them.
+
+use super::topics::{pattern, topic};
+use super::*;
+use crate::model::Durable;
+use crate::proto::{Durability, ExpiryPolicy, Symbol, Value};
+
+fn durable(name: &str) -> Source {
+    Source {
+        durable: Durability::UnsettledState,
+        expiry_policy: ExpiryPolicy::Never,
+        // A subscription has a copy of each message: not the same as browsing a queue.
+        distribution_mode: Some(proto::DistributionMode::Copy),
+        ..topic(name)
+    }
+}
+
+impl Scene {
+    /// Attaches a receiver whose link has this name.
+    fn subscribe(&mut self, client: usize, name: &str, source: Source) -> (usize, LinkId) {
+        let link = self.attach_receiver(client, name, Some(source));
+        self.clients[client].connection.set_credit(link, 100);
+        self.exchange();
+        self.commit();
+        (client, link)
+    }
+
+    pub(super) fn attach_receiver(
+        &mut self,
+        client: usize,
+        name: &str,
+        source: Option<Source>,
+    ) -> LinkId {
+        let it = &mut self.clients[client];
+        let request = AttachRequest {
+            name: name.to_owned(),
+            source,
+            target: Some(Target::default().into()),
+            ..AttachRequest::default()
+        };
+        let link = it.connection.attach_receiver(it.session, request);
+        self.exchange();
+        link.expect("the session has handles")
+    }
+
+    /// What Qpid JMS does to unsubscribe.
+    fn unsubscribe(&mut self, client: usize, name: &str) {
+        let link = self.attach_receiver(client, name, None);
+        self.detach((client, link));
+    }
+
+    fn connect_again(&mut self, container: &str) -> usize {
+        self.connect_as(container, Settings::default())
+    }
+
+    fn topics(&self) -> Vec<String> {
+        let all = self.node.subscription_status();
+        all.into_iter().map(|it| it.topic).collect()
+    }
+}
+
+#[test]
+fn a_subscriber_is_answered_when_its_subscription_is_durable() {
+    let mut scene = Scene::new();
+    let client = scene.connect();
+    let link = scene.attach_receiver(client, "s", Some(topic("news")));
+    scene.clients[client].connection.set_credit(link, 10);
+    scene.exchange();
+    assert!(!scene.clients[client].addresses.contains_key(&link));
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.check(client, "");
+    scene.commit();
+    assert_eq!(scene.clients[client].addresses[&link], "news");
+    scene.check(client, "got a");
+    // One that goes before it is answered leaves nothing.
+    let link = scene.attach_receiver(client, "t", Some(topic("news")));
+    scene.detach((client, link));
+    scene.rest();
+    assert_eq!(scene.node.status().subscriptions, 1);
+}
+
+#[test]
+fn a_subscription_survives_a_takeover_with_its_backlog_if_its_client_comes_back() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("a client");
+    scene.subscribe(client, "s", topic("news"));
+    let link = scene.attach_receiver(client, "slow", Some(topic("new*")));
+    scene.detach((client, link));
+    let to = scene.topic_publisher("news");
+    for text in ["a", "b"] {
+        scene.publish(to, text);
+    }
+    scene.commit();
+    scene.settle(client, "a", Outcome::Accepted);
+    scene.commit();
+
+    let mut scene = scene.take_over();
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "c");
+    scene.commit();
+    let stranger = scene.connect_again("a stranger");
+    scene.subscribe(stranger, "s", topic("news"));
+    scene.check(stranger, "");
+    let client = scene.connect_again("a client");
+    scene.subscribe(client, "s", topic("news"));
+    scene.check(client, "got b x1, got c");
+    scene.pass(21_000);
+    scene.publish(to, "d");
+    scene.commit();
+    scene.check(client, "got d");
+    scene.check(stranger, "got d");
+    assert_eq!(scene.node.status().subscriptions, 2);
+}
+
+#[test]
+fn a_subscription_whose_client_does_not_come_back_is_removed_for_good() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("a client");
+    scene.subscribe(client, "s", topic("news"));
+    scene.subscribe(client, "d", durable("news"));
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    let mut scene = scene.take_over();
+    assert_eq!(scene.waiting(), 2);
+    scene.pass(21_000);
+    scene.commit();
+    assert_eq!(scene.node.status().subscriptions, 1);
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(scene.node.status().subscriptions, 1, "the durable one");
+    assert_eq!(scene.waiting(), 1);
+}
+
+#[test]
+fn a_durable_subscription_keeps_messages_for_its_client() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("px.>"));
+    scene.lose(client);
+    let to = scene.topic_publisher("px.ibm");
+    scene.publish(to, "a");
+    scene.commit();
+
+    let mut scene = scene.take_over();
+    scene.pass(21_000);
+    scene.commit();
+    let to = scene.topic_publisher("px.ibm");
+    scene.publish(to, "b");
+    scene.commit();
+    let other = scene.connect_again("c2");
+    scene.subscribe(other, "d", durable("px.>"));
+    scene.check(other, "");
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("px.>"));
+    // It had a consumer when the server died: what was there may have been delivered.
+    scene.check(client, "got a x1, got b");
+}
+
+#[test]
+fn a_durable_subscription_has_one_active_consumer() {
+    let mut scene = Scene::new();
+    let first = scene.connect_again("c1");
+    scene.subscribe(first, "d", durable("news"));
+    let second = scene.connect_again("c1");
+    scene.subscribe(second, "d", durable("news"));
+    scene.check(second, "detached amqp:resource-locked");
+    scene.unsubscribe(second, "d");
+    scene.check(second, "detached amqp:resource-locked");
+    scene.check(first, "");
+    // A client that has been silent for long is one that is gone.
+    scene.pass(25_000);
+    let third = scene.connect_again("c1");
+    scene.subscribe(third, "d", durable("news"));
+    scene.check(first, "closed amqp:connection:forced");
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    scene.check(third, "got a");
+    assert_eq!(scene.node.status().subscriptions, 1);
+}
+
+#[test]
+fn another_topic_makes_another_subscription() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("old"));
+    scene.lose(client);
+    let to = scene.topic_publisher("old");
+    scene.publish(to, "a");
+    scene.commit();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("new"));
+    scene.rest();
+    scene.check(client, "");
+    assert_eq!(scene.topics(), ["new"]);
+    assert_eq!(scene.waiting(), 0);
+}
+
+#[test]
+fn unsubscribing_is_done_through_a_link_without_source_or_by_closing() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.unsubscribe(client, "d");
+    scene.check(client, "detached amqp:not-found");
+    scene.subscribe(client, "d", durable("news"));
+    scene.lose(client);
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    let client = scene.connect_again("c1");
+    let link = scene.attach_receiver(client, "d", None);
+    assert_eq!(scene.clients[client].addresses[&link], "news");
+    assert_eq!(scene.topics(), ["news"], "it was only looked up");
+    scene.detach((client, link));
+    scene.rest();
+    assert_eq!((scene.topics().len(), scene.waiting()), (0, 0));
+    // Closing the link of a consumer, as opposed to detaching it, unsubscribes too.
+    let link = scene.subscribe(client, "d", durable("news"));
+    assert_eq!(scene.topics(), ["news"]);
+    scene.detach(link);
+    assert_eq!(scene.topics().len(), 0);
+}
+
+#[test]
+fn the_end_of_a_subscription_is_durable_before_its_messages_go() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("news"));
+    let other = scene.connect_again("c2");
+    scene.subscribe(other, "d", durable("news"));
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    scene.lose(client);
+    let client = scene.connect_again("c1");
+    scene.unsubscribe(client, "d");
+    let now = scene.now();
+    let job = scene.node.poll_job(now).expect("the log has a batch");
+    assert!(scene.node.complete(job.run()).is_ok());
+    // The process dies before it has removed anything.
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(scene.topics(), ["news"]);
+    assert_eq!(scene.node.subscription_status()[0].client, "c2");
+    assert_eq!(scene.waiting(), 1);
+    let rows = scene.node.store.rows(records::KIND_SUBSCRIPTION).count();
+    assert_eq!(rows, 1);
+}
+
+#[test]
+fn a_subscriber_need_not_get_what_it_publishes_itself() {
+    let no_local = |source: Source| Source {
+        filter: vec![(
+            Symbol::from("no-local"),
+            Value::String(String::from("NoLocalFilter{}")),
+        )],
+        ..source
+    };
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "s", no_local(topic("news")));
+    scene.subscribe(client, "d", no_local(durable("news")));
+    let target = Target {
+        capabilities: vec![Symbol::from("topic")],
+        ..Target::at("news")
+    };
+    let own = (client, scene.attach_sender(client, target, "p"));
+    let other = scene.topic_publisher("news");
+    scene.publish(own, "mine");
+    scene.publish(other, "theirs");
+    scene.commit();
+    scene.check(client, "accepted, got theirs, got theirs");
+    assert_eq!(scene.waiting(), 2);
+    scene.lose(client);
+    // Another filter makes another subscription, as another topic does.
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("news"));
+    scene.rest();
+    scene.check(client, "");
+    assert_eq!(scene.topics().len(), 1);
+}
+
+#[test]
+fn configured_durables_exist_from_the_start() {
+    let entry = |topic: &str, name: &str, client: &str| Durable {
+        topic: pattern(topic),
+        name: name.to_owned(),
+        client_id: client.to_owned(),
+        no_local: false,
+        is_route: false,
+    };
+    let directory = |durables| Directory {
+        durables,
+        ..Directory::default()
+    };
+    let all = vec![entry("px.>", "d1", "c1"), entry("px.ibm", "d2", "")];
+    let mut scene = Scene::new();
+    scene.configure(directory(all.clone()));
+    let to = scene.topic_publisher("px.ibm");
+    scene.publish(to, "a");
+    scene.commit();
+    scene.rest();
+    assert_eq!(scene.waiting(), 2);
+
+    let mut scene = scene.take_over();
+    scene.configure(directory(all));
+    assert_eq!(scene.topics(), ["px.>", "px.ibm"]);
+    let client = scene.connect_again("c1");
+    let link = scene.subscribe(client, "d1", durable("px.>"));
+    scene.check(client, "got a");
+    scene.settle(client, "a", Outcome::Accepted);
+    scene.detach(link);
+    assert_eq!(scene.topics().len(), 2, "closing a link does not remove it");
+    scene.subscribe(client, "d1", durable("other"));
+    scene.unsubscribe(client, "d1");
+    let refused = ["detached amqp:not-allowed"; 2].join(", ");
+    scene.check(client, &refused);
+    let anybody = scene.connect_again("anybody");
+    scene.subscribe(anybody, "d2", durable("px.ibm"));
+    scene.check(anybody, "got a");
+    // Without its line it is one like others.
+    scene.configure(directory(Vec::new()));
+    assert_eq!(scene.topics().len(), 2);
+    scene.unsubscribe(client, "d1");
+    scene.rest();
+    assert_eq!(scene.topics(), ["px.ibm"]);
+}
