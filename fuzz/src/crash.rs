@@ -37,12 +37,7 @@ pub(crate) fn count_point() {
     POINTS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Counts a recovery that used what a standby had kept of the log.
-pub(crate) fn count_warm() {
-    WARM.fetch_add(1, Ordering::Relaxed);
-}
-
-/// Such recoveries of this process.
+/// Recoveries of this process that used what a standby had kept of the log.
 pub(crate) fn warm_points() -> u64 {
     WARM.load(Ordering::Relaxed)
 }
@@ -428,7 +423,7 @@ impl Life {
     fn agree(&self, world: &SimWorld, warm: Option<Warm>, cold: &SimWorld) {
         let both = open(world, &self.options, warm).and_then(|(_, warm, report)| {
             if report.warm == WarmUse::Used {
-                count_warm();
+                WARM.fetch_add(1, Ordering::Relaxed);
             }
             self.oracle.check(&warm, &report)?;
             let (_, cold, _) = open(cold, &self.options, None)?;

@@ -241,8 +241,6 @@ const ABORT_WORDS: &[&str] = &[
 const RIGHTS: &str = "users and their permissions are not checked";
 const LOCAL: &str = "users are those of users.conf";
 const GATEWAYS: &str = "there are no gateways and no multicast";
-const PROPERTIES: &str = "properties are not applied, and any queue is created on use";
-const LATER: &str = "nothing is done with its entries";
 const STORES: &str = "everything is in one store, the `store` directory, and every confirmed \
                       durable message is synced";
 const TLS: &str = "TLS 1.2 and 1.3 need no such setting";
@@ -565,41 +563,29 @@ pub const PARAMETERS: &[Parameter] = &[
         ),
         RIGHTS,
     ),
-    checked(
-        row(
-            "queues",
-            Kind::File,
-            "queues.conf",
-            "Queues and their properties. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        PROPERTIES,
+    row(
+        "queues",
+        Kind::File,
+        "queues.conf",
+        "Queues and their properties. With a main file, a file of this name beside it is read if it is there.",
     ),
-    checked(
-        row(
-            "topics",
-            Kind::File,
-            "topics.conf",
-            "Topics and their properties. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        PROPERTIES,
+    row(
+        "topics",
+        Kind::File,
+        "topics.conf",
+        "Topics and their properties. With a main file, a file of this name beside it is read if it is there.",
     ),
-    checked(
-        row(
-            "durables",
-            Kind::File,
-            "durables.conf",
-            "Durable subscriptions. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        LATER,
+    row(
+        "durables",
+        Kind::File,
+        "durables.conf",
+        "Durable subscriptions. With a main file, a file of this name beside it is read if it is there.",
     ),
-    checked(
-        row(
-            "bridges",
-            Kind::File,
-            "bridges.conf",
-            "Destinations whose messages are copied to others. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        LATER,
+    row(
+        "bridges",
+        Kind::File,
+        "bridges.conf",
+        "Destinations whose messages are copied to others. With a main file, a file of this name beside it is read if it is there.",
     ),
     checked(
         row(

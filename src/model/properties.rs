@@ -198,6 +198,28 @@ impl Catalogue {
         Some(own.inherit(&parents))
     }
 
+    /// Properties that entries set and that this version does not apply, by their names in the
+    /// configuration files, sorted. Those that concern other servers and gateways are told apart.
+    #[must_use]
+    pub fn not_applied(&self) -> Vec<&'static str> {
+        let mut names = std::collections::BTreeSet::new();
+        for own in self.entries.values() {
+            let set = [
+                ("exclusive", own.exclusive),
+                ("flowControl", own.flow_control_bytes > 0),
+                ("maxRedelivery", own.redelivery_max > 0),
+                ("prefetch", own.prefetch.is_some()),
+                ("redeliveryDelay", own.redelivery_delay_ms > 0),
+                ("sender_name", own.sender_name),
+                ("sender_name_enforced", own.sender_name_enforced),
+                ("store", own.store.is_some()),
+                ("trace", own.trace.is_some()),
+            ];
+            names.extend(set.iter().filter(|(_, set)| *set).map(|(name, _)| *name));
+        }
+        names.into_iter().collect()
+    }
+
     /// The names and patterns whose destinations are `secure`.
     pub fn secure(&self) -> impl Iterator<Item = &Pattern> {
         let is_secure = |(_, properties): &(&Pattern, &Properties)| properties.secure;

@@ -9,6 +9,7 @@ use crate::config::{
     AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, NamedFile, Origin, Support,
     parameter,
 };
+use crate::model::DestinationKind;
 
 /// Gives the bytes of a file; the caller decides how.
 pub type FileReader<'a> = &'a dyn Fn(&Path) -> io::Result<Vec<u8>>;
@@ -72,6 +73,7 @@ pub fn read_anyway(config: &Config, reader: FileReader<'_>) -> (Companions, Repo
             reading.report.warn(origin, which.parameter(), text);
         }
     }
+    reading.tell_not_applied(&companions);
     let mut together = Report::default();
     check::together(config, &companions, &mut together);
     reading.take(together, None);
@@ -96,6 +98,26 @@ struct Reading<'a> {
 }
 
 impl Reading<'_> {
+    /// Names the properties of destinations that are set and that nothing is done with.
+    fn tell_not_applied(&mut self, companions: &Companions) {
+        for (kind, which) in [
+            (DestinationKind::Queue, Companion::Queues),
+            (DestinationKind::Topic, Companion::Topics),
+        ] {
+            let names = companions.catalogue(kind).not_applied();
+            if names.is_empty() {
+                continue;
+            }
+            let names = names.join(", ");
+            let text = format!(
+                "read and checked, but without effect in this version: the properties {names}"
+            );
+            let path = companions.destinations(kind).path().to_owned();
+            let origin = Origin::File { path, line: 0 };
+            self.report.warn(origin, which.parameter(), text);
+        }
+    }
+
     fn file<E: Entry>(&mut self, files: &[CompanionFile], which: Companion) -> File<E> {
         let Some(file) = files.iter().find(|file| file.which == which) else {
             return File::empty(which, Path::new(which.parameter()));

@@ -694,7 +694,10 @@ fn files_beside_the_main_file_are_read_and_need_not_be_there() {
 
 #[test]
 fn what_has_no_effect_yet_is_told_once_for_each_file() {
-    let there = files(&[("queues.conf", ">\na secure\n")]);
+    let there = files(&[(
+        "queues.conf",
+        "> maxmsgs=9\na secure,trace\nb maxRedelivery=5,trace\n",
+    )]);
     let reader = |path: &Path| {
         there
             .get(path)
@@ -707,7 +710,7 @@ fn what_has_no_effect_yet_is_told_once_for_each_file() {
         lines,
         at(&[
             "queues.conf: queues: read and checked, but without effect in this version: \
-              properties are not applied, and any queue is created on use"
+              the properties maxRedelivery, trace"
         ])
     );
     let queues = companions.catalogue(DestinationKind::Queue);
