@@ -5,8 +5,9 @@ use steadfast_storage::Ticket;
 use crate::broker::{self, ConsumerId, Delivery, Event, QueueId};
 use crate::proto::{LinkId, Outcome, SendError};
 
+use super::meta::MessageMeta;
 use super::pending::Item;
-use super::records::{KIND_COUNT, MessageMeta, count_key};
+use super::records::{KIND_COUNT, count_key};
 use super::{ConnectionId, Node, Now, translate};
 
 impl Node {

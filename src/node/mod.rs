@@ -13,6 +13,7 @@ mod clients;
 mod consume;
 mod destinations;
 mod events;
+mod meta;
 mod overflow;
 mod peer;
 mod pending;

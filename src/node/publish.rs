@@ -8,8 +8,9 @@ use crate::broker::QueueId;
 use crate::proto::message::MessageIndex;
 use crate::proto::{ErrorCondition, LinkId, Outcome, Payload, condition};
 
+use super::meta::MessageMeta;
 use super::pending::{Arrival, Item};
-use super::records::{KIND_RESERVATION, MessageMeta, queue_key};
+use super::records::{KIND_RESERVATION, queue_key};
 use super::routing::Routes;
 use super::translate::{self, store_queue};
 use super::{ConnectionId, Node, Now};

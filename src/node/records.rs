@@ -1,13 +1,8 @@
-//! What the node keeps in the store: the index beside each message, and its rows.
+//! The rows that the node keeps in the store.
 //!
 //! All numbers are little endian.
 //!
 //! ```text
-//! meta of a message (32 bytes, longer ones are of the future and read the same)
-//! | 0 version = 1 | 1 flags | 2 priority | 3 0 | 4..8 message format | 8..12 offset of the bare message |
-//! | 12..16 time to live, ms, 0 none | 16..24 arrival, ms since 1970 | 24..32 expiry, ms since 1970, 0 never |
-//! flags: 1 durable, 2 has a header, 4 has delivery annotations, 8 first acquirer
-//!
 //! rows
 //! kind 1 queue        key: number u32            value: an envelope with name, life and owner (a cold row)
 //! kind 2 reservation  key: number u32            value: message number u64
@@ -28,7 +23,6 @@ use steadfast_storage::envelope::{self, EnvelopeError};
 
 use crate::broker::{ClientId, QueueKind};
 use crate::model::Pattern;
-use crate::proto::message::{Header, MessageIndex};
 
 use super::clients::Identity;
 use super::subscriptions::Subscription;
@@ -57,141 +51,10 @@ pub(crate) const COUNTER_CLIENTS_FROM: &[u8] = b"clients-from";
 /// Key of a counter that is written to prove that the log can be written.
 pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
 
-const META_VERSION: u8 = 1;
-const META_BYTES: usize = 32;
 const QUEUE_SCHEMA_1: u16 = 1;
 const QUEUE_SCHEMA_2: u16 = 2;
 const CLIENT_SCHEMA: u16 = 1;
 const SUBSCRIPTION_SCHEMA: u16 = 1;
-
-const FLAG_DURABLE: u8 = 1;
-const FLAG_HEADER: u8 = 2;
-const FLAG_ANNOTATIONS: u8 = 4;
-const FLAG_FIRST_ACQUIRER: u8 = 8;
-
-/// The index of a message: what is needed to send it without looking into it again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct MessageMeta {
-    pub(crate) durable: bool,
-    pub(crate) has_header: bool,
-    pub(crate) has_delivery_annotations: bool,
-    pub(crate) first_acquirer: bool,
-    pub(crate) priority: u8,
-    pub(crate) message_format: u32,
-    /// First byte behind header and delivery annotations.
-    pub(crate) bare_offset: u32,
-    pub(crate) ttl_ms: u32,
-    pub(crate) arrived_at_ms: u64,
-    /// 0: never.
-    pub(crate) expires_at_ms: u64,
-}
-
-impl MessageMeta {
-    /// The index of an ordinary message that arrived now.
-    pub(crate) fn of(index: &MessageIndex, wall_ms: u64) -> Self {
-        let ttl_ms = index.ttl_ms.unwrap_or(0);
-        // What the sender computed wins over what it left us to compute (part 3.2.4).
-        let expires_at_ms = match index.absolute_expiry_ms {
-            Some(at) if at > 0 => u64::try_from(at).unwrap_or(0),
-            _ if ttl_ms > 0 => wall_ms.saturating_add(u64::from(ttl_ms)),
-            _ => 0,
-        };
-        Self {
-            durable: index.durable,
-            has_header: index.has_header,
-            has_delivery_annotations: index.has_delivery_annotations,
-            first_acquirer: index.first_acquirer,
-            priority: index.priority,
-            message_format: 0,
-            bare_offset: u32::try_from(index.bare_offset).unwrap_or(0),
-            ttl_ms,
-            arrived_at_ms: wall_ms,
-            expires_at_ms,
-        }
-    }
-
-    /// The index of a message in a format that we do not know: kept as durable, sent as it came.
-    pub(crate) fn opaque(message_format: u32, wall_ms: u64) -> Self {
-        Self {
-            durable: true,
-            has_header: false,
-            has_delivery_annotations: false,
-            first_acquirer: false,
-            priority: 4,
-            message_format,
-            bare_offset: 0,
-            ttl_ms: 0,
-            arrived_at_ms: wall_ms,
-            expires_at_ms: 0,
-        }
-    }
-
-    pub(crate) fn encode(&self) -> [u8; META_BYTES] {
-        let mut out = [0; META_BYTES];
-        let flags = [
-            (self.durable, FLAG_DURABLE),
-            (self.has_header, FLAG_HEADER),
-            (self.has_delivery_annotations, FLAG_ANNOTATIONS),
-            (self.first_acquirer, FLAG_FIRST_ACQUIRER),
-        ];
-        out[0] = META_VERSION;
-        out[1] = flags
-            .iter()
-            .filter(|(set, _)| *set)
-            .map(|(_, bit)| bit)
-            .sum();
-        out[2] = self.priority;
-        out[4..8].copy_from_slice(&self.message_format.to_le_bytes());
-        out[8..12].copy_from_slice(&self.bare_offset.to_le_bytes());
-        out[12..16].copy_from_slice(&self.ttl_ms.to_le_bytes());
-        out[16..24].copy_from_slice(&self.arrived_at_ms.to_le_bytes());
-        out[24..32].copy_from_slice(&self.expires_at_ms.to_le_bytes());
-        out
-    }
-
-    /// Reads an index back; `None` for one that this version cannot read.
-    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let bytes: &[u8; META_BYTES] = bytes.first_chunk()?;
-        if bytes[0] != META_VERSION {
-            return None;
-        }
-        let word = |at: usize| {
-            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
-        };
-        let long = |at: usize| u64::from(word(at)) | u64::from(word(at + 4)) << 32;
-        let flag = |bit: u8| bytes[1] & bit != 0;
-        Some(Self {
-            durable: flag(FLAG_DURABLE),
-            has_header: flag(FLAG_HEADER),
-            has_delivery_annotations: flag(FLAG_ANNOTATIONS),
-            first_acquirer: flag(FLAG_FIRST_ACQUIRER),
-            priority: bytes[2],
-            message_format: word(4),
-            bare_offset: word(8),
-            ttl_ms: word(12),
-            arrived_at_ms: long(16),
-            expires_at_ms: long(24),
-        })
-    }
-
-    /// Whether the stored bytes can be sent as they are.
-    pub(crate) fn is_sent_unchanged(&self, delivery_count: u32) -> bool {
-        self.message_format != 0 || (delivery_count == 0 && !self.has_delivery_annotations)
-    }
-
-    /// The header that replaces the received one.
-    pub(crate) fn header(&self, delivery_count: u32, wall_ms: u64) -> Header {
-        let waited_ms = wall_ms.saturating_sub(self.arrived_at_ms);
-        let left_ms = u64::from(self.ttl_ms).saturating_sub(waited_ms).max(1);
-        Header {
-            durable: self.durable,
-            priority: self.priority,
-            ttl_ms: (self.ttl_ms > 0).then_some(u32::try_from(left_ms).unwrap_or(u32::MAX)),
-            first_acquirer: self.first_acquirer && delivery_count == 0,
-            delivery_count,
-        }
-    }
-}
 
 /// A queue as it stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -423,40 +286,6 @@ pub(crate) fn parse_word(value: &[u8]) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn meta() -> MessageMeta {
-        MessageMeta {
-            durable: true,
-            has_header: true,
-            has_delivery_annotations: false,
-            first_acquirer: true,
-            priority: 7,
-            message_format: 0,
-            bare_offset: 19,
-            ttl_ms: 5_000,
-            arrived_at_ms: 1_000_000,
-            expires_at_ms: 1_005_000,
-        }
-    }
-
-    #[test]
-    fn a_message_index_survives_the_store() {
-        let bytes = meta().encode();
-        assert_eq!(MessageMeta::decode(&bytes), Some(meta()));
-        assert_eq!(MessageMeta::decode(&bytes[..31]), None);
-        let mut unknown = bytes;
-        unknown[0] = 2;
-        assert_eq!(MessageMeta::decode(&unknown), None);
-    }
-
-    #[test]
-    fn a_new_header_counts_deliveries_and_the_time_that_is_left() {
-        let header = meta().header(2, 1_003_000);
-        assert_eq!(header.delivery_count, 2);
-        assert_eq!(header.ttl_ms, Some(2_000));
-        assert!(header.durable && !header.first_acquirer);
-        assert_eq!(meta().header(0, 9_000_000).ttl_ms, Some(1));
-    }
 
     #[test]
     fn rows_survive_the_store() {

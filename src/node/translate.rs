@@ -6,7 +6,7 @@ use crate::broker::{self, Message, NameFault, Position, QueueId};
 use crate::model::DestinationKind;
 use crate::proto::{ErrorCondition, Outcome, Source, Symbol, Value, condition};
 
-use super::records::MessageMeta;
+use super::meta::MessageMeta;
 
 /// Descriptor of a JMS selector.
 const SELECTOR_CODE: u64 = 0x0000_468C_0000_0004;

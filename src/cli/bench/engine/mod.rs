@@ -37,7 +37,7 @@ const PLACES: u64 = 4;
 /// How long the log's thread sleeps when nothing is due.
 const IDLE: Duration = Duration::from_secs(1);
 /// What the server stores beside each body, in bytes.
-const META: [u8; 32] = [1; 32];
+const META: [u8; 8] = [2; 8];
 
 /// How the store behaves.
 #[derive(Debug, Clone)]
