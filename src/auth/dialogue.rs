@@ -1,6 +1,7 @@
 //! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::scram::{ClientFirst, Hash, ServerExchange};
@@ -23,6 +24,8 @@ pub enum Verdict {
     },
     /// Wrong.
     Refused,
+    /// Not judged: too many log in at once.
+    Busy,
 }
 
 /// What was said so far.
@@ -43,21 +46,21 @@ enum Step {
 #[derive(Debug)]
 pub struct Dialogue {
     mechanism: Option<Hash>,
-    /// The client is on this host.
-    is_local: bool,
+    /// Where the client is.
+    address: Option<IpAddr>,
     step: Step,
     /// The user that the client claims to be.
     claimed: Option<String>,
 }
 
 impl Dialogue {
-    /// A login with this mechanism. `None`: there is no such one here. `is_local`: the client is on this host.
+    /// A login with this mechanism from an address. `None`: there is no such mechanism here.
     #[must_use]
-    pub fn new(mechanism: &str, is_local: bool) -> Option<Self> {
+    pub fn new(mechanism: &str, address: Option<IpAddr>) -> Option<Self> {
         let hash = Hash::of_mechanism(mechanism);
         (hash.is_some() || mechanism == "PLAIN").then_some(Self {
             mechanism: hash,
-            is_local,
+            address,
             step: Step::Begin,
             claimed: None,
         })
@@ -69,6 +72,11 @@ impl Dialogue {
         self.claimed.as_deref()
     }
 
+    /// Whether the client is on this host.
+    fn is_local(&self) -> bool {
+        self.address.is_some_and(|address| address.is_loopback())
+    }
+
     fn scram(&mut self, hash: Hash, users: &Users, response: &[u8]) -> Verdict {
         match std::mem::replace(&mut self.step, Step::End) {
             Step::Begin => {
@@ -77,7 +85,7 @@ impl Dialogue {
                 };
                 let user = first.user.clone();
                 self.claimed = Some(user.clone());
-                let keys = users.scram(hash, &user, self.is_local);
+                let keys = users.scram(hash, &user, self.is_local());
                 let (exchange, answer) = ServerExchange::begin(first, keys, &nonce());
                 self.step = Step::Proof {
                     user,
@@ -86,7 +94,7 @@ impl Dialogue {
                 Verdict::Challenge(answer.into_bytes())
             }
             Step::Proof { user, exchange } => {
-                let made = users.scram_made(hash, &user, self.is_local);
+                let made = users.scram_made(hash, &user, self.is_local());
                 let proof = exchange.finish(response, made);
                 match (proof, users.name_of(&user)) {
                     (Some(proof), Some(user)) => Verdict::Welcome {
@@ -105,7 +113,7 @@ impl Dialogue {
             return Verdict::Refused;
         };
         self.claimed = Some(user.to_owned());
-        match users.check(user, password, self.is_local) {
+        match users.check(user, password, self.is_local()) {
             Some(user) => Verdict::Welcome {
                 user,
                 last_word: None,
@@ -167,14 +175,12 @@ impl LoginTask {
     #[must_use]
     pub fn is_slow(&self) -> bool {
         let Dialogue {
-            mechanism,
-            is_local,
-            step,
-            ..
+            mechanism, step, ..
         } = &self.dialogue;
+        let is_local = self.dialogue.is_local();
         match (mechanism, step) {
             (Some(hash), Step::Proof { user, .. }) => {
-                self.users.is_scram_slow(*hash, user, *is_local)
+                self.users.is_scram_slow(*hash, user, is_local)
             }
             (Some(_), _) => false,
             (None, _) => plain_parts(&self.response)
@@ -199,7 +205,19 @@ impl LoginTask {
 
     /// Gives the response up without judging it.
     #[must_use]
-    pub fn give_up(self) -> Dialogue {
-        self.dialogue
+    pub fn give_up(self) -> (Dialogue, Verdict) {
+        (self.dialogue, Verdict::Busy)
+    }
+
+    /// Where the client is.
+    #[must_use]
+    pub fn address(&self) -> Option<IpAddr> {
+        self.dialogue.address
+    }
+
+    /// The mechanism's name in SASL.
+    #[must_use]
+    pub fn mechanism(&self) -> &'static str {
+        self.dialogue.mechanism.map_or("PLAIN", Hash::mechanism)
     }
 }

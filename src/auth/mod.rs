@@ -4,11 +4,14 @@
 //! What takes long (argon2, PBKDF2) is marked so; the caller runs it where nobody waits.
 
 mod dialogue;
+mod failures;
 mod keys;
 mod scram;
 mod users;
 
+pub(crate) use dialogue::plain_parts;
 pub use dialogue::{Dialogue, LoginTask, Verdict};
+pub use failures::Failures;
 pub use keys::{hash_password, is_password};
 pub use scram::{ClientExchange, ClientFirst, Hash, ScramKeys, ServerExchange};
 pub use users::Users;

@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -117,6 +118,14 @@ fn step(users: &Arc<Users>, dialogue: Dialogue, response: &[u8]) -> (Dialogue, V
     LoginTask::new(dialogue, Arc::clone(users), response.to_vec()).run()
 }
 
+fn address(is_local: bool) -> IpAddr {
+    IpAddr::from(if is_local {
+        [127, 0, 0, 1]
+    } else {
+        [192, 0, 2, 1]
+    })
+}
+
 /// A whole login; the name of the user if it is let in.
 fn login(
     users: &Arc<Users>,
@@ -124,7 +133,8 @@ fn login(
     (user, password): (&str, &str),
     is_local: bool,
 ) -> Option<String> {
-    let dialogue = Dialogue::new(mechanism, is_local).expect("the mechanism is known");
+    let dialogue =
+        Dialogue::new(mechanism, Some(address(is_local))).expect("the mechanism is known");
     let Some(hash) = Hash::of_mechanism(mechanism) else {
         let response = format!("\0{user}\0{password}");
         return match step(users, dialogue, response.as_bytes()).1 {
@@ -146,7 +156,7 @@ fn login(
             Some(user)
         }
         Verdict::Refused => None,
-        Verdict::Challenge(_) => panic!("one challenge is enough"),
+        verdict => panic!("{verdict:?}: one challenge is enough"),
     }
 }
 
@@ -204,7 +214,7 @@ fn admin_without_a_password_comes_in_from_this_host_only() {
 
 /// What the first message of SCRAM is answered with: salt and rounds.
 fn salt(users: &Arc<Users>, user: &str) -> String {
-    let dialogue = Dialogue::new("SCRAM-SHA-256", false).expect("the mechanism is known");
+    let dialogue = Dialogue::new("SCRAM-SHA-256", None).expect("the mechanism is known");
     let first = ClientExchange::new(Hash::Sha256, user, "", "abc").first();
     let (_, verdict) = step(users, dialogue, first.as_bytes());
     let Verdict::Challenge(challenge) = verdict else {
@@ -253,7 +263,7 @@ fn nothing_shows_a_password_or_a_key() {
     let stored = hash_password("sesame");
     let keys = stored.expose().to_owned();
     let users = users(&[("ann", stored.clone()), ("bob", plain("sesame"))]);
-    let dialogue = Dialogue::new("PLAIN", true).expect("the mechanism is known");
+    let dialogue = Dialogue::new("PLAIN", None).expect("the mechanism is known");
     let task = LoginTask::new(dialogue, Arc::clone(&users), b"\0ann\0sesame".to_vec());
     assert_eq!(task.claimed(), Some("ann"));
     assert!(task.is_slow());
@@ -266,4 +276,25 @@ fn nothing_shows_a_password_or_a_key() {
         assert!(!shown.contains(part), "{shown}");
     }
     assert!(matches!(task.run().1, Verdict::Welcome { .. }));
+}
+
+#[test]
+fn each_failure_costs_more_up_to_a_bound_until_a_success() {
+    let mut failures = Failures::default();
+    let here = Some(address(true));
+    let delays: Vec<u64> = (0..8).map(|_| failures.failed(0, "ann", here)).collect();
+    assert_eq!(delays, [250, 500, 1000, 2000, 4000, 8000, 8000, 8000]);
+    assert_eq!(failures.failed(0, "bob", here), 250);
+    assert_eq!(failures.failed(0, "ann", None), 250);
+    failures.succeeded("ann", here);
+    assert_eq!(failures.failed(0, "ann", here), 250);
+    assert_eq!(failures.failed(1, "ann", here), 500);
+    // Time heals.
+    assert_eq!(failures.failed(600_001, "ann", here), 250);
+    // However many there are, the last ones are known.
+    for user in 0..10_000 {
+        failures.failed(700_000 + user, &format!("user {user}"), here);
+    }
+    assert_eq!(failures.failed(710_000, "user 9999", here), 500);
+    assert_eq!(failures.failed(710_000, "user 0", here), 250);
 }

@@ -52,7 +52,7 @@ pub enum Command {
     Store(StoreCommand),
     /// Measure recovery, or any AMQP 1.0 broker's throughput and latency.
     #[command(subcommand)]
-    Bench(BenchCommand),
+    Bench(Box<BenchCommand>),
 }
 
 const SERVE_EXAMPLES: &str = "\
@@ -382,6 +382,18 @@ pub struct TlsArgs {
     pub ssl_noverifyhostname: bool,
 }
 
+/// Who a tool is to a server.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Login")]
+pub struct LoginArgs {
+    /// The user, if the URL does not name it; anonymous if neither does.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// File whose first line is the user's password.
+    #[arg(long, value_name = "FILE", requires = "user")]
+    pub password_file: Option<PathBuf>,
+}
+
 /// Options that every client benchmark has.
 #[derive(Clone, Debug, Args)]
 pub struct ClientArgs {
@@ -397,6 +409,9 @@ pub struct ClientArgs {
     /// Print one JSON document.
     #[arg(long)]
     pub json: bool,
+    /// Who we are.
+    #[command(flatten)]
+    pub login: LoginArgs,
     /// How to call an amqps:// server.
     #[command(flatten)]
     pub tls: TlsArgs,

@@ -9,6 +9,7 @@ mod bench;
 mod check_config;
 mod demo;
 mod hash_password;
+mod login;
 mod own_server;
 mod serve;
 mod store;

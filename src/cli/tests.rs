@@ -125,7 +125,10 @@ fn store_and_bench_take_what_the_surface_promises() {
     };
     assert!(arguments.store.json && arguments.segment.is_none());
     let line = "bench recovery --dir d --messages 5 --size 6 --queues 7 --acked-percent 8 --json";
-    let Ok(Command::Bench(BenchCommand::Recovery(arguments))) = parse(line) else {
+    let Ok(Command::Bench(command)) = parse(line) else {
+        panic!("it is a bench command");
+    };
+    let BenchCommand::Recovery(arguments) = *command else {
         panic!("bench recovery");
     };
     assert_eq!(
@@ -135,7 +138,10 @@ fn store_and_bench_take_what_the_surface_promises() {
     assert_eq!(arguments.acked_percent, 8);
     assert!(parse("bench recovery --acked-percent 101").is_err());
     let line = "bench throughput --server amqp://h:1 --senders 1 --receivers 2 --seconds 3";
-    let Ok(Command::Bench(BenchCommand::Throughput(arguments))) = parse(line) else {
+    let Ok(Command::Bench(command)) = parse(line) else {
+        panic!("it is a bench command");
+    };
+    let BenchCommand::Throughput(arguments) = *command else {
         panic!("bench throughput");
     };
     assert_eq!(

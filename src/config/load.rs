@@ -415,15 +415,6 @@ impl Loader {
         self.check_client_heartbeats();
         self.check_listens(&config.listens);
         self.check_peers(config);
-        if self.flag("authorization") {
-            let text = "this version cannot check users and would let everybody in; write \
-                        `authorization = disabled` and keep the listeners on a private network";
-            self.fault(
-                self.origin("authorization"),
-                "authorization",
-                text.to_owned(),
-            );
-        }
         self.check_sizes(config);
         let name_ok = |letter: char| !letter.is_control() && letter != '"';
         if config.server.chars().count() > 255 || !config.server.chars().all(name_ok) {
@@ -508,7 +499,7 @@ impl Loader {
                 let text = format!("{listen} and {other} are the same place; remove one");
                 self.fault(origin.clone(), "listen", text);
             }
-            if !listen.is_loopback() {
+            if !listen.is_loopback() && !self.flag("authorization") {
                 let text = format!(
                     "{listen} is open to the network and authorization is disabled: everybody who \
                      can connect can read and write every message; listen on 127.0.0.1, or \

@@ -312,7 +312,8 @@ pub const PARAMETERS: &[Parameter] = &[
         "authorization",
         Kind::Flag,
         "disabled",
-        "Whether users and their rights are checked. This version can only run without.",
+        "Whether clients have to be users with a password or a certificate, and need permissions for \
+         destinations with the property `secure`. Disabled: everybody is welcome and may do everything.",
     )),
     reloadable(row(
         "password",

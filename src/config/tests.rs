@@ -319,11 +319,6 @@ fn each_fault_names_its_place_and_what_to_write() {
             "2: listen: tcp://*:1 and tcp://127.0.0.1:1 are the same place; remove one",
         ),
         (
-            "authorization = enabled",
-            "1: authorization: this version cannot check users and would let everybody in; \
-             write `authorization = disabled` and keep the listeners on a private network",
-        ),
-        (
             "store_segment_bytes = 1MB",
             "1: store_segment_bytes: max_message_bytes (16MB) may be at most half of \
              store_segment_bytes (1MB); write max_message_bytes = 512KB or less, or a larger \

@@ -20,13 +20,16 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
+use crate::auth::{LoginTask, Users};
 use crate::model::Directory;
 use crate::node::{
-    CertificateUser, ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus, ServerAddress,
+    Caller, CertificateUser, ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus,
+    ServerAddress,
 };
 
 use super::clock;
 use super::lanes::{LaneDone, Lanes};
+use super::logins::Logins;
 use super::pump::{self, Incoming, Socket};
 use super::watchdog::Watchdog;
 
@@ -111,6 +114,9 @@ pub(super) struct Shared {
     failed: watch::Sender<Option<FatalError>>,
     active: RefCell<Option<ServerAddress>>,
     directory: RefCell<Arc<Directory>>,
+    /// Those of the directory, for clients of a standby; made when one comes.
+    users: RefCell<Option<Arc<Users>>>,
+    pub(super) logins: Logins,
     work: RefCell<Option<Work>>,
     /// Wakes the flusher.
     flush: Notify,
@@ -169,6 +175,8 @@ impl Engine {
             failed: watch::Sender::new(None),
             active: RefCell::new(None),
             directory: RefCell::default(),
+            users: RefCell::default(),
+            logins: Logins::default(),
             work: RefCell::new(None),
             flush: Notify::new(),
             rearm: Notify::new(),
@@ -214,6 +222,7 @@ impl Engine {
     /// Destinations and permissions from now on.
     pub fn set_directory(&self, directory: Arc<Directory>) {
         self.0.directory.replace(Arc::clone(&directory));
+        self.0.users.replace(None);
         self.with_node(|node| node.set_directory(clock::now(), directory));
         self.0.flush.notify_one();
     }
@@ -346,14 +355,10 @@ impl Engine {
     }
 
     /// Joins a socket to the node.
-    pub(super) fn connect(
-        &self,
-        socket: &Rc<Socket>,
-        user: Option<CertificateUser>,
-    ) -> Option<ConnectionId> {
+    pub(super) fn connect(&self, socket: &Rc<Socket>, caller: Caller) -> Option<ConnectionId> {
         let now = clock::now();
         let id = self.with(|work| {
-            let id = work.node.connect_as(now, user);
+            let id = work.node.connect_as(now, caller);
             work.sockets.insert(id, Rc::clone(socket));
             id
         });
@@ -419,6 +424,27 @@ impl Engine {
         self.turn(now);
     }
 
+    /// Who may connect; `None`: everybody.
+    pub(super) fn users(&self) -> Option<Arc<Users>> {
+        let directory = self.0.directory.borrow();
+        let mut users = self.0.users.borrow_mut();
+        directory.authorization.then(|| {
+            let users = users.get_or_insert_with(|| Arc::new(Users::new(&directory.users)));
+            Arc::clone(users)
+        })
+    }
+
+    /// Has a login judged, which may take its time.
+    fn judge(&self, id: ConnectionId, task: LoginTask) {
+        let engine = self.clone();
+        spawn_local(async move {
+            let judgement = engine.0.logins.judge(task).await;
+            let now = clock::now();
+            engine.with_node(|node| node.login_done(now, id, judgement));
+            engine.turn(now);
+        });
+    }
+
     // ---- inside ----
 
     fn with<T>(&self, act: impl FnOnce(&mut Work) -> T) -> Option<T> {
@@ -441,6 +467,9 @@ impl Engine {
             work.watch_space();
             while let Some(task) = work.node.poll_read() {
                 work.lanes.start_read(task);
+            }
+            while let Some((id, task)) = work.node.poll_login() {
+                self.judge(id, task);
             }
             work.write_dirty(now);
             work.resume();

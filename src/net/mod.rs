@@ -14,6 +14,7 @@ mod handshakes;
 mod lanes;
 mod listen;
 pub mod log;
+mod logins;
 mod opener;
 mod peer;
 mod pump;

@@ -17,7 +17,7 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::server::TlsStream;
 
-use crate::node::{CertificateUser, ConnectionId, Now, Standby};
+use crate::node::{Caller, CertificateUser, ConnectionId, Now, Standby};
 
 use super::clock;
 use super::engine::{Engine, Mode};
@@ -175,11 +175,22 @@ pub(super) async fn run(engine: Engine, incoming: Incoming) {
         (Mode::Serve, incoming) => serve(&engine, incoming).await,
         (Mode::Fail, _) => {}
         (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Plain(stream)) => {
-            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, None)).await;
+            let caller = caller(&stream, None);
+            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, caller)).await;
         }
         (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Secure { stream, user }) => {
-            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, user)).await;
+            let caller = caller(stream.get_ref().0, user);
+            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, caller)).await;
         }
+    }
+}
+
+/// What is known of a client before it speaks.
+fn caller(stream: &TcpStream, certificate: Option<CertificateUser>) -> Caller {
+    let address = stream.peer_addr().ok();
+    Caller {
+        address: address.map(|address| address.ip().to_canonical()),
+        certificate,
     }
 }
 
@@ -206,9 +217,10 @@ async fn serve(engine: &Engine, incoming: Incoming) {
             (stream, Some(TlsSession::new(tls)), user)
         }
     };
+    let caller = caller(&stream, user);
     let (mut reader, writer) = stream.into_split();
     let socket = Rc::new(Socket::new(writer, tls, clock::now()));
-    let Some(id) = engine.connect(&socket, user) else {
+    let Some(id) = engine.connect(&socket, caller) else {
         return;
     };
     let is_orderly = pump(engine, &socket, &mut reader, id).await;
@@ -338,12 +350,16 @@ async fn discard(reader: &mut (impl AsyncRead + Unpin)) {
 async fn turn_away(
     engine: &Engine,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
-    user: Option<CertificateUser>,
+    caller: Caller,
 ) {
     let settings = &engine.0.settings.node;
-    let mut standby = Standby::new(settings, engine.active(), user.as_ref(), clock::now());
+    let who = (caller, engine.users());
+    let mut standby = Standby::new(settings, engine.active(), who, clock::now());
     let mut input = BytesMut::with_capacity(4096);
     loop {
+        while let Some(task) = standby.poll_login() {
+            standby.login_done(engine.0.logins.judge(task).await);
+        }
         let mut output = standby.output().split();
         let written = stream.write_all_buf(&mut output).await;
         if written.is_err() || stream.flush().await.is_err() {

@@ -3,7 +3,7 @@
 use steadfast_storage::Ticket;
 
 use crate::broker::{ConsumerId, ConsumerMode, Event, QueueId, QueueKind, Route};
-use crate::model::{DestinationKind, Pattern};
+use crate::model::{Action, DestinationKind, Pattern};
 use crate::proto::{
     Attach, AttachReply, AttachTarget, DistributionMode, ErrorCondition, LinkId, PeerRole,
     SenderSettleMode, Source, condition,
@@ -11,6 +11,7 @@ use crate::proto::{
 
 use super::peer::{Consumer, Link, Publisher};
 use super::pending::Item;
+use super::permits::{Permit, Relayed};
 use super::routing::Destination;
 use super::translate;
 use super::{ConnectionId, Node, Now};
@@ -27,6 +28,7 @@ pub(super) struct Reading {
     /// The batch that makes a new subscription durable: the link is answered behind it, so that what
     /// a client was told exists after a takeover too.
     pub(super) ticket: Option<Ticket>,
+    pub(super) permit: Permit,
 }
 
 impl Reading {
@@ -36,6 +38,7 @@ impl Reading {
             kind: DestinationKind::Queue,
             is_owned,
             ticket: None,
+            permit: Permit::default(),
         }
     }
 }
@@ -82,6 +85,7 @@ impl Node {
         translate::check_capabilities(&target.capabilities)?;
         let said = translate::kind_of(&target.capabilities);
         let mut owned_queue = None;
+        let mut permit = Permit::default();
         if target.dynamic {
             check_dynamic(said)?;
             let queue = self.create_temporary(id, &attach.name)?;
@@ -92,6 +96,7 @@ impl Node {
             None => None,
             Some(address) => {
                 let (kind, name) = self.meaning_of(address, said)?;
+                permit = self.permits_sending(id, kind, name)?;
                 Some(self.open_destination(kind, name)?)
             }
         };
@@ -115,6 +120,8 @@ impl Node {
             routes: None,
             owned_queue,
             is_starved: !takes_messages,
+            permit,
+            relayed: Relayed::default(),
         };
         peer.links.insert(attach.link, Link::Publisher(publisher));
         if takes_messages {
@@ -161,6 +168,7 @@ impl Node {
             is_draining: false,
             is_ready: false,
             default_outcome: source.default_outcome.clone(),
+            permit: reading.permit,
         };
         self.accept_consumer(id, attach, link, source, reading.ticket);
         self.broker
@@ -193,12 +201,23 @@ impl Node {
         let destination = Destination::from(self.meaning_of(address, said)?);
         translate::tell_kind(&mut source.capabilities, destination.kind);
         if destination.kind == DestinationKind::Topic {
-            return self.subscribe(now, id, attach, &destination, source);
+            let permit = self.permits_subscribing(id, attach, &destination.name, source)?;
+            let reading = self.subscribe(now, id, attach, &destination, source)?;
+            return Ok(Reading { permit, ..reading });
         }
+        let action = if source.distribution_mode == Some(DistributionMode::Copy) {
+            Action::Browse
+        } else {
+            Action::Receive
+        };
+        let permit = self.permits(id, action, destination.kind, &destination.name)?;
         // Filters that are not in effect are left out (part 3.5.3).
         source.filter.clear();
         let queue = self.resolve_source(id, &destination)?;
-        Ok(Reading::of(queue, false))
+        Ok(Reading {
+            permit,
+            ..Reading::of(queue, false)
+        })
     }
 
     /// Answers at once, or when the batch `ticket` is durable.

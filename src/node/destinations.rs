@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use crate::auth::Users;
 use crate::broker::{QueueId, QueueKind, Route};
 use crate::model::{DestinationKind, Directory, Pattern, Properties};
 use crate::proto::{ErrorCondition, condition};
@@ -18,10 +19,15 @@ const PREFIXES: [(&str, DestinationKind); 2] = [
 ];
 
 impl Node {
-    /// Destinations and permissions from now on. Queues and durable subscriptions that it names come
+    /// Destinations, users and permissions from now on. Links and connections that are not allowed any
+    /// more are closed. Queues and durable subscriptions that it names come
     /// into being; queues that only the one before named go if nobody uses them and they are empty.
     pub fn set_directory(&mut self, now: Now, directory: Arc<Directory>) {
+        if directory.users != self.directory.users {
+            self.users = Arc::new(Users::new(&directory.users));
+        }
         let former = std::mem::replace(&mut self.directory, directory);
+        self.enforce(now, !former.authorization);
         self.routing.changed();
         self.gauges.clear();
         let directory = Arc::clone(&self.directory);

@@ -1,11 +1,14 @@
 //! What a client's connection reports.
 
+use std::sync::Arc;
+
+use crate::auth::Users;
 use crate::broker::{Event, Gone};
 use crate::proto::condition;
 use crate::proto::{self, ErrorCondition, LinkId, RemoteOpen, SaslCode, SessionId, Symbol, Value};
 
-use super::peer::Link;
-use super::sasl::{self, Answer};
+use super::peer::{Link, Peer};
+use super::sasl::{Answer, Next, Sasl};
 use super::{ConnectionId, Node, Now};
 
 /// A client that has been silent for so long may be gone, where no time-out is set.
@@ -65,12 +68,13 @@ impl Node {
                 response,
                 ..
             } => {
-                if let Some(peer) = self.peer_mut(id) {
-                    peer.mechanism = mechanism;
-                }
-                self.on_sasl(id, response.as_deref());
+                self.on_sasl(id, |sasl, users| {
+                    sasl.begin(mechanism, response.as_deref(), users)
+                });
             }
-            proto::Event::SaslResponse(response) => self.on_sasl(id, Some(&response)),
+            proto::Event::SaslResponse(response) => {
+                self.on_sasl(id, |sasl, users| sasl.go_on(Some(&response), users));
+            }
             proto::Event::Opened(remote) => self.on_opened(now, id, &remote),
             proto::Event::Closed { error } => {
                 let how = if error.is_none() {
@@ -90,24 +94,65 @@ impl Node {
         }
     }
 
-    fn on_sasl(&mut self, id: ConnectionId, response: Option<&[u8]>) {
-        let check = self.settings.password_check.clone();
+    fn on_sasl(
+        &mut self,
+        id: ConnectionId,
+        step: impl FnOnce(&mut Sasl, Option<&Arc<Users>>) -> Next,
+    ) {
+        let users = self
+            .directory
+            .authorization
+            .then(|| Arc::clone(&self.users));
         let Some(peer) = self.peer_mut(id) else {
             return;
         };
-        let certificate = peer.certificate.as_ref();
-        let answer = sasl::answer(&peer.mechanism, response, check.as_ref(), certificate);
+        match step(&mut peer.sasl, users.as_ref()) {
+            Next::Answer(answer) => self.answer_sasl(id, answer),
+            Next::Judge(task) => self.logins.push_back((id, task)),
+        }
+    }
+
+    pub(super) fn answer_sasl(&mut self, id: ConnectionId, answer: Answer) {
+        let Some(peer) = self.peer_mut(id) else {
+            return;
+        };
         match answer {
-            Answer::Challenge => peer.connection.sasl_challenge(&[]),
-            Answer::Welcome(user) => {
+            Answer::Challenge(text) => peer.connection.sasl_challenge(&text),
+            Answer::Welcome {
+                user,
+                is_verified,
+                last_word,
+            } => {
                 peer.user = user;
-                peer.connection.sasl_outcome(SaslCode::Ok, None);
+                peer.is_verified = is_verified;
+                peer.connection
+                    .sasl_outcome(SaslCode::Ok, last_word.as_deref());
             }
             Answer::Refused(code) => peer.connection.sasl_outcome(code, None),
         }
     }
 
+    /// Whether the user of a connection is known as well as this server wants it. Authorization may have been
+    /// enabled, or the user removed, since the client was asked.
+    fn is_welcome(&self, id: ConnectionId) -> bool {
+        let is_known = |peer: &Peer| {
+            let user = peer.user.as_deref();
+            peer.is_verified && user.is_some_and(|user| self.users.has(user))
+        };
+        !self.directory.authorization || self.peer(id).is_some_and(is_known)
+    }
+
     fn on_opened(&mut self, now: Now, id: ConnectionId, remote: &RemoteOpen) {
+        if !self.is_welcome(id) {
+            let error = ErrorCondition::new(
+                condition::UNAUTHORIZED_ACCESS,
+                "connect with user and password",
+            );
+            if let Some(peer) = self.peer_mut(id) {
+                peer.connection.open_refused(error);
+            }
+            return;
+        }
         let wants_sole = |it: &Symbol| it.as_str() == "sole-connection-for-container";
         let is_sole = remote.desired_capabilities.iter().any(wants_sole);
         if !self.make_way(now, &remote.container_id, is_sole) {

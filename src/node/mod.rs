@@ -17,6 +17,7 @@ mod meta;
 mod overflow;
 mod peer;
 mod pending;
+mod permits;
 mod publish;
 mod queues;
 mod reads;
@@ -40,6 +41,7 @@ use bytes::BytesMut;
 use slab::Slab;
 use steadfast_storage::{Cursor, DurableBatch, FatalError, Fence, Job, JobDone, Store, Ticket};
 
+use crate::auth::{Dialogue, LoginTask, Users, Verdict};
 use crate::broker::{self, Broker, Effect, Event, Reader};
 use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
@@ -49,13 +51,14 @@ use overflow::Gauges;
 use peer::Peer;
 use pending::{Arrival, Item, Pending};
 use routing::Routing;
+use sasl::Sasl;
 use subscriptions::Subscriptions;
 use translate::store_queue;
 
 pub use clients::ReconnectStatus;
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
-pub use settings::{CertificateUser, NodeSettings, Now, PasswordCheck, ServerAddress};
+pub use settings::{Caller, CertificateUser, NodeSettings, Now, ServerAddress};
 pub use standby::Standby;
 pub use status::{NodeStatus, QueueStatus, SubscriptionStatus};
 
@@ -79,6 +82,10 @@ pub struct Node {
     broker: Broker,
     /// Destinations and permissions.
     directory: Arc<Directory>,
+    /// Those of the directory, ready to be checked.
+    users: Arc<Users>,
+    /// Logins that are to be judged.
+    logins: VecDeque<(ConnectionId, LoginTask)>,
     subscriptions: Subscriptions,
     routing: Routing,
     /// What waits in queues that have limits.
@@ -116,10 +123,12 @@ pub struct Node {
 impl Node {
     /// Takes over an open store: rebuilds the queues from its rows.
     pub fn new(settings: NodeSettings, store: Store, now: Now) -> Self {
-        let proto = settings.proto_settings(Some(store.epoch()));
+        let proto = settings.proto_settings(Some(store.epoch()), false);
         let mut node = Self {
             broker: Broker::new(settings.limits),
             directory: Arc::default(),
+            users: Arc::new(Users::new(&BTreeMap::new())),
+            logins: VecDeque::new(),
             subscriptions: Subscriptions::default(),
             routing: Routing::default(),
             gauges: Gauges::default(),
@@ -154,22 +163,23 @@ impl Node {
 
     /// A client connected.
     pub fn connect(&mut self, now: Now) -> ConnectionId {
-        self.connect_as(now, None)
+        self.connect_as(now, Caller::default())
     }
 
-    /// A client connected; `user` is what its certificate says, which was verified.
-    pub fn connect_as(&mut self, now: Now, user: Option<CertificateUser>) -> ConnectionId {
+    /// A client connected, of whom something is known.
+    pub fn connect_as(&mut self, now: Now, caller: Caller) -> ConnectionId {
         let serial = self.next_serial;
         self.next_serial = self.next_serial.wrapping_add(1);
         let mut proto = self.proto.clone();
-        if user.is_some() {
+        if caller.certificate.is_some() {
             settings::offer_external(&mut proto);
         }
         let connection = Connection::server(proto, now.monotonic_ms);
         let mut peer = Peer::new(serial, connection, now.monotonic_ms);
-        let forced = user.as_ref().filter(|user| user.is_forced);
+        let forced = caller.certificate.as_ref().filter(|user| user.is_forced);
         peer.user = forced.map(|user| user.name.clone());
-        peer.certificate = user;
+        peer.is_verified = forced.is_some();
+        peer.sasl = Sasl::new(caller);
         let index = u32::try_from(self.peers.insert(peer)).unwrap_or(u32::MAX);
         let id = ConnectionId { index, serial };
         self.mark_dirty(id);
@@ -259,6 +269,25 @@ impl Node {
                 return Some(id);
             }
         }
+    }
+
+    // ---- logins ----
+
+    /// The next login to be judged, for a thread that may take its time. Call until `None`. Each connection
+    /// has at most one.
+    pub fn poll_login(&mut self) -> Option<(ConnectionId, LoginTask)> {
+        self.logins.pop_front()
+    }
+
+    /// Takes a judgement: what [`LoginTask::run`] returned.
+    pub fn login_done(&mut self, now: Now, id: ConnectionId, judgement: (Dialogue, Verdict)) {
+        self.check_fence(now);
+        if let Some(peer) = self.peer_mut(id) {
+            let answer = peer.sasl.judged(judgement);
+            self.answer_sasl(id, answer);
+            self.take_events(now, id);
+        }
+        self.work(now);
     }
 
     // ---- the store ----

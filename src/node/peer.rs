@@ -8,8 +8,9 @@ use bytes::BytesMut;
 use crate::broker::{ClientId, ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
 
-use super::CertificateUser;
+use super::permits::{Permit, Relayed};
 use super::routing::{Destination, Routes};
+use super::sasl::Sasl;
 
 /// An idle connection keeps at most so much memory for its output.
 const IDLE_OUTPUT_BYTES: usize = 16 << 10;
@@ -48,6 +49,9 @@ pub(crate) struct Publisher {
     pub(crate) owned_queue: Option<QueueId>,
     /// It waits for credit until publishing is possible again.
     pub(crate) is_starved: bool,
+    pub(crate) permit: Permit,
+    /// Where an anonymous relay has sent to.
+    pub(crate) relayed: Relayed,
 }
 
 /// A link on which the client consumes or browses.
@@ -65,6 +69,18 @@ pub(crate) struct Consumer {
     pub(crate) is_ready: bool,
     /// What it means when the client settles without saying what it did.
     pub(crate) default_outcome: Option<Outcome>,
+    pub(crate) permit: Permit,
+}
+
+impl Link {
+    /// What was permitted.
+    pub(crate) fn permit(&self) -> Option<&Permit> {
+        match self {
+            Self::Publisher(publisher) => Some(&publisher.permit),
+            Self::Consumer(consumer) => Some(&consumer.permit),
+            Self::Lookup(_) => None,
+        }
+    }
 }
 
 /// A client connection.
@@ -82,10 +98,9 @@ pub(crate) struct Peer {
     pub(crate) user: Option<String>,
     /// The client whose connection it is, once it is open.
     pub(crate) client: Option<ClientId>,
-    /// What the client's certificate says of its user.
-    pub(crate) certificate: Option<CertificateUser>,
-    /// The SASL mechanism that is under way.
-    pub(crate) mechanism: String,
+    /// The user was proved, by a password or a certificate.
+    pub(crate) is_verified: bool,
+    pub(crate) sasl: Sasl,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) publishers: usize,
     /// It stands in the list of connections with output.
@@ -113,8 +128,8 @@ impl Peer {
             is_over: false,
             user: None,
             client: None,
-            certificate: None,
-            mechanism: String::new(),
+            is_verified: false,
+            sasl: Sasl::default(),
             links: BTreeMap::new(),
             publishers: 0,
             is_dirty: false,

@@ -185,6 +185,7 @@ impl Node {
             return Err(nowhere("properties.to is not text"));
         };
         let (kind, name) = self.meaning_of(address, said)?;
+        self.permits_message(incoming.connection, incoming.link, (kind, name))?;
         if let Some(routes) = self.remembered_routes(kind, name) {
             return Ok(routes);
         }

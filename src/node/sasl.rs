@@ -1,141 +1,256 @@
-//! Who the client is: SASL ANONYMOUS (RFC 4505), PLAIN (RFC 4616), and EXTERNAL (RFC 4422, appendix A)
-//! for clients whose certificate was verified.
+//! Who the client is: SASL ANONYMOUS (RFC 4505), EXTERNAL (RFC 4422, appendix A) for clients whose certificate
+//! was verified, and the mechanisms with passwords of [`crate::auth`].
 //!
-//! All are one message long. The library `rsasl` refuses the empty password that a user without one
-//! sends; that is for authorization to decide, not for parsing.
+//! Without authorization everybody is welcome under the name that they give.
 
+use std::sync::Arc;
+
+use crate::auth::{Dialogue, LoginTask, Users, Verdict, plain_parts};
 use crate::proto::SaslCode;
 
-use super::{CertificateUser, PasswordCheck};
-
-/// Longest response that is looked at, bytes.
-const RESPONSE_BYTES_MAX: usize = 2048;
+use super::Caller;
 
 /// What to answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Answer {
-    /// The mechanism needs a response first: send an empty challenge.
-    Challenge,
-    /// Authenticated; the user's name unless anonymous.
-    Welcome(Option<String>),
+    /// The client has to say more.
+    Challenge(Vec<u8>),
+    /// Welcome.
+    Welcome {
+        /// The user's name unless anonymous.
+        user: Option<String>,
+        /// It was proved.
+        is_verified: bool,
+        /// What the client gets with the news.
+        last_word: Option<Vec<u8>>,
+    },
     /// Refused.
     Refused(SaslCode),
 }
 
-/// Judges a response of a mechanism.
-pub(crate) fn answer(
-    mechanism: &str,
-    response: Option<&[u8]>,
-    check: Option<&PasswordCheck>,
-    certificate: Option<&CertificateUser>,
-) -> Answer {
-    let is_plain = mechanism == "PLAIN" && response.is_some();
-    if let Some(user) = certificate.filter(|user| user.is_forced)
-        && (is_plain || mechanism == "ANONYMOUS")
-    {
-        return Answer::Welcome(Some(user.name.clone()));
-    }
-    match (mechanism, response) {
-        ("EXTERNAL", None) if certificate.is_some() => Answer::Challenge,
-        ("EXTERNAL", Some(acts_for)) => external(acts_for, certificate),
-        ("ANONYMOUS", _) if check.is_none() => Answer::Welcome(None),
-        ("PLAIN", None) => Answer::Challenge,
-        ("PLAIN", Some(response)) => plain(response, check, certificate),
-        _ => Answer::Refused(SaslCode::Auth),
-    }
+/// What to do with what the client said.
+#[derive(Debug)]
+pub(crate) enum Next {
+    /// Answer it.
+    Answer(Answer),
+    /// Have it judged; the answer follows with [`Sasl::judged`].
+    Judge(LoginTask),
 }
 
-/// Nothing, or the name that the certificate says anyway.
-fn external(acts_for: &[u8], certificate: Option<&CertificateUser>) -> Answer {
-    match certificate {
-        Some(user) if acts_for.is_empty() || acts_for == user.name.as_bytes() => {
-            Answer::Welcome(Some(user.name.clone()))
+/// The SASL layer of one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Sasl {
+    pub(crate) caller: Caller,
+    mechanism: String,
+    dialogue: Option<Dialogue>,
+}
+
+impl Sasl {
+    pub(crate) fn new(caller: Caller) -> Self {
+        Self {
+            caller,
+            ..Self::default()
         }
-        _ => Answer::Refused(SaslCode::Auth),
+    }
+
+    /// The client chose a mechanism. `users`: those who may connect; everybody without it.
+    pub(crate) fn begin(
+        &mut self,
+        mechanism: String,
+        response: Option<&[u8]>,
+        users: Option<&Arc<Users>>,
+    ) -> Next {
+        self.dialogue = Dialogue::new(&mechanism, self.caller.address);
+        self.mechanism = mechanism;
+        self.go_on(response, users)
+    }
+
+    /// The client said something, or nothing.
+    pub(crate) fn go_on(&mut self, response: Option<&[u8]>, users: Option<&Arc<Users>>) -> Next {
+        if let Some(answer) = self.by_certificate(response, users) {
+            return Next::Answer(answer);
+        }
+        let Some(users) = users else {
+            return Next::Answer(open_to_all(&self.mechanism, response));
+        };
+        let (Some(dialogue), Some(response)) = (self.dialogue.take(), response) else {
+            // What is not offered here, or the client waits for our word first.
+            self.dialogue = Dialogue::new(&self.mechanism, self.caller.address);
+            return Next::Answer(match (&self.dialogue, response) {
+                (Some(_), None) => Answer::Challenge(Vec::new()),
+                _ => refused(),
+            });
+        };
+        Next::Judge(LoginTask::new(
+            dialogue,
+            Arc::clone(users),
+            response.to_vec(),
+        ))
+    }
+
+    /// A response was judged.
+    pub(crate) fn judged(&mut self, (dialogue, verdict): (Dialogue, Verdict)) -> Answer {
+        self.dialogue = Some(dialogue);
+        match verdict {
+            Verdict::Challenge(text) => Answer::Challenge(text),
+            Verdict::Welcome { user, last_word } => {
+                let certificate = self.caller.certificate.as_ref();
+                let forced = certificate.filter(|certificate| certificate.is_forced);
+                Answer::Welcome {
+                    user: Some(forced.map_or(user, |certificate| certificate.name.clone())),
+                    is_verified: true,
+                    last_word,
+                }
+            }
+            Verdict::Refused => refused(),
+            Verdict::Busy => Answer::Refused(SaslCode::SysTemp),
+        }
+    }
+
+    /// What the certificate of the client decides, if anything.
+    fn by_certificate(
+        &self,
+        response: Option<&[u8]>,
+        users: Option<&Arc<Users>>,
+    ) -> Option<Answer> {
+        let is_external = self.mechanism == "EXTERNAL";
+        let Some(certificate) = &self.caller.certificate else {
+            return is_external.then(refused);
+        };
+        let name = &certificate.name;
+        let is_asked = match self.mechanism.as_str() {
+            "EXTERNAL" => match response {
+                None => return Some(Answer::Challenge(Vec::new())),
+                // Nothing, or the name that the certificate says anyway.
+                Some(acts_for) if acts_for.is_empty() || acts_for == name.as_bytes() => true,
+                Some(_) => return Some(refused()),
+            },
+            "ANONYMOUS" => certificate.is_forced,
+            "PLAIN" => response.is_some_and(|response| {
+                let said = plain_parts(response).map(|(user, _)| user);
+                certificate.is_forced || (said.is_some() && said == certificate.request.as_deref())
+            }),
+            _ => false,
+        };
+        let is_known = users.is_none_or(|users| users.has(name));
+        is_asked.then(|| match is_known {
+            true => Answer::Welcome {
+                user: Some(name.clone()),
+                is_verified: true,
+                last_word: None,
+            },
+            false => refused(),
+        })
     }
 }
 
-/// `[authzid] NUL authcid NUL password`.
-fn plain(
-    response: &[u8],
-    check: Option<&PasswordCheck>,
-    certificate: Option<&CertificateUser>,
-) -> Answer {
-    let refused = Answer::Refused(SaslCode::Auth);
-    if response.len() > RESPONSE_BYTES_MAX {
-        return refused;
-    }
-    let parts: Vec<&[u8]> = response.split(|byte| *byte == 0).collect();
-    let [acts_for, user, password] = parts[..] else {
-        return refused;
+fn refused() -> Answer {
+    Answer::Refused(SaslCode::Auth)
+}
+
+/// Without authorization.
+fn open_to_all(mechanism: &str, response: Option<&[u8]>) -> Answer {
+    let user = match (mechanism, response) {
+        ("ANONYMOUS", _) => None,
+        ("PLAIN", None) => return Answer::Challenge(Vec::new()),
+        ("PLAIN", Some(response)) => match plain_parts(response) {
+            Some((user, _)) => Some(user.to_owned()),
+            None => return refused(),
+        },
+        _ => return refused(),
     };
-    let Ok(user) = std::str::from_utf8(user) else {
-        return refused;
-    };
-    let is_self = acts_for.is_empty() || acts_for == user.as_bytes();
-    if let Some(certificate) = certificate
-        && certificate.request.as_deref() == Some(user)
-        && is_self
-    {
-        return Answer::Welcome(Some(certificate.name.clone()));
+    Answer::Welcome {
+        user,
+        is_verified: false,
+        last_word: None,
     }
-    let is_right = check.is_none_or(|check| check(user, password));
-    if user.is_empty() || !is_self || !is_right {
-        return refused;
-    }
-    Answer::Welcome(Some(user.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::collections::BTreeMap;
 
     use super::*;
+    use crate::model::{Secret, StoredPassword};
+    use crate::node::CertificateUser;
 
-    fn secret() -> PasswordCheck {
-        Arc::new(|user, password| user == "ann" && password == b"secret")
+    fn users() -> Arc<Users> {
+        let secret = StoredPassword::Plain(Secret::new(String::from("secret")));
+        let list = ["ann", "carol"].map(|name| (name.to_owned(), secret.clone()));
+        Arc::new(Users::new(&BTreeMap::from(list)))
+    }
+
+    /// The answer to one response.
+    fn answer(
+        mechanism: &str,
+        response: Option<&[u8]>,
+        users: Option<&Arc<Users>>,
+        certificate: Option<&CertificateUser>,
+    ) -> Answer {
+        let mut sasl = Sasl::new(Caller {
+            address: None,
+            certificate: certificate.cloned(),
+        });
+        match sasl.begin(mechanism.to_owned(), response, users) {
+            Next::Answer(answer) => answer,
+            Next::Judge(task) => sasl.judged(task.run()),
+        }
+    }
+
+    fn welcome(user: Option<&str>, is_verified: bool) -> Answer {
+        Answer::Welcome {
+            user: user.map(str::to_owned),
+            is_verified,
+            last_word: None,
+        }
     }
 
     #[test]
-    fn everybody_is_welcome_without_a_check() {
-        let bob = Answer::Welcome(Some(String::from("bob")));
-        assert_eq!(answer("ANONYMOUS", None, None, None), Answer::Welcome(None));
-        assert_eq!(answer("PLAIN", Some(b"\0bob\0x"), None, None), bob);
-        assert_eq!(answer("PLAIN", Some(b"\0bob\0"), None, None), bob);
-        assert_eq!(answer("PLAIN", Some(b"bob\0bob\0x"), None, None), bob);
+    fn everybody_is_welcome_without_authorization() {
+        let say = |mechanism, response| answer(mechanism, response, None, None);
+        let bob = welcome(Some("bob"), false);
+        assert_eq!(say("ANONYMOUS", None), welcome(None, false));
+        assert_eq!(say("PLAIN", Some(b"\0bob\0x")), bob);
+        assert_eq!(say("PLAIN", Some(b"\0bob\0")), bob);
+        assert_eq!(say("PLAIN", Some(b"bob\0bob\0x")), bob);
+        assert_eq!(say("SCRAM-SHA-256", Some(b"n,,n=bob,r=x")), refused());
     }
 
     #[test]
-    fn a_check_decides_and_anonymous_is_refused() {
-        let check = secret();
-        let refused = Answer::Refused(SaslCode::Auth);
-        let ann = Answer::Welcome(Some(String::from("ann")));
+    fn passwords_decide_and_anonymous_is_refused_with_authorization() {
+        let users = users();
+        let say = |mechanism, response| answer(mechanism, response, Some(&users), None);
         assert_eq!(
-            answer("PLAIN", Some(b"\0ann\0secret"), Some(&check), None),
-            ann
+            say("PLAIN", Some(b"\0ann\0secret")),
+            welcome(Some("ann"), true)
         );
-        assert_eq!(
-            answer("PLAIN", Some(b"\0ann\0wrong"), Some(&check), None),
-            refused
-        );
-        assert_eq!(answer("ANONYMOUS", None, Some(&check), None), refused);
+        assert_eq!(say("PLAIN", Some(b"\0ann\0wrong")), refused());
+        assert_eq!(say("PLAIN", Some(b"\0bob\0secret")), refused());
+        assert_eq!(say("ANONYMOUS", None), refused());
+        assert_eq!(say("ANONYMOUS", Some(b"ann")), refused());
+        assert_eq!(say("GSSAPI", Some(b"ann")), refused());
+        let challenge = say("SCRAM-SHA-512", Some(b"n,,n=ann,r=x"));
+        assert!(matches!(challenge, Answer::Challenge(text) if text.starts_with(b"r=x")));
+        assert_eq!(say("SCRAM-SHA-512", Some(b"garbage")), refused());
     }
 
     #[test]
     fn malformed_responses_are_refused() {
-        let refused = Answer::Refused(SaslCode::Auth);
-        for response in [
-            &b""[..],
-            b"x",
-            b"\0\0",
-            b"\0a\0b\0c",
-            b"x\0a\0b",
-            b"\0\xff\0b",
-        ] {
-            assert_eq!(answer("PLAIN", Some(response), None, None), refused);
+        for users in [None, Some(users())] {
+            let say = |mechanism, response| answer(mechanism, response, users.as_ref(), None);
+            for response in [
+                &b""[..],
+                b"x",
+                b"\0\0",
+                b"\0a\0b\0c",
+                b"x\0a\0b",
+                b"\0\xff\0b",
+                &[b'x'; 4096],
+            ] {
+                assert_eq!(say("PLAIN", Some(response)), refused());
+            }
+            assert_eq!(say("EXTERNAL", None), refused());
         }
-        assert_eq!(answer("PLAIN", Some(&[b'x'; 4096]), None, None), refused);
-        assert_eq!(answer("EXTERNAL", None, None, None), refused);
     }
 
     #[test]
@@ -145,27 +260,50 @@ mod tests {
             is_forced,
             request: Some(String::from("CERTIFICATE_USER")),
         };
-        let (asked, forced, check) = (user(false), user(true), secret());
+        let (asked, forced, users) = (user(false), user(true), users());
         let say = |mechanism, response: Option<&[u8]>, user| {
-            answer(mechanism, response, Some(&check), Some(user))
+            answer(mechanism, response, Some(&users), Some(user))
         };
-        let carol = Answer::Welcome(Some(String::from("carol")));
-        let ann = Answer::Welcome(Some(String::from("ann")));
-        let refused = Answer::Refused(SaslCode::Auth);
-        assert_eq!(say("EXTERNAL", None, &asked), Answer::Challenge);
+        let carol = welcome(Some("carol"), true);
+        let ann = welcome(Some("ann"), true);
+        assert_eq!(say("EXTERNAL", None, &asked), Answer::Challenge(Vec::new()));
         assert_eq!(say("EXTERNAL", Some(b""), &asked), carol);
         assert_eq!(say("EXTERNAL", Some(b"carol"), &asked), carol);
-        assert_eq!(say("EXTERNAL", Some(b"ann"), &asked), refused);
+        assert_eq!(say("EXTERNAL", Some(b"ann"), &asked), refused());
         assert_eq!(say("PLAIN", Some(b"\0CERTIFICATE_USER\0"), &asked), carol);
         assert_eq!(say("PLAIN", Some(b"\0ann\0secret"), &asked), ann);
-        assert_eq!(say("PLAIN", Some(b"\0ann\0wrong"), &asked), refused);
+        assert_eq!(say("PLAIN", Some(b"\0ann\0wrong"), &asked), refused());
         assert_eq!(say("PLAIN", Some(b"\0ann\0secret"), &forced), carol);
         assert_eq!(say("ANONYMOUS", None, &forced), carol);
-        assert_eq!(say("ANONYMOUS", None, &asked), refused);
+        assert_eq!(say("ANONYMOUS", None, &asked), refused());
+        let unknown = CertificateUser {
+            name: String::from("dave"),
+            ..user(true)
+        };
+        for mechanism in ["EXTERNAL", "ANONYMOUS"] {
+            assert_eq!(say(mechanism, Some(b""), &unknown), refused());
+            let anyway = answer(mechanism, Some(b""), None, Some(&unknown));
+            assert_eq!(anyway, welcome(Some("dave"), true));
+        }
     }
 
     #[test]
-    fn plain_without_a_first_response_is_asked_for_one() {
-        assert_eq!(answer("PLAIN", None, None, None), Answer::Challenge);
+    fn a_mechanism_without_a_first_response_is_asked_for_one() {
+        let users = users();
+        for mechanism in ["PLAIN", "SCRAM-SHA-256"] {
+            let mut sasl = Sasl::new(Caller::default());
+            let next = sasl.begin(mechanism.to_owned(), None, Some(&users));
+            assert!(matches!(next, Next::Answer(Answer::Challenge(text)) if text.is_empty()));
+            let response: &[u8] = match mechanism {
+                "PLAIN" => b"\0ann\0secret",
+                _ => b"n,,n=ann,r=x",
+            };
+            let next = sasl.go_on(Some(response), Some(&users));
+            assert!(matches!(next, Next::Judge(_)), "{mechanism}: {next:?}");
+        }
+        assert_eq!(
+            answer("PLAIN", None, None, None),
+            Answer::Challenge(Vec::new())
+        );
     }
 }

@@ -1,7 +1,7 @@
 //! What the owner of a node chooses.
 
 use std::fmt;
-use std::sync::Arc;
+use std::net::IpAddr;
 
 use crate::broker;
 use crate::proto::{self, Symbol, Value};
@@ -18,9 +18,6 @@ pub struct Now {
     pub wall_ms: u64,
 }
 
-/// Decides whether a user may connect with a password.
-pub type PasswordCheck = Arc<dyn Fn(&str, &[u8]) -> bool + Send + Sync>;
-
 /// What the verified certificate of a client says of its user, and how far that counts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateUser {
@@ -30,6 +27,15 @@ pub struct CertificateUser {
     pub is_forced: bool,
     /// The user name with which a client asks for it (`ssl_cert_user_specname`).
     pub request: Option<String>,
+}
+
+/// Who connects, as far as the socket tells.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Caller {
+    /// Where the client is.
+    pub address: Option<IpAddr>,
+    /// What its certificate says, which was verified.
+    pub certificate: Option<CertificateUser>,
 }
 
 /// A server that clients may turn to.
@@ -81,8 +87,6 @@ pub struct NodeSettings {
     pub clients_max: usize,
     /// Bounds of the broker's memory.
     pub limits: broker::Limits,
-    /// Checks passwords; `None` accepts everybody.
-    pub password_check: Option<PasswordCheck>,
 }
 
 impl Default for NodeSettings {
@@ -101,7 +105,6 @@ impl Default for NodeSettings {
             reconnect_timeout_ms: 60_000,
             clients_max: 50_000,
             limits: broker::Limits::default(),
-            password_check: None,
         }
     }
 }
@@ -118,8 +121,13 @@ impl fmt::Debug for NodeSettings {
 }
 
 impl NodeSettings {
-    /// What a connection tells its client about us. `epoch`: that of the store, once we own it.
-    pub(crate) fn proto_settings(&self, epoch: Option<u64>) -> proto::Settings {
+    /// What a connection tells its client about us. `epoch`: that of the store, once we own it;
+    /// `authorization`: clients say who they are, and prove it.
+    pub(crate) fn proto_settings(
+        &self,
+        epoch: Option<u64>,
+        authorization: bool,
+    ) -> proto::Settings {
         let text = |text: &str| Value::String(text.to_owned());
         let mut properties = vec![
             (Symbol::from("product"), text("steadfast")),
@@ -133,6 +141,11 @@ impl NodeSettings {
             let list = self.failover.iter().map(server_value).collect();
             properties.push((Symbol::from("failover-server-list"), Value::List(list)));
         }
+        let mechanisms = if authorization {
+            &["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN"][..]
+        } else {
+            &["PLAIN", "ANONYMOUS"]
+        };
         proto::Settings {
             container_id: self.server.clone(),
             max_frame_size: 128 << 10,
@@ -143,8 +156,8 @@ impl NodeSettings {
                 Symbol::from("sole-connection-for-container"),
             ],
             properties,
-            sasl_mechanisms: vec![String::from("PLAIN"), String::from("ANONYMOUS")],
-            allow_without_sasl: self.password_check.is_none(),
+            sasl_mechanisms: mechanisms.iter().map(|&name| name.to_owned()).collect(),
+            allow_without_sasl: !authorization,
             ..proto::Settings::default()
         }
     }

@@ -14,6 +14,7 @@ use super::attach::Reading;
 use super::destinations::topic_name;
 use super::peer::Link;
 use super::pending::Item;
+use super::permits::Permit;
 use super::records::{KIND_SUBSCRIPTION, SubscriptionRow, queue_key};
 use super::routing::{Destination, Interest};
 use super::subscriptions::Subscription;
@@ -224,6 +225,8 @@ impl Node {
     ) -> Result<(), ErrorCondition> {
         let container = self.container_of(id);
         let found = self.subscriptions.durable(&container, &attach.name);
+        // To whom it is not permitted, there is none.
+        let found = found.filter(|(_, it)| self.may_delete(id, it));
         let Some((queue, it)) = found else {
             return Err(ErrorCondition::new(
                 condition::NOT_FOUND,
@@ -274,7 +277,10 @@ impl Node {
             Link::Publisher(_) => return None,
         };
         let subscription = self.subscriptions.get(queue)?;
-        (subscription.is_durable() && !subscription.is_static).then_some(queue)
+        let may_go = subscription.is_durable()
+            && !subscription.is_static
+            && self.may_delete(id, subscription);
+        may_go.then_some(queue)
     }
 
     /// A client closed (not only detached) the link of a durable subscription: it unsubscribes.
@@ -369,7 +375,7 @@ impl Node {
         }
     }
 
-    fn container_of(&self, id: ConnectionId) -> Arc<str> {
+    pub(super) fn container_of(&self, id: ConnectionId) -> Arc<str> {
         let container = self.peer(id).and_then(|it| it.container.as_deref());
         Arc::from(container.unwrap_or(""))
     }
@@ -381,11 +387,12 @@ fn reading(queue: QueueId, is_owned: bool, ticket: Option<Ticket>) -> Reading {
         kind: DestinationKind::Topic,
         is_owned,
         ticket,
+        permit: Permit::default(),
     }
 }
 
 /// Whether a source asks for a subscription that outlives its link.
-fn is_durable(source: &Source) -> bool {
+pub(super) fn is_durable(source: &Source) -> bool {
     source.durable != Durability::None && source.expiry_policy == ExpiryPolicy::Never
 }
 

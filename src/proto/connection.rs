@@ -98,8 +98,9 @@ impl Connection {
     /// The connecting end of a new connection. Headers, SASL and open go out by themselves, and
     /// [`begin`](Self::begin) and what follows it may be called at once.
     pub fn client(settings: Settings, sasl: ClientSasl, now_ms: u64) -> Self {
-        let mut connection = Self::new(settings, Some(sasl.clone()), now_ms);
-        if sasl.mechanism().is_some() {
+        let has_layer = sasl.has_layer();
+        let mut connection = Self::new(settings, Some(sasl), now_ms);
+        if has_layer {
             connection.put_header(ProtocolHeader::Sasl);
         } else {
             connection.put_header(ProtocolHeader::Amqp);

@@ -10,7 +10,7 @@ use super::performative::{decode, open_in};
 use super::sasl::{self, SaslFrame};
 use super::shared::Shared;
 use super::wire::{DecodeError, Reader, code};
-use super::{ErrorCondition, Event, SaslCode, condition};
+use super::{ClientSasl, ErrorCondition, Event, SaslCode, condition};
 
 impl Connection {
     /// Reads a protocol header. Anything but the one that fits ends the connection after ours was sent
@@ -62,11 +62,7 @@ impl Connection {
     }
 
     fn on_header_as_client(&mut self, header: Option<ProtocolHeader>, is_sasl_done: bool) {
-        let is_sasl_due = !is_sasl_done
-            && self
-                .client
-                .as_ref()
-                .is_some_and(|sasl| sasl.mechanism().is_some());
+        let is_sasl_due = !is_sasl_done && self.client.as_ref().is_some_and(ClientSasl::has_layer);
         match header {
             Some(ProtocolHeader::Sasl) if is_sasl_due => self.phase = Phase::SaslClient,
             Some(ProtocolHeader::Amqp) if !is_sasl_due => self.phase = Phase::AwaitOpen,
@@ -107,54 +103,51 @@ impl Connection {
     }
 
     fn on_sasl_frame_as_client(&mut self, frame: &SaslFrame) -> Result<(), Fault> {
-        let Some(client) = &self.client else {
+        let Some(client) = &mut self.client else {
             return Ok(());
         };
         let out = &mut self.shared.output.ready;
         match frame {
-            SaslFrame::Mechanisms(offered) => {
-                if !offered
-                    .iter()
-                    .any(|name| Some(name.as_str()) == client.mechanism())
-                {
-                    let error = ErrorCondition::new(
-                        condition::UNAUTHORIZED_ACCESS,
-                        format!(
-                            "the server offers only the mechanisms {}",
-                            offered.join(", ")
-                        ),
-                    );
-                    self.finish(Some(error));
-                    return Ok(());
+            SaslFrame::Mechanisms(offered) => match client.begin(offered) {
+                Ok(choice) => {
+                    let hostname = self.shared.settings.hostname.as_deref();
+                    Ok(sasl::put_init(out, choice, hostname)?)
                 }
-                Ok(client.put_init(out, self.shared.settings.hostname.as_deref())?)
-            }
-            // Neither of our mechanisms has anything to add.
-            SaslFrame::Challenge(_) => Ok(sasl::put_response(out, b"")?),
-            SaslFrame::Outcome(SaslCode::Ok) => {
+                Err(text) => self.give_up_login(text),
+            },
+            SaslFrame::Challenge(challenge) => match client.answer(challenge) {
+                Ok(response) => Ok(sasl::put_response(out, &response)?),
+                Err(text) => self.give_up_login(text),
+            },
+            SaslFrame::Outcome(SaslCode::Ok, last_word) => {
+                if let Err(text) = client.finish(last_word.as_deref()) {
+                    return self.give_up_login(text);
+                }
                 self.phase = Phase::Header { is_sasl_done: true };
                 self.put_header(ProtocolHeader::Amqp);
                 self.put_open();
                 Ok(())
             }
-            SaslFrame::Outcome(code) => {
-                let (condition, text) = match code {
-                    SaslCode::SysTemp => (
-                        condition::CONNECTION_FORCED,
-                        "the server cannot authenticate anybody now: try again",
-                    ),
-                    _ => (
-                        condition::UNAUTHORIZED_ACCESS,
-                        "the server refused the credentials",
-                    ),
-                };
-                self.finish(Some(ErrorCondition::new(condition, text)));
+            SaslFrame::Outcome(SaslCode::SysTemp, _) => {
+                self.finish(Some(ErrorCondition::new(
+                    condition::CONNECTION_FORCED,
+                    "the server cannot authenticate anybody now: try again",
+                )));
                 Ok(())
+            }
+            SaslFrame::Outcome(..) => {
+                self.give_up_login(String::from("the server refused the credentials"))
             }
             SaslFrame::Init { .. } | SaslFrame::Response(_) => {
                 Err(DecodeError("a client's SASL frame came from the server").into())
             }
         }
+    }
+
+    fn give_up_login(&mut self, text: String) -> Result<(), Fault> {
+        let error = ErrorCondition::new(condition::UNAUTHORIZED_ACCESS, text);
+        self.finish(Some(error));
+        Ok(())
     }
 
     fn wait_for_owner(&mut self, phase: Phase, event: Event) {

@@ -49,7 +49,7 @@ pub use event::{Attach, Event, PeerRole, RemoteOpen};
 pub use link::LinkId;
 pub use serde_amqp::Value;
 pub use serde_amqp::primitives::Symbol;
-pub use settings::{ClientSasl, SaslCode, Settings};
+pub use settings::{ClientDialogue, ClientSasl, SaslCode, Settings};
 pub use shared::SessionId;
 pub use terminus::{
     AttachTarget, DistributionMode, Durability, ExpiryPolicy, ReceiverSettleMode, SenderSettleMode,

@@ -1,4 +1,4 @@
-//! The SASL layer (part 5.3): frames of both ends, and the two mechanisms that our own client speaks.
+//! The SASL layer (part 5.3): frames of both ends, and the simplest mechanisms of a client.
 
 use bytes::{Bytes, BytesMut};
 use fe2o3_amqp_types::sasl as fes;
@@ -20,7 +20,7 @@ pub(crate) enum SaslFrame {
     },
     Challenge(Bytes),
     Response(Bytes),
-    Outcome(SaslCode),
+    Outcome(SaslCode, Option<Bytes>),
 }
 
 /// Reads a SASL frame's body.
@@ -45,13 +45,17 @@ pub(crate) fn parse(body: &[u8]) -> Result<SaslFrame, DecodeError> {
         code::SASL_RESPONSE => {
             SaslFrame::Response(bytes_in(decode::<fes::SaslResponse>(body)?.response))
         }
-        code::SASL_OUTCOME => SaslFrame::Outcome(match decode::<fes::SaslOutcome>(body)?.code {
-            fes::SaslCode::Ok => SaslCode::Ok,
-            fes::SaslCode::Auth => SaslCode::Auth,
-            fes::SaslCode::Sys => SaslCode::Sys,
-            fes::SaslCode::SysPerm => SaslCode::SysPerm,
-            fes::SaslCode::SysTemp => SaslCode::SysTemp,
-        }),
+        code::SASL_OUTCOME => {
+            let frame: fes::SaslOutcome = decode(body)?;
+            let code = match frame.code {
+                fes::SaslCode::Ok => SaslCode::Ok,
+                fes::SaslCode::Auth => SaslCode::Auth,
+                fes::SaslCode::Sys => SaslCode::Sys,
+                fes::SaslCode::SysPerm => SaslCode::SysPerm,
+                fes::SaslCode::SysTemp => SaslCode::SysTemp,
+            };
+            SaslFrame::Outcome(code, frame.additional_data.map(bytes_in))
+        }
         _ => return Err(DecodeError("a SASL frame was expected")),
     })
 }
@@ -109,32 +113,56 @@ pub(crate) fn put_outcome(
 }
 
 impl ClientSasl {
-    /// Name of the mechanism; `None` without a SASL layer.
-    pub(crate) fn mechanism(&self) -> Option<&'static str> {
+    /// Whether there is a SASL layer at all.
+    pub(crate) fn has_layer(&self) -> bool {
+        !matches!(self, Self::None)
+    }
+
+    /// The mechanism and the first response.
+    pub(crate) fn begin(&mut self, offered: &[String]) -> Result<(&'static str, Vec<u8>), String> {
+        let (mechanism, response) = match self {
+            Self::None | Self::Anonymous => ("ANONYMOUS", Vec::new()),
+            Self::Plain { user, password } => {
+                let response = [b"\0", user.as_bytes(), b"\0", password.as_bytes()].concat();
+                ("PLAIN", response)
+            }
+            Self::Dialogue(dialogue) => return dialogue.begin(offered),
+        };
+        if offered.iter().any(|name| name == mechanism) {
+            return Ok((mechanism, response));
+        }
+        Err(format!(
+            "the server offers only the mechanisms {}",
+            offered.join(", ")
+        ))
+    }
+
+    pub(crate) fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, String> {
         match self {
-            Self::None => None,
-            Self::Anonymous => Some("ANONYMOUS"),
-            Self::Plain { .. } => Some("PLAIN"),
+            Self::Dialogue(dialogue) => dialogue.answer(challenge),
+            // Nothing to add.
+            Self::None | Self::Anonymous | Self::Plain { .. } => Ok(Vec::new()),
         }
     }
 
-    /// Writes the client's choice.
-    pub(crate) fn put_init(
-        &self,
-        out: &mut BytesMut,
-        hostname: Option<&str>,
-    ) -> Result<(), EncodeError> {
-        let response = match self {
-            Self::None | Self::Anonymous => Vec::new(),
-            Self::Plain { user, password } => {
-                [b"\0", user.as_bytes(), b"\0", password.as_bytes()].concat()
-            }
-        };
-        let frame = fes::SaslInit {
-            mechanism: Symbol::from(self.mechanism().unwrap_or("ANONYMOUS")),
-            initial_response: Some(Binary::from(response)),
-            hostname: hostname.map(String::from),
-        };
-        performative::put(out, FrameKind::Sasl, 0, &frame)
+    pub(crate) fn finish(&mut self, last_word: Option<&[u8]>) -> Result<(), String> {
+        match self {
+            Self::Dialogue(dialogue) => dialogue.finish(last_word),
+            Self::None | Self::Anonymous | Self::Plain { .. } => Ok(()),
+        }
     }
+}
+
+/// Writes a client's choice.
+pub(crate) fn put_init(
+    out: &mut BytesMut,
+    (mechanism, response): (&str, Vec<u8>),
+    hostname: Option<&str>,
+) -> Result<(), EncodeError> {
+    let frame = fes::SaslInit {
+        mechanism: Symbol::from(mechanism),
+        initial_response: Some(Binary::from(response)),
+        hostname: hostname.map(String::from),
+    };
+    performative::put(out, FrameKind::Sasl, 0, &frame)
 }

@@ -54,8 +54,28 @@ impl Default for Settings {
     }
 }
 
+/// A mechanism of SASL that a client speaks, or several of which one is chosen.
+pub trait ClientDialogue: std::fmt::Debug + Send {
+    /// Chooses a mechanism that the server offers; its name and the first response.
+    ///
+    /// # Errors
+    /// Why none will do, in words.
+    fn begin(&mut self, offered: &[String]) -> Result<(&'static str, Vec<u8>), String>;
+
+    /// Answers a challenge.
+    ///
+    /// # Errors
+    /// What is wrong with the server, in words.
+    fn answer(&mut self, challenge: &[u8]) -> Result<Vec<u8>, String>;
+
+    /// The server says that the client is authenticated, and may add something.
+    ///
+    /// # Errors
+    /// What is wrong with the server, in words.
+    fn finish(&mut self, last_word: Option<&[u8]>) -> Result<(), String>;
+}
+
 /// How a client authenticates.
-#[derive(Clone, PartialEq, Eq)]
 pub enum ClientSasl {
     /// No SASL layer at all.
     None,
@@ -68,6 +88,8 @@ pub enum ClientSasl {
         /// Secret; not shown by `Debug`.
         password: String,
     },
+    /// Mechanisms that are made elsewhere.
+    Dialogue(Box<dyn ClientDialogue>),
 }
 
 impl std::fmt::Debug for ClientSasl {
@@ -79,6 +101,7 @@ impl std::fmt::Debug for ClientSasl {
                 .debug_struct("Plain")
                 .field("user", user)
                 .finish_non_exhaustive(),
+            Self::Dialogue(dialogue) => dialogue.fmt(out),
         }
     }
 }

@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-from proton import Message, SSLDomain
+from proton import Message, SASL, SSLDomain
 from proton.handlers import MessagingHandler
 from proton.reactor import Container
 
@@ -53,6 +53,7 @@ class Client(MessagingHandler):
             urls=self.program.urls,
             handler=self,
             max_frame_size=self.program.options.max_frame_size,
+            **self.program.login(),
         )
 
     def on_connection_opened(self, event):
@@ -78,8 +79,10 @@ class Client(MessagingHandler):
         self.program.fail(self.name, "link", event.link.remote_condition)
 
     def on_transport_error(self, event):
-        # The library logs it and connects again.
-        pass
+        # The library logs it and connects again, unless the login was refused.
+        condition = event.transport.condition
+        if condition and condition.name == "amqp:unauthorized-access":
+            self.program.fail(self.name, "login", condition)
 
     def finish(self):
         if not self.finished:
@@ -288,6 +291,20 @@ class Program(MessagingHandler):
         if not all(client.finished for client in self.clients):
             event.container.schedule(TICK_SECONDS, self)
 
+    def login(self):
+        """Who the clients are, and by which mechanism they say so."""
+        options = self.options
+        if not options.user:
+            return {}
+        password = open(options.password_file, encoding="utf-8").readline().rstrip("\n")
+        return {
+            "user": options.user,
+            "password": password,
+            "allowed_mechs": options.mechanism,
+            # Without TLS PLAIN is for tests only.
+            "allow_insecure_mechs": True,
+        }
+
     def fail(self, client, what, condition):
         emit("error", client, text="%s: %s" % (what, condition))
         sys.stdout.flush()
@@ -313,10 +330,17 @@ def main():
     parser.add_argument("--large-size", type=int, default=100_000, help="bytes of a large message")
     parser.add_argument("--trusted", help="PEM file of those who issue server certificates")
     parser.add_argument("--identity", help="PEM file of our certificate and key")
+    parser.add_argument("--user", help="log in as this user")
+    parser.add_argument("--password-file", help="file whose first line is the password")
+    parser.add_argument("--mechanism", default="PLAIN", help="mechanism of SASL")
     # With messages of several frames, Proton 0.40 does not survive the loss of its connection in the
     # middle of one: it takes the first transfer of the next connection for the rest of that message.
     parser.add_argument("--max-frame-size", type=int, help="bytes of a frame that comes; 32 KiB")
     parser.add_argument("--hold", type=int, default=10, help="messages that a receiver settles late")
+    parser.add_argument("--has-scram", action="store_true", help="only say whether SCRAM is possible")
+    if "--has-scram" in sys.argv:
+        print("yes" if SASL.extended() else "no")
+        return
     program = Program(parser.parse_args())
     threading.Thread(target=program.watch_input, daemon=True).start()
     Container(program).run()

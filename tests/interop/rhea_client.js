@@ -12,6 +12,7 @@ const options = {
     count: 4, window: 100, rate: 0, size: 1024, 'large-every': 0, 'large-size': 100000, hold: 10,
     'max-frame-size': 0, // no limit
     trusted: '', identity: '', // PEM files, for amqps
+    user: '', 'password-file': '', // PLAIN, the only mechanism with a password that rhea has
 };
 const mode = process.argv[2];
 for (let i = 3; i < process.argv.length; i += 2) {
@@ -43,6 +44,10 @@ function secrets() {
     return { ca: read(options.trusted), cert: read(options.identity), key: read(options.identity) };
 }
 
+function password() {
+    return require('fs').readFileSync(options['password-file'], 'utf8').split('\n')[0];
+}
+
 /** Text that only this message can have: a mix-up of bytes shows. */
 function body(name, size) {
     return (name + ' ').repeat(Math.floor(size / (name.length + 1)) + 1).slice(0, size);
@@ -68,6 +73,8 @@ class Client {
                     : { ...place, connect: require('net').connect };
             },
             max_frame_size: options['max-frame-size'] || undefined,
+            username: options.user || undefined,
+            password: options.user ? password() : undefined,
             // Takeovers are shorter than the library's default delays of 100 ms and doubling.
             initial_reconnect_delay: 10,
             max_reconnect_delay: 100,

@@ -14,7 +14,8 @@ use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
 use super::certificates::Authority;
-use super::foreign::{Clients, Library, start};
+use super::chapter_authorization::write_users;
+use super::foreign::{Clients, Library, has_scram, start};
 use super::history::{Kind, Outage, Report, check};
 use super::support::{PATIENCE, Server, serve, two_ports};
 
@@ -22,6 +23,10 @@ use super::support::{PATIENCE, Server, serve, two_ports};
 const CLIENTS: usize = 4;
 /// Long enough for the slowest client to send what is left.
 const END_PATIENCE: Duration = Duration::from_secs(120);
+
+/// Who clients are that log in.
+const USER: &str = "driller";
+const PASSWORD: &str = "drills-sesame";
 
 /// One kind of drill.
 struct Drill {
@@ -32,6 +37,8 @@ struct Drill {
     queues: &'static str,
     /// Everything goes through TLS: clients, and the link between the servers.
     is_tls: bool,
+    /// Clients log in, and need permissions.
+    has_logins: bool,
 }
 
 #[test]
@@ -42,6 +49,7 @@ fn proton_clients_lose_nothing_when_the_active_is_killed() {
         receivers: Library::Proton,
         queues: "drill.shared",
         is_tls: false,
+        has_logins: false,
     });
 }
 
@@ -53,6 +61,7 @@ fn rhea_clients_lose_nothing_when_the_active_is_killed() {
         receivers: Library::Rhea,
         queues: "drill.0,drill.1,drill.2,drill.3",
         is_tls: false,
+        has_logins: false,
     });
 }
 
@@ -64,6 +73,7 @@ fn proton_and_rhea_clients_together_lose_nothing_when_the_active_is_killed() {
         receivers: Library::Proton,
         queues: "drill.even,drill.odd",
         is_tls: false,
+        has_logins: false,
     });
 }
 
@@ -75,19 +85,33 @@ fn c13_proton_and_rhea_clients_lose_nothing_through_tls_when_the_active_is_kille
         receivers: Library::Rhea,
         queues: "drill.secret",
         is_tls: true,
+        has_logins: false,
+    });
+}
+
+#[test]
+fn clients_that_log_in_lose_nothing_through_tls_when_the_active_is_killed() {
+    run(&Drill {
+        name: "logins",
+        senders: Library::Proton,
+        receivers: Library::Rhea,
+        queues: "drill.secure",
+        is_tls: true,
+        has_logins: true,
     });
 }
 
 #[test]
 fn idle_clients_find_the_active_server_after_a_stop_and_after_a_kill() {
     for library in [Library::Proton, Library::Rhea] {
-        let mut pair = Pair::start(false);
+        let mut pair = Pair::start(false, false);
         let drill = Drill {
             name: "idle",
             senders: library,
             receivers: library,
             queues: "drill.idle",
             is_tls: false,
+            has_logins: false,
         };
         let receivers = drill.clients(library, "receive", "r", &pair);
         pair.wait_links(CLIENTS);
@@ -127,6 +151,7 @@ struct Pair {
     data: tempfile::TempDir,
     ports: [u16; 2],
     secrets: Option<Secrets>,
+    has_logins: bool,
     servers: [Server; 2],
     active: usize,
     /// When the active was killed or asked to stop.
@@ -168,10 +193,13 @@ impl Secrets {
 }
 
 impl Pair {
-    fn start(is_tls: bool) -> Self {
+    fn start(is_tls: bool, has_logins: bool) -> Self {
         let data = tempfile::tempdir().expect("a directory");
         let ports = two_ports().into();
         let secrets = is_tls.then(|| Secrets::new(data.path()));
+        if has_logins {
+            write_users(data.path(), USER, PASSWORD);
+        }
         let mut first = Self::server(data.path(), ports, secrets.as_ref(), 0);
         first.wait("active");
         let mut second = Self::server(data.path(), ports, secrets.as_ref(), 1);
@@ -180,6 +208,7 @@ impl Pair {
             data,
             ports,
             secrets,
+            has_logins,
             servers: [first, second],
             active: 0,
             outages_ns: Vec::new(),
@@ -194,6 +223,11 @@ impl Pair {
         let parameters = secrets.map(Secrets::parameters).unwrap_or_default();
         let mut options = vec!["--listen", &listen, "--set", &peer];
         options.extend(parameters.iter().map(String::as_str));
+        let file = data.join("server.conf");
+        let file = file.exists().then(|| file.display().to_string());
+        if let Some(file) = &file {
+            options.extend(["--config", file]);
+        }
         serve(&data.join("store"), &options)
     }
 
@@ -291,7 +325,7 @@ fn run(drill: &Drill) {
 impl Drill {
     fn run(&self, rounds: usize, seed: u64) -> Report {
         let mut random = fastrand::Rng::with_seed(seed);
-        let mut pair = Pair::start(self.is_tls);
+        let mut pair = Pair::start(self.is_tls, self.has_logins);
         let receivers = self.clients(self.receivers, "receive", "r", &pair);
         let mut senders = self.clients(self.senders, "send", "s", &pair);
         senders.wait(Kind::Connect, CLIENTS, PATIENCE);
@@ -351,6 +385,13 @@ impl Drill {
         });
         if let Some([trusted, identity]) = &files {
             options.extend(["--trusted", trusted, "--identity", identity]);
+        }
+        let password = pair.data.path().join("password.txt").display().to_string();
+        if pair.has_logins {
+            options.extend(["--user", USER, "--password-file", &password]);
+            if library == Library::Proton && has_scram() {
+                options.extend(["--mechanism", "SCRAM-SHA-256"]);
+            }
         }
         start(library, name, &options, &history)
     }

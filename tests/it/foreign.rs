@@ -4,7 +4,7 @@
 //! that cannot do that fails the tests with the reason: nothing is skipped.
 
 use std::fs;
-use std::io::{BufRead, BufReader, BufWriter, Write};
+use std::io::{BufRead, BufReader, BufWriter, Write, stderr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
@@ -52,6 +52,22 @@ impl Library {
 fn source(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("tests/interop").join(name)
+}
+
+/// Whether Proton was built with Cyrus SASL, which brings it SCRAM. Says so if not.
+pub(crate) fn has_scram() -> bool {
+    let output = Library::Proton.command().arg("--has-scram").output();
+    let output = output.expect("the client program starts");
+    let has_scram = output.stdout.starts_with(b"yes");
+    if !has_scram {
+        // Past the test harness, which keeps the output of tests that pass to itself.
+        let _ = writeln!(
+            stderr(),
+            "Proton has no SCRAM here: it was built without Cyrus SASL; install its headers and modules \
+             (Debian: libsasl2-dev, libsasl2-modules) and remove {CACHE}/proton. It uses PLAIN instead"
+        );
+    }
+    has_scram
 }
 
 /// Installs a library unless that was done for the same versions before.

@@ -4,6 +4,7 @@
 //! * `support`: starts processes and reads their log events, talks to their monitors.
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
 //! * `chapter_pair`: what the chapter promises of a pair, by number.
+//! * `chapter_authorization`: who comes in, and who gets what.
 //! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
@@ -22,6 +23,7 @@
 )]
 
 mod certificates;
+mod chapter_authorization;
 mod chapter_pair;
 mod configuration;
 mod drill;

@@ -58,7 +58,7 @@ impl Sim {
     }
 
     fn turn_away(&mut self, server: usize, id: u64) {
-        let standby = Standby::new(&self.settings, None, None, self.clock());
+        let standby = Standby::new(&self.settings, None, Default::default(), self.clock());
         let until = self.now + STANDBY_TALK;
         if let Some(conn) = self.conns.get_mut(&id) {
             conn.side = Side::Refused {

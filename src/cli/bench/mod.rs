@@ -51,7 +51,8 @@ struct Subject {
 impl Subject {
     async fn prepare(arguments: &ClientArgs) -> Result<Self, ToolError> {
         if let Some(url) = &arguments.server {
-            let url = ServerUrl::parse(url)?;
+            let mut url = ServerUrl::parse(url)?;
+            arguments.login.apply(&mut url)?;
             return Ok(Self {
                 tls: arguments.tls.client(&url)?,
                 url,

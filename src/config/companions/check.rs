@@ -163,6 +163,38 @@ fn routes(config: &Config, files: &Companions, report: &mut Report) {
     }
 }
 
+/// Passwords that could be kept better.
+fn passwords(files: &Companions, report: &mut Report) {
+    let mut plain = 0;
+    let mut first_plain = None;
+    for item in files.users.items() {
+        let name = &item.entry.name;
+        match item.entry.password {
+            StoredPassword::Plain(_) => {
+                plain += 1;
+                first_plain.get_or_insert_with(|| (item.origin.clone(), name.clone()));
+            }
+            StoredPassword::Empty if name != ADMIN_USER => {
+                let text = "the user has no password, and can only log in with a certificate";
+                report.warn(item.origin.clone(), name, text);
+            }
+            _ => {}
+        }
+    }
+    if let Some((origin, name)) = first_plain {
+        let text = format!(
+            "{plain} {} readable in this file; write what `steadfast hash-password` makes of a \
+             password instead",
+            if plain == 1 {
+                "password is"
+            } else {
+                "passwords are"
+            }
+        );
+        report.warn(origin, &name, text);
+    }
+}
+
 /// What must be there before anybody can log in.
 fn logins(config: &Config, files: &Companions, report: &mut Report) {
     let whole = |path: &std::path::Path| Origin::File {
@@ -173,9 +205,11 @@ fn logins(config: &Config, files: &Companions, report: &mut Report) {
     let main = config.main_file.as_deref().map_or(Origin::Default, whole);
     let admin = files.users.get(ADMIN_USER);
     if admin.is_none_or(|user| user.password == StoredPassword::Empty) {
-        let text = "the user `admin` has no password, and may do everything; set one";
+        let text =
+            "the user `admin` has no password: everybody on this host may do everything; set one";
         report.warn(users.clone(), "users", text);
     }
+    passwords(files, report);
     if config.peers.is_empty() {
         return;
     }

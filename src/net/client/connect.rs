@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::login::Login;
 use super::{Client, ClientError, ServerUrl, Tls};
 use crate::net::clock;
 use crate::net::session::TlsSession;
@@ -78,12 +79,13 @@ impl Client {
             incoming_window: 65_536,
             ..Settings::default()
         };
-        let sasl = match &url.credentials {
+        let sasl = match url.credentials.clone() {
             None => ClientSasl::Anonymous,
-            Some(credentials) => ClientSasl::Plain {
-                user: credentials.user.clone(),
-                password: credentials.password.clone(),
-            },
+            Some(credentials) => {
+                let peer = stream.peer_addr().map_err(connect)?.ip().to_canonical();
+                let is_private = url.is_tls || peer.is_loopback();
+                ClientSasl::Dialogue(Box::new(Login::new(credentials, is_private)))
+            }
         };
         let mut connection = Connection::client(settings, sasl, clock::now().monotonic_ms);
         let Some(session) = connection.begin() else {

@@ -7,6 +7,7 @@
 
 mod connect;
 mod error;
+mod login;
 #[cfg(test)]
 mod tests;
 mod url;

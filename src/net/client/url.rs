@@ -17,7 +17,7 @@ pub struct ServerUrl {
     pub host: String,
     /// TCP port; 5672 when the URL names none, 5671 with TLS.
     pub port: u16,
-    /// User and password for SASL PLAIN; `None` for ANONYMOUS.
+    /// User and password; `None` for ANONYMOUS.
     pub credentials: Option<Credentials>,
 }
 

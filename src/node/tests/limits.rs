@@ -137,20 +137,6 @@ fn garbage_closes_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_wrong_password_is_refused() {
-    let settings = NodeSettings {
-        password_check: Some(Arc::new(|user, password| {
-            user == "ann" && password == b"other"
-        })),
-        ..node_settings()
-    };
-    let mut scene = Scene::with(settings, store_options());
-    let client = scene.connect();
-    let log = scene.take_log(client);
-    assert!(log[0].starts_with("closed"), "{log:?}");
-}
-
-#[test]
 fn a_standby_sends_clients_away_and_redirects_only_those_that_follow() {
     let now = Now::default();
     for (product, expected) in [
@@ -162,7 +148,7 @@ fn a_standby_sends_clients_away_and_redirects_only_those_that_follow() {
             port: 5672,
             tls: false,
         };
-        let mut standby = Standby::new(&node_settings(), Some(active), None, now);
+        let mut standby = Standby::new(&node_settings(), Some(active), Default::default(), now);
         let settings = Settings {
             properties: vec![(
                 proto::Symbol::from("product"),

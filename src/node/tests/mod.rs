@@ -4,6 +4,7 @@ mod clients;
 mod consuming;
 mod limits;
 mod ownership;
+mod permits;
 mod publishing;
 mod simulation;
 mod subscriptions;
@@ -110,15 +111,19 @@ impl Scene {
     }
 
     fn connect_as(&mut self, container: &str, settings: Settings) -> usize {
+        self.connect_with(container, settings, plain("ann"))
+    }
+
+    fn connect_as_user(&mut self, user: &str) -> usize {
+        self.connect_with(user, Settings::default(), plain(user))
+    }
+
+    fn connect_with(&mut self, container: &str, settings: Settings, sasl: ClientSasl) -> usize {
         let settings = Settings {
             container_id: container.to_owned(),
             ..settings
         };
         let now = self.now();
-        let sasl = ClientSasl::Plain {
-            user: String::from("ann"),
-            password: String::from("secret"),
-        };
         let mut connection = Connection::client(settings, sasl, now.monotonic_ms);
         let session = connection.begin().expect("a new connection has channels");
         self.clients.push(Client {
@@ -254,6 +259,10 @@ impl Scene {
             let mut is_quiet = true;
             while let Some(task) = self.node.poll_read() {
                 self.node.read_done(now, task.run());
+                is_quiet = false;
+            }
+            while let Some((id, task)) = self.node.poll_login() {
+                self.node.login_done(now, id, task.run());
                 is_quiet = false;
             }
             while let Some(id) = self.node.poll_dirty() {
@@ -411,6 +420,13 @@ impl Client {
             _ => return,
         };
         self.log.push(line);
+    }
+}
+
+fn plain(user: &str) -> ClientSasl {
+    ClientSasl::Plain {
+        user: user.to_owned(),
+        password: String::from("secret"),
     }
 }
 
