@@ -16,7 +16,7 @@ import time
 
 from proton import Message, SASL, SSLDomain
 from proton.handlers import MessagingHandler
-from proton.reactor import Container
+from proton.reactor import Container, DurableSubscription
 
 TICK_SECONDS = 0.005
 
@@ -194,7 +194,11 @@ class Receiver(Client):
 
     def start(self, container):
         self.connect(container)
-        container.create_receiver(self.connection, self.address)
+        if self.program.options.durable:
+            container.create_receiver(
+                self.connection, self.address, name=self.name, options=DurableSubscription())
+        else:
+            container.create_receiver(self.connection, self.address)
 
     def disconnected(self):
         self.held.clear()
@@ -337,13 +341,20 @@ def main():
     # middle of one: it takes the first transfer of the next connection for the rest of that message.
     parser.add_argument("--max-frame-size", type=int, help="bytes of a frame that comes; 32 KiB")
     parser.add_argument("--hold", type=int, default=10, help="messages that a receiver settles late")
+    parser.add_argument("--durable", type=int, default=0,
+                        help="1: receivers have durable subscriptions that are named after them")
     parser.add_argument("--has-scram", action="store_true", help="only say whether SCRAM is possible")
     if "--has-scram" in sys.argv:
         print("yes" if SASL.extended() else "no")
         return
-    program = Program(parser.parse_args())
+    options = parser.parse_args()
+    program = Program(options)
     threading.Thread(target=program.watch_input, daemon=True).start()
-    Container(program).run()
+    container = Container(program)
+    if options.durable:
+        # A durable subscription belongs to a container that comes back under the same id.
+        container.container_id = options.name
+    container.run()
     sys.stdout.flush()
 
 

@@ -11,6 +11,7 @@ const DRAIN_CREDIT = 1000;
 const options = {
     count: 4, window: 100, rate: 0, size: 1024, 'large-every': 0, 'large-size': 100000, hold: 10,
     'max-frame-size': 0, // no limit
+    durable: 0, // 1: receivers have durable subscriptions that are named after them
     trusted: '', identity: '', // PEM files, for amqps
     user: '', 'password-file': '', // PLAIN, the only mechanism with a password that rhea has
 };
@@ -62,8 +63,9 @@ class Client {
         this.open = false;
         this.finished = false;
         let attempt = 0;
-        // A container of its own for each: its events cannot be mistaken for another's.
-        this.container = rhea.create_container();
+        // A container of its own for each: its events cannot be mistaken for another's. A durable
+        // subscription belongs to one that comes back under the same id.
+        this.container = rhea.create_container(options.durable ? { id: name } : {});
         this.connection = this.container.create_connection({
             connection_details: () => {
                 const url = servers[attempt++ % servers.length];
@@ -232,8 +234,10 @@ class Receiver extends Client {
     }
 
     open_receiver(credit) {
+        const durable = { address: this.address, durable: 2, expiry_policy: 'never' };
         this.receiver = this.connection.open_receiver({
-            source: this.address, credit_window: credit, autoaccept: false,
+            ...(options.durable ? { name: this.name, source: durable } : { source: this.address }),
+            credit_window: credit, autoaccept: false,
         });
     }
 

@@ -15,6 +15,7 @@
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `configuration`: whole sets of configuration files, and those of the documentation.
+//! * `chapter_topics`: subscriptions and bridges of such clients, over takeovers.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
 #![allow(
@@ -25,6 +26,7 @@
 mod certificates;
 mod chapter_authorization;
 mod chapter_pair;
+mod chapter_topics;
 mod configuration;
 mod drill;
 mod exchange;
