@@ -9,6 +9,7 @@ mod publishing;
 mod simulation;
 mod subscriptions;
 mod takeover;
+mod topic_simulation;
 mod topics;
 
 use std::collections::BTreeMap;

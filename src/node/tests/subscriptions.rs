@@ -5,7 +5,7 @@ use super::*;
 use crate::model::Durable;
 use crate::proto::{Durability, ExpiryPolicy, Symbol, Value};
 
-fn durable(name: &str) -> Source {
+pub(super) fn durable(name: &str) -> Source {
     Source {
         durable: Durability::UnsettledState,
         expiry_policy: ExpiryPolicy::Never,

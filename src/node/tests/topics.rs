@@ -23,7 +23,7 @@ fn catalogue(entries: &[(&str, Properties)]) -> Catalogue {
     all
 }
 
-fn names(names: &[&str]) -> Catalogue {
+pub(super) fn names(names: &[&str]) -> Catalogue {
     let entries: Vec<_> = names
         .iter()
         .map(|it| (*it, Properties::default()))
@@ -39,7 +39,7 @@ fn limited(messages_max: u64, overflow_policy: OverflowPolicy) -> Properties {
     }
 }
 
-fn bridge(source: &str, targets: &[&str]) -> Bridge {
+pub(super) fn bridge(source: &str, targets: &[&str]) -> Bridge {
     let destination = |text: &str| {
         let (kind, name) = text.split_once(':').expect("a kind");
         let kind = match kind {
