@@ -4,6 +4,7 @@
 mod crash;
 mod damage;
 mod hosts;
+mod login;
 mod stack;
 mod store;
 pub mod sweep;
@@ -69,6 +70,7 @@ pub fn targets() -> Vec<Target> {
     targets.extend(hosts::targets());
     targets.extend(stack::targets());
     targets.extend(wire::targets());
+    targets.extend(login::targets());
     targets.push(Target {
         name: "canary",
         about: "fails on the byte 0x2a: shows that failures are seen",

@@ -203,5 +203,5 @@ fn every_block_of_the_documentation_is_right_and_its_servers_fit_together() {
         assert_eq!(found, Vec::<String>::new(), "{title}");
         pairs += 1;
     }
-    assert_eq!(pairs, 6, "the blocks are found");
+    assert_eq!(pairs, 7, "the blocks are found");
 }

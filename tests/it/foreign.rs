@@ -64,17 +64,28 @@ pub(crate) fn has_scram() -> bool {
         let _ = writeln!(
             stderr(),
             "Proton has no SCRAM here: it was built without Cyrus SASL; install its headers and modules \
-             (Debian: libsasl2-dev, libsasl2-modules) and remove {CACHE}/proton. It uses PLAIN instead"
+             (Debian: libsasl2-dev, libsasl2-modules). It uses PLAIN instead"
         );
     }
     has_scram
+}
+
+/// Whether Proton would be built with Cyrus SASL.
+fn has_cyrus() -> bool {
+    let looked = Command::new("pkg-config")
+        .args(["--exists", "libsasl2"])
+        .status();
+    looked.is_ok_and(|status| status.success())
 }
 
 /// Installs a library unless that was done for the same versions before.
 fn install(name: &str, versions: &[&str], run: fn(&Path)) -> PathBuf {
     let home = Path::new(CACHE).join(name);
     let stamp = home.join("installed");
-    let wanted: String = versions.iter().map(|file| read(&source(file))).collect();
+    let mut wanted: String = versions.iter().map(|file| read(&source(file))).collect();
+    if name == "proton" && has_cyrus() {
+        wanted.push_str("with Cyrus SASL\n");
+    }
     if fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
         return home;
     }
