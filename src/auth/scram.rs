@@ -253,6 +253,14 @@ impl ClientFirst {
     }
 }
 
+impl ClientFirst {
+    /// The client's part of the nonce.
+    #[must_use]
+    pub fn nonce(&self) -> &str {
+        &self.nonce
+    }
+}
+
 /// The server's end after its first answer.
 #[derive(Clone, PartialEq, Eq)]
 pub struct ServerExchange {

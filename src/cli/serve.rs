@@ -2,6 +2,7 @@
 
 use std::backtrace::Backtrace;
 use std::path::Path;
+use std::sync::Arc;
 use std::{fs, panic, process};
 
 use nix::sys::prctl;
@@ -11,6 +12,7 @@ use super::args::ServeArgs;
 use super::complain;
 use crate::config::companions::{self, Companions};
 use crate::config::{Config, Given, MainFile, load};
+use crate::net::server::Reload;
 use crate::net::{log, server};
 use crate::role::Exit;
 
@@ -39,16 +41,13 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         return Exit::Usage;
     }
     for warning in &config.warnings {
-        tracing::warn!(
-            event = "config_warning",
-            parameter = warning.parameter,
-            origin = %warning.origin,
-            "{warning}"
-        );
+        server::log_warning(warning);
     }
     end_on_panic();
     let has_logfile = config.logfile.is_some();
-    let (exit, reason) = server::run(config, companions);
+    let again = arguments.clone();
+    let reload: Reload = Arc::new(move || configure(&again));
+    let (exit, reason) = server::run(config, companions, reload);
     if exit == Exit::Done {
         tracing::info!(
             event = "stopped",

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::companions::{Companions, Destination, Entry, File, FileReader, Section, User};
+use super::facts::{CERTIFICATES, Parameters};
 use super::url::is_loopback;
 use super::value::show_seconds;
 use super::{Config, PeerUrl, parameter};
@@ -28,30 +29,95 @@ pub struct Side<'a> {
 /// same.
 #[must_use]
 pub fn differences(own: Side<'_>, peer: Side<'_>, reader: FileReader<'_>) -> Vec<String> {
-    let mut found = Differences::default();
+    let mut found = Differences::new("in the peer's file");
     let is_shared = !own.config.peers.is_empty() || !peer.config.peers.is_empty();
+    let (ours, theirs) = (Parameters::from(own.config), Parameters::from(peer.config));
     if is_shared {
-        found.shared_state(own.config, peer.config);
+        let advice = "write the same name in both files";
+        found.same("server", &ours.server, &theirs.server, advice);
+        let store = |parameters: &Parameters| parameters.store.display().to_string();
+        let advice = "both servers share one directory";
+        found.same("store", &store(&ours), &store(&theirs), advice);
+        found.shared_state(&ours, &theirs);
+        found.addresses(&ours, &theirs);
+        let advice = "each server logs in to the other with it";
+        let passwords = (&own.config.password, &peer.config.password);
+        found.hidden("password", passwords.0, passwords.1, advice);
+    } else {
+        found.unshared_state(&ours, &theirs);
     }
-    found.parameters(own.config, peer.config, is_shared);
+    found.parameters(&ours, &theirs);
     found.certificates(own.config, peer.config, reader);
     found.files(own.companions, peer.companions);
+    found.lines
+}
+
+/// Digests by what names an entry in messages.
+pub type Digests = BTreeMap<String, String>;
+
+/// What one of two running servers knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Met<'a> {
+    /// Of its main file.
+    pub parameters: &'a Parameters,
+    /// Of its other files, all made with one key.
+    pub digests: &'a Digests,
+}
+
+/// Names each difference between two servers that run and have told each other about themselves.
+#[must_use]
+pub fn differences_met(own: Met<'_>, peer: Met<'_>, is_shared: bool) -> Vec<String> {
+    let mut found = Differences::new("at the peer");
+    if is_shared {
+        found.shared_state(own.parameters, peer.parameters);
+    } else {
+        found.unshared_state(own.parameters, peer.parameters);
+    }
+    found.parameters(own.parameters, peer.parameters);
+    found.digests(own.digests, peer.digests);
     found.lines
 }
 
 /// Host, or all interfaces, and port.
 type Place<'a> = (Option<&'a str>, u16);
 
-#[derive(Default)]
 struct Differences {
     lines: Vec<String>,
+    /// Where the other one's value stands.
+    there: &'static str,
 }
 
 impl Differences {
+    const fn new(there: &'static str) -> Self {
+        Self {
+            lines: Vec::new(),
+            there,
+        }
+    }
+
+    fn digests(&mut self, own: &Digests, peer: &Digests) {
+        let is_file = |key: &str| CERTIFICATES.contains(&key);
+        for (key, digest) in own {
+            let text = match peer.get(key) {
+                Some(other) if other == digest => continue,
+                Some(_) if is_file(key) => "its files have not the same content on both servers",
+                None if is_file(key) => "not set at the peer",
+                Some(_) => "not the same on both servers; `check-config --peer` shows how",
+                None => "missing at the peer",
+            };
+            self.lines.push(format!("{key}: {text}"));
+        }
+        for key in peer.keys().filter(|key| !own.contains_key(*key)) {
+            let text = if is_file(key) { "not set" } else { "missing" };
+            self.lines.push(format!("{key}: {text} here"));
+        }
+    }
+
     fn same(&mut self, name: &str, ours: &str, theirs: &str, advice: &str) {
         if ours != theirs {
             self.lines.push(format!(
-                "{name}: {ours} here, {theirs} in the peer's file; {advice}"
+                "{name}: {ours} here, {theirs} {}; {advice}",
+                self.there
             ));
         }
     }
@@ -63,12 +129,21 @@ impl Differences {
         }
     }
 
-    fn shared_state(&mut self, own: &Config, peer: &Config) {
-        let advice = "write the same name in both files";
-        self.same("server", &own.server, &peer.server, advice);
-        let store = |config: &Config| config.store.display().to_string();
-        let advice = "both servers share one directory";
-        self.same("store", &store(own), &store(peer), advice);
+    /// Both have to know of each other, or neither.
+    fn unshared_state(&mut self, own: &Parameters, peer: &Parameters) {
+        for (name, one, other) in [("", own, peer), ("the peer's ", peer, own)] {
+            let urls = &one.unshared_peers;
+            if !urls.is_empty() && !urls.iter().any(|url| is_listener(url, other)) {
+                self.lines.push(format!(
+                    "{name}unshared_peer: {} is none of the other server's listeners; write one of {}",
+                    join(urls),
+                    join(&other.listens)
+                ));
+            }
+        }
+    }
+
+    fn shared_state(&mut self, own: &Parameters, peer: &Parameters) {
         for (name, one, other) in [("", own, peer), ("the peer's ", peer, own)] {
             if one.peers.is_empty() {
                 self.lines.push(format!(
@@ -90,7 +165,7 @@ impl Differences {
                 ));
             }
         }
-        let timeout = |config: &Config| show_seconds(config.reconnect_timeout_ms);
+        let timeout = |one: &Parameters| show_seconds(one.reconnect_timeout_ms);
         let advice = "clients have the time of the server that takes over";
         self.same(
             "ft_reconnect_timeout",
@@ -98,12 +173,11 @@ impl Differences {
             &timeout(peer),
             advice,
         );
-        self.addresses(own, peer);
     }
 
     /// Two servers on one host cannot listen in one place. Hosts may have several names, so only
     /// equal ones count, and what nobody chose does not.
-    fn addresses(&mut self, own: &Config, peer: &Config) {
+    fn addresses(&mut self, own: &Parameters, peer: &Parameters) {
         let mut urls = own.peers.iter().chain(&peer.peers);
         let on_one_host = urls.any(|url| is_loopback(&url.host));
         // A name or an address in a network belongs to one host.
@@ -134,7 +208,7 @@ impl Differences {
         }
     }
 
-    fn parameters(&mut self, own: &Config, peer: &Config, is_shared: bool) {
+    fn parameters(&mut self, own: &Parameters, peer: &Parameters) {
         let flag = |flag: bool| if flag { "enabled" } else { "disabled" };
         let advice = "whoever may use one must be able to use the other";
         self.same(
@@ -143,11 +217,7 @@ impl Differences {
             flag(peer.authorization),
             advice,
         );
-        if is_shared {
-            let advice = "each server logs in to the other with it";
-            self.hidden("password", &own.password, &peer.password, advice);
-        }
-        let sizes = |config: &Config| config.max_message_bytes.to_string();
+        let sizes = |one: &Parameters| one.max_message_bytes.to_string();
         let advice = "a message that one takes the other must be able to deliver";
         self.same("max_message_bytes", &sizes(own), &sizes(peer), advice);
         let advice = "clients that create a queue on one must be able to on the other";
@@ -157,7 +227,7 @@ impl Differences {
             flag(peer.auto_create_queues),
             advice,
         );
-        let (ours, theirs) = (&own.tls, &peer.tls);
+        let (ours, theirs) = (own, peer);
         let advice = "a client that one accepts the other must accept";
         for (name, ours, theirs) in [
             (
@@ -193,13 +263,7 @@ impl Differences {
             contents.sort();
             contents
         };
-        for name in [
-            "ssl_server_identity",
-            "ssl_server_key",
-            "ssl_server_issuer",
-            "ssl_server_trusted",
-            "ft_ssl_trusted",
-        ] {
+        for name in CERTIFICATES {
             let (ours, theirs) = (contents(own, name), contents(peer, name));
             let is_unread = ours.iter().chain(&theirs).any(Option::is_none);
             let text = match (ours.is_empty(), theirs.is_empty()) {
@@ -337,7 +401,7 @@ fn section_difference(one: &Section, other: &Section) -> Option<String> {
 }
 
 /// Hosts may have several names; the port is what can be compared.
-fn is_listener(url: &PeerUrl, server: &Config) -> bool {
+fn is_listener(url: &PeerUrl, server: &Parameters) -> bool {
     let mut listens = server.listens.iter();
     listens.any(|listen| listen.port == url.port && listen.is_tls == url.is_tls)
 }

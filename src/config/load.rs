@@ -10,7 +10,7 @@ use super::url::{ListenUrl, MonitorUrl, PeerUrl};
 use super::value::{self, Value, show_seconds};
 use super::{
     AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, FenceDeadline, NamedFile,
-    Origin, Secret, TlsFiles, json, suggest,
+    Origin, Secret, TlsFiles, Values, json, suggest,
 };
 
 /// The main file, read by the caller.
@@ -267,13 +267,6 @@ impl Loader {
                 Value::Listen(url) => Some(url),
                 _ => None,
             });
-        let peers = self
-            .all("ft_active")
-            .into_iter()
-            .filter_map(|value| match value {
-                Value::Peer(url) => Some(url),
-                _ => None,
-            });
         let monitor: Option<MonitorUrl> =
             self.all("monitor_listen")
                 .into_iter()
@@ -301,7 +294,8 @@ impl Loader {
             tls: self.build_tls(),
             ft_tls: self.build_ft_tls(),
             store: self.path("store").unwrap_or_default(),
-            peers: peers.collect(),
+            peers: self.peer_urls("ft_active"),
+            unshared_peers: self.peer_urls("unshared_peer"),
             heartbeat_ms: number("ft_heartbeat"),
             activation_ms: number("ft_activation"),
             reconnect_timeout_ms: number("ft_reconnect_timeout"),
@@ -321,7 +315,21 @@ impl Loader {
             store_warm_standby: self.flag("store_warm_standby"),
             store_allow_unverified_locking: self.flag("store_allow_unverified_locking"),
             warnings: Vec::new(),
+            values: Values(
+                PARAMETERS
+                    .iter()
+                    .map(|row| (row, self.all(row.name)))
+                    .collect(),
+            ),
         }
+    }
+
+    fn peer_urls(&self, name: &'static str) -> Vec<PeerUrl> {
+        let urls = self.all(name).into_iter().filter_map(|value| match value {
+            Value::Peer(url) => Some(url),
+            _ => None,
+        });
+        urls.collect()
     }
 
     fn build_tls(&self) -> TlsFiles {
@@ -511,26 +519,39 @@ impl Loader {
     }
 
     fn check_peers(&mut self, config: &Config) {
-        for (index, peer) in config.peers.iter().enumerate() {
-            let origin = self.origin_at("ft_active", index);
+        self.check_peer_urls("ft_active", &config.peers, config);
+        self.check_peer_urls("unshared_peer", &config.unshared_peers, config);
+        for (index, peer) in config.unshared_peers.iter().enumerate() {
+            if config.peers.contains(peer) {
+                let text = format!(
+                    "{peer} is in ft_active too; a server either shares its store with this one or \
+                     does not: remove it from one of them"
+                );
+                self.fault(
+                    self.origin_at("unshared_peer", index),
+                    "unshared_peer",
+                    text,
+                );
+            }
+        }
+    }
+
+    fn check_peer_urls(&mut self, name: &'static str, peers: &[PeerUrl], config: &Config) {
+        for (index, peer) in peers.iter().enumerate() {
+            let origin = self.origin_at(name, index);
             if let Some(listen) = config.listens.iter().find(|listen| peer.names(listen)) {
                 let text = format!(
                     "{peer} is this server itself (listen = {listen}); write the URL of the other \
                      server of the pair"
                 );
-                self.fault(origin.clone(), "ft_active", text);
+                self.fault(origin.clone(), name, text);
             }
-            if config
-                .peers
+            if peers
                 .iter()
                 .take(index)
                 .any(|other: &PeerUrl| other == peer)
             {
-                self.fault(
-                    origin,
-                    "ft_active",
-                    format!("{peer} is named twice; remove one"),
-                );
+                self.fault(origin, name, format!("{peer} is named twice; remove one"));
             }
         }
     }

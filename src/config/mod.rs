@@ -9,6 +9,7 @@
 
 pub mod companions;
 mod compare;
+mod facts;
 mod file;
 mod json;
 mod load;
@@ -24,7 +25,8 @@ use std::path::PathBuf;
 
 pub use crate::model::Secret;
 use companions::{Companion, Companions, Report};
-pub use compare::{Side, differences};
+pub use compare::{Digests, Met, Side, differences, differences_met};
+pub use facts::{Facts, Parameters};
 pub use load::{Given, MainFile, load, load_anyway};
 pub use reference::reference;
 pub use table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
@@ -59,6 +61,8 @@ pub struct Config {
     pub store: PathBuf,
     /// `ft_active`: the other servers; empty for a standalone server.
     pub peers: Vec<PeerUrl>,
+    /// `unshared_peer`: servers for the same clients, each with a store of its own.
+    pub unshared_peers: Vec<PeerUrl>,
     /// `ft_heartbeat`.
     pub heartbeat_ms: u64,
     /// `ft_activation`; at least twice the heartbeat.
@@ -89,6 +93,28 @@ pub struct Config {
     pub store_allow_unverified_locking: bool,
     /// What is worth knowing and stops nothing.
     pub warnings: Vec<Fault>,
+    /// All values as they were given.
+    values: Values,
+}
+
+/// The values of every parameter; not shown, passwords are among them.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Values(Vec<(&'static Parameter, Vec<value::Value>)>);
+
+impl fmt::Debug for Values {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Values")
+    }
+}
+
+impl Config {
+    /// The parameters that have other values than `before`.
+    #[must_use]
+    pub fn changes(&self, before: &Self) -> Vec<&'static Parameter> {
+        let rows = self.values.0.iter().zip(&before.values.0);
+        let changed = rows.filter(|(now, before)| now.1 != before.1);
+        changed.map(|((row, _), _)| *row).collect()
+    }
 }
 
 /// Which faults stop the start.

@@ -84,7 +84,7 @@ pub enum Support {
 }
 
 /// One row.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Parameter {
     /// The name in files and in `--set`.
     pub name: &'static str,
@@ -279,6 +279,14 @@ pub const PARAMETERS: &[Parameter] = &[
         "",
         "URL of the other server of the pair. Empty: a standalone server. Several URLs, with \
          commas between them, for several standbys.",
+    )),
+    list(row(
+        "unshared_peer",
+        Kind::Peer,
+        "",
+        "URL of a server for the same clients that has a store of its own. The two compare their \
+         destinations, routes, users, permissions and certificates, and tell each difference; neither \
+         waits for the other. Several URLs with commas between them.",
     )),
     row(
         "ft_heartbeat",

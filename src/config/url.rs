@@ -3,11 +3,14 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 const PLAIN_PORT: u16 = 5672;
 const TLS_PORT: u16 = 5671;
 
 /// A value of `listen`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ListenUrl {
     /// `ssl://` or `amqps://`.
     pub is_tls: bool,
@@ -18,7 +21,8 @@ pub struct ListenUrl {
 }
 
 /// A value of `ft_active`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct PeerUrl {
     /// `ssl://` or `amqps://`.
     pub is_tls: bool,
@@ -208,5 +212,33 @@ impl fmt::Display for MonitorUrl {
             "{scheme}://{}",
             authority(self.host.as_deref(), self.port)
         )
+    }
+}
+
+impl TryFrom<String> for ListenUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<ListenUrl> for String {
+    fn from(url: ListenUrl) -> Self {
+        url.to_string()
+    }
+}
+
+impl TryFrom<String> for PeerUrl {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        Self::parse(&text)
+    }
+}
+
+impl From<PeerUrl> for String {
+    fn from(url: PeerUrl) -> Self {
+        url.to_string()
     }
 }

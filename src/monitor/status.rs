@@ -27,6 +27,8 @@ pub struct Status {
     pub peer: Option<Peer>,
     /// All peers in sight.
     pub peers: Vec<Peer>,
+    /// Servers in sight that share nothing with this one (`unshared_peer`).
+    pub unshared_peers: Vec<Peer>,
     /// The recovery that made this server active, or the one under way.
     pub recovery: Recovery,
     /// What a standby keeps of the log; `null` when it keeps nothing.
@@ -54,6 +56,8 @@ impl Status {
 pub struct Peer {
     /// How messages name it.
     pub name: String,
+    /// Its `server` parameter.
+    pub server: String,
     /// Its role.
     pub role: &'static str,
     /// The epoch that it says it owns or owned.
@@ -62,6 +66,8 @@ pub struct Peer {
     pub instance: String,
     /// Where it listens.
     pub listens: Vec<String>,
+    /// What is different in its configuration, one line each; `null` before it was compared.
+    pub differences: Option<Vec<String>>,
 }
 
 /// A recovery.

@@ -127,6 +127,26 @@ pub(crate) fn role_event(event: &role::Event) {
     }
 }
 
+/// Writes that a server which shares nothing with this one is in sight, or gone.
+pub(crate) fn unshared_peer(peer: &role::PeerNews, is_there: bool, reason: &str) {
+    let (name, state) = (&peer.name, peer.state);
+    if is_there {
+        tracing::info!(
+            event = "unshared_peer_connected",
+            peer = name,
+            peer_role = %state,
+            "a server that shares nothing with this one is in sight"
+        );
+    } else {
+        tracing::warn!(
+            event = "unshared_peer_lost",
+            peer = name,
+            reason,
+            "a server that shares nothing with this one is lost"
+        );
+    }
+}
+
 /// Writes what a recovery found that an operator should know.
 pub(crate) fn recovery_findings(report: &RecoveryReport) {
     if let Some(torn) = &report.torn {

@@ -7,6 +7,7 @@
 
 pub mod client;
 mod clock;
+mod comparison;
 pub mod engine;
 #[cfg(test)]
 mod engine_tests;
@@ -16,6 +17,7 @@ mod listen;
 pub mod log;
 mod logins;
 mod opener;
+mod pair_login;
 mod peer;
 mod pump;
 mod recovering;

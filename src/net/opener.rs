@@ -42,7 +42,8 @@ impl PeerStore {
     pub(crate) fn complaint(&self, directory: &Path) -> String {
         format!(
             "store: {} does not hold the store that {} serves: both servers of a pair must name the \
-             same shared directory; is it mounted on this host?",
+             same shared directory; is it mounted on this host? (Two servers that share nothing name each other \
+             in unshared_peer instead of ft_active)",
             directory.display(),
             self.peer
         )

@@ -1,14 +1,23 @@
 //! Links between the servers of a pair.
 //!
 //! A link is a TCP connection to the other server's listener. The opener sends [`MAGIC`] where an
-//! AMQP client sends its protocol header; after that both sides send one JSON object a line: what
-//! they are, at once, at each change, and every `ft_heartbeat`. A side that will not talk to the
-//! other says why in a line `{"refused": ...}` and closes. Where `ft_active` says `ssl://`, all of
-//! this goes through TLS: the opener uses `ft_ssl_*`, the listener `ssl_*`.
+//! AMQP client sends its protocol header; after that both sides send one JSON object a line. The
+//! opener says who calls, the listener answers; where `authorization` is enabled, each then proves to the
+//! other that it knows the password ([`pair_login`](super::pair_login)). Only after that do both say what they are, at once, at each
+//! change, and every `ft_heartbeat`, and compare their configurations
+//! ([`comparison`](super::comparison)). A side that will not talk to the other says why in a line
+//! `{"refused": ...}` and closes. Where the URL says `ssl://`, all of this goes through TLS: the
+//! opener uses `ft_ssl_*`, the listener `ssl_*`.
+//!
+//! Servers of a pair (`ft_active`) share a store, and the role hears what they say. Others
+//! (`unshared_peer`) only compare their configurations.
 //!
 //! Nothing that a peer says is trusted beyond what the role makes of it: the lock of the store
 //! decides who is active. Lines have a limit, as has their number, and a bad one ends only its
 //! link.
+
+mod agree;
+mod line;
 
 use std::io;
 use std::net::SocketAddr;
@@ -16,60 +25,29 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
-use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
+use bytes::BytesMut;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc, watch};
-use tokio::time::{Instant, timeout};
-use tokio_rustls::TlsConnector;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::config::PeerUrl;
+use super::comparison::{self, Incoming, Told};
+use super::pair_login::Login;
+use crate::config::{Facts, PeerUrl};
 use crate::role::{LinkId, PeerNews, State};
-use crate::tls::{ClientTls, LINK_NAMES, Live, connect_failure, is_tls};
+use crate::tls::{ClientTls, Live};
 
-/// What the opener of a link sends first.
-pub(crate) const MAGIC: &[u8; 8] = b"STDFAST\x01";
-/// Longest line that is read.
-const LINE_BYTES_MAX: usize = 64 * 1024;
+use agree::Agreed;
+pub(crate) use line::{Duplex, Hello, MAGIC, Relation};
+use line::{LINE_BYTES_MAX, Line, Reader, Stream, Writer, clip, encode, invalid, read_line};
+
+/// Longest pause before the next call of a server that shares nothing with this one.
+const UNSHARED_PAUSE: Duration = Duration::from_secs(1);
+/// Heartbeats after which such a server that says nothing is gone.
+const UNSHARED_SILENCE: u32 = 4;
 /// Most lines in one second: heartbeats come at most a hundred times a second.
 const LINES_PER_SECOND_MAX: u32 = 500;
-
-/// A connection of either kind.
-pub(crate) trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
-
-impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
-
-type Reader = ReadHalf<Box<dyn Duplex>>;
-type Writer = WriteHalf<Box<dyn Duplex>>;
-
-/// What a server says of itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Hello {
-    /// The `server` parameter.
-    pub(crate) server: String,
-    /// Its state, as `/state` names it.
-    pub(crate) role: String,
-    /// The epoch that it owns or last owned.
-    pub(crate) epoch: u64,
-    /// Counts what this process says; peers use it to ignore what is out of date.
-    #[serde(default)]
-    pub(crate) beat: u64,
-    /// Identity of the process.
-    pub(crate) instance: String,
-    /// Its listeners, as URLs.
-    pub(crate) listens: Vec<String>,
-    /// Identity of the store that it owns, in hexadecimal.
-    #[serde(default)]
-    pub(crate) store: Option<String>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(untagged)]
-enum Line {
-    Refused { refused: String },
-    Hello(Hello),
-}
 
 /// What happened to links.
 #[derive(Debug)]
@@ -79,6 +57,9 @@ pub(crate) enum PeerEvent {
         link: LinkId,
         /// The `ft_active` peer that was called; `None` if it called us.
         peer: Option<usize>,
+        relation: Relation,
+        /// The `server` parameter of the peer.
+        server: String,
         news: PeerNews,
         listens: Vec<String>,
         store: Option<String>,
@@ -91,6 +72,11 @@ pub(crate) enum PeerEvent {
         news: PeerNews,
         listens: Vec<String>,
         store: Option<String>,
+    },
+    /// The configurations of the two servers were compared.
+    Compared {
+        link: LinkId,
+        differences: Vec<String>,
     },
     /// A link that was up is gone.
     Lost { link: LinkId, reason: String },
@@ -125,35 +111,55 @@ pub(crate) struct Links {
     pub(crate) next_link: Arc<AtomicU64>,
     /// For peers whose URL wants TLS.
     pub(crate) tls: Option<Live<ClientTls>>,
+    /// How to log in and be logged in to.
+    pub(crate) login: watch::Receiver<Arc<Login>>,
+    /// What is compared with the other server; `None` until it is gathered.
+    pub(crate) facts: watch::Receiver<Option<Arc<Facts>>>,
+    /// Whether calls of servers that share nothing with this one are taken.
+    pub(crate) has_unshared: bool,
 }
 
 impl Links {
     /// Calls an `ft_active` peer and keeps the link until it breaks.
     pub(crate) async fn call(self, peer: usize, url: PeerUrl) {
-        let failure = match timeout(self.heartbeat, self.open(&url)).await {
-            Ok(Ok((link, hello))) => {
-                return self.talk(link, Some(peer), url.to_string(), hello).await;
+        match self.reach(&url, Relation::Pair).await {
+            Ok(agreed) => self.talk(agreed, Some(peer), url.to_string()).await,
+            Err(failure) => self.tell(PeerEvent::ConnectFailed { peer, failure }).await,
+        }
+    }
+
+    /// Calls a server that shares nothing with this one, again and again as long as this one lives.
+    pub(crate) async fn keep_calling(self, url: PeerUrl) {
+        loop {
+            match self.reach(&url, Relation::Unshared).await {
+                Ok(agreed) => self.talk(agreed, None, url.to_string()).await,
+                // It is down, which is for its own clients to notice.
+                Err(ConnectFailure::Unreachable(_)) => {}
+                Err(ConnectFailure::Itself) => {
+                    let reason = format!("unshared_peer: {url} is this server itself; remove it");
+                    self.tell(PeerEvent::CallRefused { reason }).await;
+                    return;
+                }
+                Err(ConnectFailure::Refused(reason)) => {
+                    let reason = format!("unshared_peer: {url}: {reason}");
+                    self.tell(PeerEvent::CallRefused { reason }).await;
+                }
             }
-            Ok(Err(failure)) => failure,
-            Err(_) => {
-                let after_ms = self.heartbeat.as_millis();
-                ConnectFailure::Unreachable(format!("no answer within {after_ms} ms"))
-            }
-        };
-        self.tell(PeerEvent::ConnectFailed { peer, failure }).await;
+            sleep(self.heartbeat.min(UNSHARED_PAUSE)).await;
+        }
     }
 
     /// Answers a connection that began with [`MAGIC`] and keeps the link until it breaks.
     pub(crate) async fn answer(self, stream: Box<dyn Duplex>, address: SocketAddr) {
-        let reason = match timeout(self.heartbeat, self.accept(stream)).await {
-            Ok(Ok((link, hello))) => {
-                let name = name_of_caller(&hello, address);
-                return self.talk(link, None, name, hello).await;
+        let reason = match self.accept(stream).await {
+            Ok(agreed) => {
+                let name = name_of_caller(&agreed.hello, address);
+                return self.talk(agreed, None, name).await;
             }
-            Ok(Err(ConnectFailure::Refused(reason))) => reason,
+            Err(ConnectFailure::Refused(reason)) => reason,
             // A server that calls itself learns it as the caller; a caller that hangs up or says
             // nothing is no news.
-            Ok(Err(ConnectFailure::Itself | ConnectFailure::Unreachable(_))) | Err(_) => return,
+            Err(ConnectFailure::Itself | ConnectFailure::Unreachable(_)) => return,
         };
         self.tell(PeerEvent::CallRefused {
             reason: format!("{address}: {reason}"),
@@ -178,101 +184,23 @@ impl Links {
         let _best_effort = timeout(self.heartbeat, told).await;
     }
 
-    async fn open(&self, url: &PeerUrl) -> Result<(Stream, Hello), ConnectFailure> {
-        let stream = TcpStream::connect((url.host.as_str(), url.port)).await;
-        let stream = stream.map_err(unreachable)?;
-        stream.set_nodelay(true).map_err(unreachable)?;
-        if !url.is_tls {
-            return self.begin(Box::new(stream)).await;
-        }
-        // It was prepared for every URL that wants it.
-        let Some(tls) = self.tls.as_ref().map(Live::get) else {
-            let reason = format!("{}: there is none", LINK_NAMES.trusted);
-            return Err(ConnectFailure::Refused(reason));
-        };
-        let name = tls
-            .server_name(&url.host)
-            .map_err(ConnectFailure::Refused)?;
-        let connector = TlsConnector::from(Arc::clone(&tls.config));
-        match connector.connect(name.clone(), stream).await {
-            // With TLS 1.3 the other side judges our certificate after our handshake is over.
-            Ok(stream) => self.begin(Box::new(stream)).await,
-            Err(error) if is_tls(&error) => {
-                let reason = connect_failure(&error, &LINK_NAMES, &name.to_str());
-                Err(ConnectFailure::Refused(reason))
-            }
-            Err(error) => Err(unreachable(error)),
-        }
-    }
-
-    async fn begin(&self, stream: Box<dyn Duplex>) -> Result<(Stream, Hello), ConnectFailure> {
-        let mut link = Stream::new(stream);
-        link.writer.write_all(MAGIC).await.map_err(unreachable)?;
-        let hello = self.greet(&mut link).await?;
-        Ok((link, hello))
-    }
-
-    async fn accept(&self, stream: Box<dyn Duplex>) -> Result<(Stream, Hello), ConnectFailure> {
-        let mut link = Stream::new(stream);
-        let mut magic = [0; MAGIC.len()];
-        link.reader
-            .read_exact(&mut magic)
-            .await
-            .map_err(unreachable)?;
-        if magic != *MAGIC {
-            let reason = "it speaks another version of the peer protocol".to_owned();
-            return Err(ConnectFailure::Refused(reason));
-        }
-        let hello = self.greet(&mut link).await?;
-        Ok((link, hello))
-    }
-
-    /// Both sides say who they are.
-    async fn greet(&self, link: &mut Stream) -> Result<Hello, ConnectFailure> {
-        let local = self.local.borrow().clone();
-        link.write(&Line::Hello(local.clone()))
-            .await
-            .map_err(unreachable)?;
-        let hello = match link.read().await {
-            Ok(Line::Hello(hello)) => hello,
-            Ok(Line::Refused { refused }) => return Err(ConnectFailure::Refused(refused)),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData && !is_tls(&error) => {
-                return Err(ConnectFailure::Refused(format!(
-                    "no Steadfast server: {error}"
-                )));
-            }
-            Err(error) => return Err(unreachable(error)),
-        };
-        if hello.instance == local.instance {
-            return Err(ConnectFailure::Itself);
-        }
-        if hello.server != local.server {
-            let reason = format!(
-                "`server` differs: {:?} here, {:?} there; both servers of a pair have the same",
-                clip(&local.server),
-                clip(&hello.server)
-            );
-            let refused = format!(
-                "`server` differs: {:?} here, {:?} there; both servers of a pair have the same",
-                clip(&hello.server),
-                clip(&local.server)
-            );
-            // Best effort: the reason stands in our own log as well.
-            let _ = link.write(&Line::Refused { refused }).await;
-            return Err(ConnectFailure::Refused(reason));
-        }
-        Ok(hello)
-    }
-
-    async fn talk(&self, stream: Stream, peer: Option<usize>, name: String, hello: Hello) {
+    async fn talk(&self, agreed: Agreed, peer: Option<usize>, name: String) {
         let link = LinkId(self.next_link.fetch_add(1, Ordering::Relaxed));
-        let store = hello.store.clone();
+        let Agreed {
+            stream,
+            hello,
+            relation,
+            has_logged_in,
+        } = agreed;
+        let (store, server) = (hello.store.clone(), hello.server.clone());
         let (news, listens) = split(hello, &name);
         let hang_up = Arc::new(Notify::new());
         let handle = Arc::clone(&hang_up);
         self.tell(PeerEvent::Connected {
             link,
             peer,
+            relation,
+            server: server.clone(),
             news,
             listens,
             store,
@@ -284,9 +212,19 @@ impl Links {
             mut writer,
             mut buffer,
         } = stream;
+        let ear = Ear {
+            links: self,
+            link,
+            name: &name,
+            server: &server,
+            relation,
+        };
         let result = tokio::select! {
-            result = self.listen(link, &name, &mut reader, &mut buffer) => result,
+            result = ear.listen(&mut reader, &mut buffer) => result,
             result = self.speak(&mut writer) => result,
+            () = self.login_is_missing(has_logged_in) => {
+                Err(invalid("authorization is enabled here now: the peer has to log in"))
+            }
             () = hang_up.notified() => return,
         };
         let reason = match result {
@@ -299,55 +237,39 @@ impl Links {
         self.tell(PeerEvent::Lost { link, reason }).await;
     }
 
-    async fn listen(
-        &self,
-        link: LinkId,
-        name: &str,
-        reader: &mut Reader,
-        buffer: &mut BytesMut,
-    ) -> io::Result<std::convert::Infallible> {
-        let mut second = Instant::now();
-        let mut lines = 0;
-        loop {
-            let line = read_line(reader, buffer).await?;
-            if second.elapsed() >= Duration::from_secs(1) {
-                (second, lines) = (Instant::now(), 0);
-            }
-            lines += 1;
-            if lines > LINES_PER_SECOND_MAX {
-                return Err(invalid("it sends too many messages"));
-            }
-            match line {
-                Line::Hello(hello) => {
-                    if hello.server != self.local.borrow().server {
-                        return Err(invalid("its `server` name changed"));
-                    }
-                    let store = hello.store.clone();
-                    let (news, listens) = split(hello, name);
-                    self.tell(PeerEvent::Heard {
-                        link,
-                        news,
-                        listens,
-                        store,
-                    })
-                    .await;
-                }
-                Line::Refused { refused } => {
-                    return Err(invalid(&format!("it refuses: {}", clip(&refused))));
-                }
-            }
+    /// Comes to an end when the other side has to log in and has not.
+    async fn login_is_missing(&self, has_logged_in: bool) {
+        let mut login = self.login.clone();
+        let waited = login.wait_for(|login| login.is_required && !has_logged_in);
+        if waited.await.is_err() {
+            // This server ends.
+            std::future::pending::<()>().await;
         }
     }
 
     async fn speak(&self, writer: &mut Writer) -> io::Result<std::convert::Infallible> {
-        let mut local = self.local.clone();
+        let (mut local, mut facts) = (self.local.clone(), self.facts.clone());
+        let ends = |_| invalid("this server ends");
+        facts.mark_changed();
         loop {
-            // The sender lives as long as the server.
-            if local.changed().await.is_err() {
-                return Err(invalid("this server ends"));
+            // Both senders live as long as the server.
+            tokio::select! {
+                changed = local.changed() => {
+                    changed.map_err(ends)?;
+                    let hello = local.borrow_and_update().clone();
+                    writer.write_all(&encode(&Line::Hello(hello))?).await?;
+                }
+                changed = facts.changed() => {
+                    changed.map_err(ends)?;
+                    let Some(facts) = facts.borrow_and_update().clone() else {
+                        continue;
+                    };
+                    let parts = spawn_blocking(move || comparison::parts(&facts)).await;
+                    for facts in parts.map_err(io::Error::other)? {
+                        writer.write_all(&encode(&Line::Facts { facts })?).await?;
+                    }
+                }
             }
-            let hello = local.borrow_and_update().clone();
-            writer.write_all(&encode(&Line::Hello(hello))?).await?;
         }
     }
 
@@ -357,56 +279,99 @@ impl Links {
     }
 }
 
-struct Stream {
-    reader: Reader,
-    writer: Writer,
-    buffer: BytesMut,
+/// What listens to one link that is up.
+struct Ear<'a> {
+    links: &'a Links,
+    link: LinkId,
+    name: &'a str,
+    /// The `server` parameter of the peer.
+    server: &'a str,
+    relation: Relation,
 }
 
-impl Stream {
-    fn new(stream: Box<dyn Duplex>) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
-        Self {
-            reader,
-            writer,
-            buffer: BytesMut::new(),
+impl Ear<'_> {
+    async fn listen(
+        &self,
+        reader: &mut Reader,
+        buffer: &mut BytesMut,
+    ) -> io::Result<std::convert::Infallible> {
+        let mut facts = self.links.facts.clone();
+        let (mut incoming, mut told) = (Incoming::default(), None);
+        let mut second = Instant::now();
+        let mut lines = 0;
+        // The role looks after the servers of a pair.
+        let silence = self.links.heartbeat.max(UNSHARED_PAUSE) * UNSHARED_SILENCE;
+        loop {
+            let line = tokio::select! {
+                line = read_line(reader, buffer, LINE_BYTES_MAX) => line?,
+                Ok(()) = facts.changed() => {
+                    self.compare(&facts, told.as_ref()).await?;
+                    continue;
+                }
+                () = sleep_until(Instant::now() + silence), if self.relation == Relation::Unshared => {
+                    return Err(invalid("it says nothing any more"));
+                }
+            };
+            if second.elapsed() >= Duration::from_secs(1) {
+                (second, lines) = (Instant::now(), 0);
+            }
+            lines += 1;
+            if lines > LINES_PER_SECOND_MAX {
+                return Err(invalid("it sends too many messages"));
+            }
+            match line {
+                Line::Hello(hello) => self.heard(hello).await?,
+                Line::Facts { facts: part } => {
+                    if let Some(whole) = incoming.take(part).map_err(invalid)? {
+                        told = Some(Arc::new(whole));
+                        self.compare(&facts, told.as_ref()).await?;
+                    }
+                }
+                Line::Refused { refused } => {
+                    return Err(invalid(&format!("it refuses: {}", clip(&refused))));
+                }
+                Line::Call { .. } | Line::Answer { .. } | Line::Login { .. } => {
+                    return Err(invalid("it says something out of place"));
+                }
+            }
         }
     }
 
-    async fn read(&mut self) -> io::Result<Line> {
-        read_line(&mut self.reader, &mut self.buffer).await
+    async fn heard(&self, hello: Hello) -> io::Result<()> {
+        if hello.server != self.server {
+            return Err(invalid("its `server` name changed"));
+        }
+        let store = hello.store.clone();
+        let (news, listens) = split(hello, self.name);
+        let link = self.link;
+        self.links
+            .tell(PeerEvent::Heard {
+                link,
+                news,
+                listens,
+                store,
+            })
+            .await;
+        Ok(())
     }
 
-    async fn write(&mut self, line: &Line) -> io::Result<()> {
-        self.writer.write_all(&encode(line)?).await
-    }
-}
-
-fn encode(line: &Line) -> io::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(line)?;
-    bytes.push(b'\n');
-    Ok(bytes)
-}
-
-async fn read_line(reader: &mut Reader, buffer: &mut BytesMut) -> io::Result<Line> {
-    let mut searched = 0;
-    loop {
-        let rest = buffer.get(searched..).unwrap_or_default();
-        if let Some(at) = rest.iter().position(|byte| *byte == b'\n') {
-            let line = buffer.split_to(searched + at);
-            buffer.advance(1);
-            return serde_json::from_slice(&line).map_err(|error| invalid(&error.to_string()));
-        }
-        searched = buffer.len();
-        if searched >= LINE_BYTES_MAX {
-            return Err(invalid(&format!(
-                "a message is longer than {LINE_BYTES_MAX} bytes"
-            )));
-        }
-        buffer.reserve(1024);
-        if reader.read_buf(buffer).await? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
+    /// Says what differs, as far as both are known.
+    async fn compare(
+        &self,
+        facts: &watch::Receiver<Option<Arc<Facts>>>,
+        told: Option<&Arc<Told>>,
+    ) -> io::Result<()> {
+        let facts = facts.borrow().clone();
+        let (Some(facts), Some(told)) = (facts, told.cloned()) else {
+            return Ok(());
+        };
+        let is_shared = self.relation == Relation::Pair;
+        let compared = spawn_blocking(move || comparison::compare(&facts, &told, is_shared)).await;
+        let differences = compared.map_err(io::Error::other)?;
+        let link = self.link;
+        let event = PeerEvent::Compared { link, differences };
+        self.links.tell(event).await;
+        Ok(())
     }
 }
 
@@ -441,22 +406,6 @@ fn name_of_caller(hello: &Hello, address: SocketAddr) -> String {
         }
         _ => first,
     }
-}
-
-/// What a peer sent, short enough for a log line.
-fn clip(text: &str) -> String {
-    text.chars().take(255).collect()
-}
-
-fn unreachable(error: io::Error) -> ConnectFailure {
-    if is_tls(&error) {
-        return ConnectFailure::Refused(connect_failure(&error, &LINK_NAMES, ""));
-    }
-    ConnectFailure::Unreachable(error.to_string())
-}
-
-fn invalid(text: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, text.to_owned())
 }
 
 #[cfg(test)]

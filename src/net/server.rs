@@ -4,6 +4,8 @@
 //! `News`, goes into the role, and the role's actions are performed in order; nothing here
 //! decides anything.
 
+mod configuration;
+
 use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
 use std::sync::Arc;
@@ -19,10 +21,10 @@ use super::handshakes::Handshakes;
 use super::listen::{Guard, Listeners, connections_max};
 use super::log;
 use super::opener::{Opened, Opener, PeerStore, hexadecimal};
-use super::peer::{ConnectFailure, Hello, Links, PeerEvent};
+use super::peer::{ConnectFailure, Hello, Links, PeerEvent, Relation};
 use super::service::{self, Service};
 use super::signals::StopSignals;
-use super::snapshot::{Identity, PeerViews, RecoveryView, Sources, status};
+use super::snapshot::{Identity, PeerView, PeerViews, RecoveryView, Sources, status};
 use super::tls::ServerTls;
 use crate::config::companions::Companions;
 use crate::config::{Config, ListenUrl, PeerUrl};
@@ -32,6 +34,9 @@ use crate::role::{
     Action, EngineMode, Event, Exit, Input, LinkId, LockResult, PeerNews, RecoveryResult, Role,
     Settings, State,
 };
+
+use configuration::{Differences, Published, Rereading};
+pub use configuration::{Reload, log_warning};
 
 /// How often the monitor gets a new snapshot.
 const SNAPSHOT: Duration = Duration::from_millis(100);
@@ -60,9 +65,10 @@ pub(crate) enum News {
     Stopped,
 }
 
-/// Runs a server on this thread until it ends. `companions` is what the files beside the main file say. Returns how, and the message for the operator.
+/// Runs a server on this thread until it ends. `companions` is what the files beside the main file say; `reload`
+/// reads all of them again. Returns how it ended, and the message for the operator.
 #[must_use]
-pub fn run(config: Config, companions: Companions) -> (Exit, String) {
+pub fn run(config: Config, companions: Companions, reload: Reload) -> (Exit, String) {
     let started = Instant::now();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -73,7 +79,7 @@ pub fn run(config: Config, companions: Companions) -> (Exit, String) {
     };
     let local = LocalSet::new();
     let end = local.block_on(&runtime, async {
-        match Server::start(config, companions, started).await {
+        match Server::start(config, companions, reload, started).await {
             Ok(server) => server.drive().await,
             Err(end) => end,
         }
@@ -95,6 +101,13 @@ struct Server {
     local: watch::Sender<Hello>,
     hang_ups: BTreeMap<LinkId, Arc<Notify>>,
     peers: PeerViews,
+    /// What was said of the configurations of peers.
+    differences: Differences,
+    published: Published,
+    reload: Reload,
+    rereading: Option<Rereading>,
+    /// Time has passed since the files were read: somebody else was active.
+    has_stood_by: bool,
     /// The store that this server serves.
     store_id: Option<[u8; 16]>,
     /// The store that the last active peer owned.
@@ -115,6 +128,7 @@ impl Server {
     async fn start(
         config: Config,
         companions: Companions,
+        reload: Reload,
         started: Instant,
     ) -> Result<Self, (Exit, String)> {
         let failed = |text: String| (Exit::Failed, text);
@@ -130,12 +144,17 @@ impl Server {
         let instance = format!("{:032x}", fastrand::u128(..));
         let (local, local_receiver) =
             watch::channel(first_hello(&config, &instance, &listeners.urls));
+        let published = Published::begin(&config, &companions, &listeners.places).await;
+        let published = published.map_err(failed)?;
         let links = Links {
             local: local_receiver,
             events: forward_peers(news_sender.clone()),
             heartbeat: Duration::from_millis(config.heartbeat_ms),
             next_link: Arc::new(AtomicU64::new(1)),
             tls: tls.link.clone(),
+            login: published.login(),
+            facts: published.facts(),
+            has_unshared: !config.unshared_peers.is_empty(),
         };
         let opener = Opener::spawn(
             &config,
@@ -167,6 +186,11 @@ impl Server {
             local,
             hang_ups: BTreeMap::new(),
             peers: PeerViews::default(),
+            differences: Differences::default(),
+            published,
+            reload,
+            rereading: None,
+            has_stood_by: false,
             store_id: None,
             peer_store: None,
             refusal: None,
@@ -179,13 +203,22 @@ impl Server {
             service,
             tls,
         };
-        server.post();
-        server.watch_store();
-        if let Some((url, listener)) = monitor {
-            monitor::spawn(listener, server.board.clone(), server.tls.monitor.clone())
-                .map_err(|error| failed(format!("monitor_listen: {url}: {error}")))?;
-        }
+        server.begin(monitor).map_err(failed)?;
         Ok(server)
+    }
+
+    /// Whatever goes on beside the role.
+    fn begin(&self, monitor: Option<(String, StdListener)>) -> Result<(), String> {
+        self.post();
+        self.watch_store();
+        for url in &self.config.unshared_peers {
+            spawn_local(self.links.clone().keep_calling(url.clone()));
+        }
+        if let Some((url, listener)) = monitor {
+            monitor::spawn(listener, self.board.clone(), self.tls.monitor.clone())
+                .map_err(|error| format!("monitor_listen: {url}: {error}"))?;
+        }
+        Ok(())
     }
 
     async fn drive(mut self) -> (Exit, String) {
@@ -202,11 +235,24 @@ impl Server {
             let input = loop {
                 let deadline = self.role.poll_timeout().map(|at_ms| self.instant(at_ms));
                 tokio::select! {
-                    Some(news) = self.news.recv() => match self.take(news) {
-                        Ok(input) => break input,
-                        Err(end) => return end,
-                    },
+                    Some(news) = self.news.recv() => {
+                        if matches!(news, News::Opened(_)) {
+                            self.finish_rereading().await;
+                        }
+                        match self.take(news) {
+                            Ok(input) => break input,
+                            Err(end) => return end,
+                        }
+                    }
+                    fresh = wait_for(&mut self.rereading) => {
+                        self.rereading = None;
+                        self.adopt(fresh);
+                    }
                     signal = self.signals.next() => {
+                        if signal == "SIGHUP" && self.config.main_file.is_some() {
+                            self.reread();
+                            break Input::Tick;
+                        }
                         if self.role.state() == State::Stopping {
                             if self.state_since.elapsed() < SIGNAL_REPEAT {
                                 // Some senders signal a process and then its group.
@@ -256,14 +302,21 @@ impl Server {
             PeerEvent::Connected {
                 link,
                 peer,
+                relation,
+                server,
                 news,
                 listens,
                 store,
                 hang_up,
             } => {
                 self.hang_ups.insert(link, hang_up);
+                let view = PeerView::new(server, relation, news.clone(), listens);
+                self.peers.add(link, view);
+                if relation == Relation::Unshared {
+                    log::unshared_peer(&news, true, "");
+                    return Ok(Input::Tick);
+                }
                 self.weigh_store(&news, store)?;
-                self.peers.set(link, news.clone(), listens);
                 Input::Connected { link, peer, news }
             }
             PeerEvent::Heard {
@@ -276,14 +329,25 @@ impl Server {
                 if !self.hang_ups.contains_key(&link) {
                     return Ok(Input::Tick);
                 }
+                if self.peers.heard(link, news.clone(), listens) == Some(Relation::Unshared) {
+                    return Ok(Input::Tick);
+                }
                 self.weigh_store(&news, store)?;
-                self.peers.set(link, news.clone(), listens);
                 Input::Heard { link, news }
+            }
+            PeerEvent::Compared { link, differences } => {
+                self.compared(link, differences);
+                Input::Tick
             }
             PeerEvent::Lost { link, reason } => {
                 self.hang_ups.remove(&link);
-                self.peers.remove(link);
-                Input::LinkLost { link, reason }
+                match self.peers.remove(link) {
+                    Some(view) if view.relation == Relation::Unshared => {
+                        log::unshared_peer(&view.news, false, &reason);
+                        Input::Tick
+                    }
+                    _ => Input::LinkLost { link, reason },
+                }
             }
             PeerEvent::ConnectFailed { peer, failure } => self.take_failure(peer, failure)?,
             PeerEvent::CallRefused { reason } => {
@@ -385,7 +449,12 @@ impl Server {
                 }
             }
             Action::TryLock => self.opener.try_lock(self.peer_store.clone()),
-            Action::Recover => self.opener.recover(),
+            Action::Recover => {
+                self.opener.recover();
+                if self.has_stood_by {
+                    self.reread();
+                }
+            }
             Action::Engine(mode) => self.set_engine(mode),
             Action::Beat { state, epoch } => self.local.send_modify(|hello| {
                 state.as_str().clone_into(&mut hello.role);
@@ -425,7 +494,10 @@ impl Server {
 
     fn set_engine(&mut self, mode: EngineMode) {
         match mode {
-            EngineMode::Refuse => self.engine.refuse(),
+            EngineMode::Refuse => {
+                self.has_stood_by = true;
+                self.engine.refuse();
+            }
             EngineMode::Hold => self.engine.hold(),
             EngineMode::Serve => {
                 let Some(opened) = self.opened.take() else {
@@ -502,6 +574,17 @@ impl Server {
             .started
             .checked_add(Duration::from_millis(at_ms));
         at.unwrap_or_else(Instant::now).into()
+    }
+}
+
+/// What comes of something that may not be under way.
+async fn wait_for<T>(pending: &mut Option<T>) -> T::Output
+where
+    T: Future + Unpin,
+{
+    match pending {
+        Some(pending) => pending.await,
+        None => std::future::pending().await,
     }
 }
 

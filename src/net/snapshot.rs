@@ -7,6 +7,7 @@ use steadfast_storage::{RecoveryReport, WarmUse};
 
 use super::clock;
 use super::engine::EngineStatus;
+use super::peer::Relation;
 use super::recovering::Board;
 use crate::monitor::{self, Clients, Peer, Recovery, Status, Store};
 use crate::role::{LinkId, PeerNews, State};
@@ -19,37 +20,97 @@ pub(crate) struct Identity {
     pub(crate) started: Instant,
 }
 
+/// What is known of a peer by one link.
+pub(crate) struct PeerView {
+    /// Its `server` parameter.
+    server: String,
+    pub(crate) relation: Relation,
+    pub(crate) news: PeerNews,
+    listens: Vec<String>,
+    /// `None` before the configurations were compared.
+    differences: Option<Vec<String>>,
+}
+
+impl PeerView {
+    pub(crate) fn new(
+        server: String,
+        relation: Relation,
+        news: PeerNews,
+        listens: Vec<String>,
+    ) -> Self {
+        Self {
+            server,
+            relation,
+            news,
+            listens,
+            differences: None,
+        }
+    }
+}
+
 /// Peers by link, as last heard.
 #[derive(Default)]
 pub(crate) struct PeerViews {
-    links: BTreeMap<LinkId, (PeerNews, Vec<String>)>,
+    links: BTreeMap<LinkId, PeerView>,
 }
 
 impl PeerViews {
-    pub(crate) fn set(&mut self, link: LinkId, news: PeerNews, listens: Vec<String>) {
-        self.links.insert(link, (news, listens));
+    pub(crate) fn add(&mut self, link: LinkId, view: PeerView) {
+        self.links.insert(link, view);
     }
 
-    pub(crate) fn remove(&mut self, link: LinkId) {
-        self.links.remove(&link);
+    /// What the peer is to this server; `None` for a link that is gone.
+    pub(crate) fn heard(
+        &mut self,
+        link: LinkId,
+        news: PeerNews,
+        listens: Vec<String>,
+    ) -> Option<Relation> {
+        let view = self.links.get_mut(&link)?;
+        (view.news, view.listens) = (news, listens);
+        Some(view.relation)
+    }
+
+    /// Notes what differs; returns the peer's name and where it listens.
+    pub(crate) fn compared(&mut self, link: LinkId, found: &[String]) -> Option<(String, String)> {
+        let view = self.links.get_mut(&link)?;
+        view.differences = Some(found.to_vec());
+        let name = view.news.name.clone();
+        let place = view.listens.first().unwrap_or(&name).clone();
+        Some((name, place))
+    }
+
+    pub(crate) fn remove(&mut self, link: LinkId) -> Option<PeerView> {
+        self.links.remove(&link)
     }
 
     /// A peer that says it owns the store.
     pub(crate) fn owner(&self) -> Option<&PeerNews> {
-        let mut news = self.links.values().map(|(news, _)| news);
-        news.find(|news| news.state.owns_store())
+        let mut views = self.links.values();
+        let owner =
+            views.find(|view| view.relation == Relation::Pair && view.news.state.owns_store());
+        owner.map(|view| &view.news)
     }
 
-    /// One entry a peer, the one that owns the store first.
-    fn list(&self) -> Vec<Peer> {
+    /// One entry a peer of this kind, the one that owns the store first.
+    fn list(&self, relation: Relation) -> Vec<Peer> {
         let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();
-        for (news, listens) in self.links.values() {
+        for view in self.links.values() {
+            if view.relation != relation {
+                continue;
+            }
+            let news = &view.news;
+            let known = peers.remove(news.instance.as_str());
+            let differences = known.and_then(|known| known.differences);
             let peer = Peer {
                 name: news.name.clone(),
+                server: view.server.clone(),
                 role: news.state.as_str(),
                 epoch: news.epoch,
                 instance: news.instance.clone(),
-                listens: listens.clone(),
+                listens: view.listens.clone(),
+                // Both links lead to the same, as soon as both have compared.
+                differences: view.differences.clone().or(differences),
             };
             peers.insert(&news.instance, peer);
         }
@@ -82,7 +143,7 @@ pub(crate) struct Sources<'a> {
 /// The document of `/state`.
 pub(crate) fn status(sources: &Sources<'_>) -> Status {
     let identity = sources.identity;
-    let peers = sources.peers.list();
+    let peers = sources.peers.list(Relation::Pair);
     Status {
         server: identity.server.clone(),
         version: env!("CARGO_PKG_VERSION"),
@@ -95,6 +156,7 @@ pub(crate) fn status(sources: &Sources<'_>) -> Status {
         listens: identity.listens.clone(),
         peer: peers.first().cloned(),
         peers,
+        unshared_peers: sources.peers.list(Relation::Unshared),
         recovery: recovery(sources.recovery, sources.board),
         warm_standby: sources.board.standby(),
         reconnect: reconnect(sources.engine),

@@ -91,7 +91,8 @@ fn read(config: &Config, renewals: &mut Renewals) -> Result<Sides, Fault> {
             text: text.to_owned(),
         });
     }
-    let link = if config.peers.iter().any(|peer| peer.is_tls) {
+    let mut peers = config.peers.iter().chain(&config.unshared_peers);
+    let link = if peers.any(|peer| peer.is_tls) {
         let parameters = link_parameters(&config.ft_tls);
         let files = parameters.files.clone();
         Some(renewals.add(&files, move || ClientTls::new(&parameters))?)

@@ -2,12 +2,16 @@
 //! are tested where their subject is: TLS in `tls`, processes that die or freeze in `pair`.
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde_json::Value;
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 
-use super::support::{PROGRAM, Server, serve_with, two_ports};
+use super::certificates::Authority;
+use super::support::{ANY_PORT, PROGRAM, Server, serve, serve_with, two_ports};
 use super::wire::{CLOSE, OPEN, Raw, begin, open};
 
 /// A directory with the configuration of a pair: `a.conf` and `b.conf`.
@@ -242,4 +246,318 @@ fn the_unit_file_starts_the_program_and_hears_when_it_is_ready() {
     server.wait("active");
     assert!(before.contains("STATUS=active, epoch "), "{before}");
     hear("WATCHDOG=1\n");
+}
+
+/// Somebody who speaks as a peer, on a link that nobody has to log in to.
+struct Stranger {
+    stream: TcpStream,
+    instance: String,
+    beat: u64,
+}
+
+impl Stranger {
+    fn call(port: u16) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
+        let mut stranger = Self {
+            stream,
+            instance: "0123456789abcdef".to_owned(),
+            beat: 0,
+        };
+        let call = json!({"server": "EMS-SERVER", "instance": stranger.instance, "relation": "pair",
+                          "login": false});
+        let magic = b"STDFAST\x02";
+        stranger.stream.write_all(magic).expect("it is taken");
+        stranger.say(&json!({ "call": call }));
+        stranger
+    }
+
+    fn say(&mut self, line: &Value) {
+        let line = format!("{line}\n");
+        self.stream.write_all(line.as_bytes()).expect("it is taken");
+    }
+
+    fn claim(&mut self, role: &str, epoch: u64) {
+        self.beat += 1;
+        let hello = json!({"server": "EMS-SERVER", "role": role, "epoch": epoch, "beat": self.beat,
+                           "instance": self.instance, "listens": ["tcp://127.0.0.1:9"]});
+        self.say(&hello);
+    }
+}
+
+#[test]
+fn a_claim_of_a_higher_epoch_is_only_a_hint() {
+    let place = Place::new("");
+    let mut first = place.start(0);
+    let epoch = first.wait("active")["epoch"].as_u64().expect("a number");
+    let before = first.state()["store"]["durable_lsn"].as_u64();
+    let mut stranger = Stranger::call(place.ports[0]);
+    stranger.claim("active", epoch + 10);
+    let dual = first.wait("dual_active");
+    assert_eq!(dual["peer_epoch"], epoch + 10, "{dual}");
+    let state = first.wait_state("proved by a write", |state| {
+        state["store"]["durable_lsn"].as_u64() > before
+    });
+    assert_eq!(state["role"], "active");
+    assert_eq!(turned_away(place.ports[0]), None, "it goes on");
+    assert_eq!(first.count("fenced"), 0);
+}
+
+/// What a file system without working locks leads to: somebody took the store over from a living owner.
+#[test]
+fn an_active_server_that_hears_of_a_later_owner_and_finds_it_in_the_store_ends_with_code_5() {
+    let place = Place::new("");
+    let mut first = place.start(0);
+    first.wait("active");
+    let (store, copy) = (place.path("store"), place.path("copy"));
+    fs::create_dir(&copy).expect("a directory");
+    let files = |directory: &Path| -> Vec<std::ffi::OsString> {
+        let entries = fs::read_dir(directory).expect("it can be read");
+        entries
+            .map(|entry| entry.expect("a file").file_name())
+            .collect()
+    };
+    let before = files(&store);
+    for name in &before {
+        // A file may be removed meanwhile.
+        let _gone = fs::copy(store.join(name), copy.join(name));
+    }
+    let mut other = serve(&copy, &ANY_PORT);
+    let later = other.wait("active")["epoch"].as_u64().expect("a number");
+    other.kill();
+    for name in files(&copy).iter().filter(|name| !before.contains(name)) {
+        fs::copy(copy.join(name), store.join(name)).expect("it can be copied");
+    }
+    let mut stranger = Stranger::call(place.ports[0]);
+    stranger.claim("active", later);
+    first.wait("dual_active");
+    assert_eq!(first.exit_code(), 5, "{}", first.said());
+    let said = first.said();
+    assert!(
+        said.contains(&format!("an owner of epoch {later}")),
+        "{said}"
+    );
+}
+
+/// The differences that one server sees at the other, in `/state`.
+fn differences(state: &Value, list: &str) -> Option<Vec<String>> {
+    let lines = state[list][0]["differences"].as_array()?;
+    let text = |line: &Value| line.as_str().unwrap_or_default().to_owned();
+    Some(lines.iter().map(text).collect())
+}
+
+#[test]
+fn servers_that_meet_name_each_difference_once_and_say_when_there_is_none_any_more() {
+    let place = Place::new("");
+    place.write("own-queues.conf", ">\norders.> maxbytes=1MB\n");
+    place.write("queues.conf", ">\n");
+    place.write_main(0, "max_message_bytes = 1MB\nqueues = own-queues.conf");
+    let (mut first, mut second) = place.settled();
+    for server in [&mut first, &mut second] {
+        let named = [
+            server.wait("config_difference"),
+            server.wait("config_difference"),
+        ];
+        let text = format!("{named:?}");
+        assert!(text.contains("max_message_bytes: "), "{text}");
+        assert!(text.contains("queue orders.>: missing "), "{text}");
+        let state = server.wait_state("compared", |state| {
+            differences(state, "peers").is_some_and(|lines| lines.len() == 2)
+        });
+        assert_eq!(state["peer"]["server"], "EMS-SERVER");
+    }
+    // The other one gets the queue too, and reads its files again.
+    place.write("queues.conf", ">\norders.> maxbytes=1MB\n");
+    second.signal(Signal::SIGHUP);
+    second.wait("config_reread");
+    for server in [&mut first, &mut second] {
+        server.wait_state("one left", |state| {
+            differences(state, "peers").is_some_and(|lines| lines.len() == 1)
+        });
+        assert_eq!(server.count("config_difference"), 2, "{}", server.said());
+    }
+    place.write_main(1, "max_message_bytes = 1MB");
+    second.signal(Signal::SIGHUP);
+    let restart = second.wait("config_needs_restart");
+    assert_eq!(restart["parameter"], "max_message_bytes");
+    second.kill();
+    let mut second = place.start(1);
+    second.wait("standby");
+    first.wait("config_alike");
+}
+
+#[test]
+fn a_standby_that_takes_over_applies_what_its_files_say_now() {
+    let place = Place::new("");
+    let (mut first, mut second) = place.settled();
+    place.write_main(1, "ft_reconnect_timeout = 7");
+    first.kill();
+    let restart = second.wait("config_needs_restart");
+    assert_eq!(restart["parameter"], "ft_reconnect_timeout");
+    second.wait("config_reread");
+    second.wait("active");
+}
+
+#[test]
+fn a_standby_whose_files_are_broken_takes_over_with_the_last_good_ones() {
+    let place = Place::new("");
+    let (mut first, mut second) = place.settled();
+    place.write("b.conf", "servr = X\n");
+    first.kill();
+    let unusable = second.wait("config_unusable");
+    let reason = unusable["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("b.conf:1: servr: unknown parameter"),
+        "{reason}"
+    );
+    second.wait("active");
+    assert_eq!(turned_away(place.ports[1]), None, "it serves");
+}
+
+/// Two servers that share nothing, each with files of its own.
+struct Unshared {
+    place: Place,
+}
+
+impl Unshared {
+    /// `main` and `files` of either server; a text of another one stands in for `PEER`.
+    fn new(main: [&str; 2], files: &[(&str, [&str; 2])]) -> Self {
+        let place = Place::new("");
+        for (index, name) in ["EAST", "WEST"].into_iter().enumerate() {
+            let (own, other) = (place.ports[index], place.ports[1 - index]);
+            let scheme = if main[index].contains("ssl_") {
+                "ssl"
+            } else {
+                "tcp"
+            };
+            let folder = place.path(name);
+            fs::create_dir(&folder).expect("a directory");
+            let text = format!(
+                "server = {name}\nlisten = {scheme}://127.0.0.1:{own}\nunshared_peer = \
+                 {scheme}://127.0.0.1:{other}\nstore = store\nft_heartbeat = 0.2\nft_activation = 0.6\n\
+                 monitor_listen = http://127.0.0.1:0\n{}\n",
+                main[index]
+            );
+            fs::write(folder.join("main.conf"), text).expect("a file");
+            for (file, texts) in files {
+                fs::write(folder.join(file), texts[index]).expect("a file");
+            }
+        }
+        Self { place }
+    }
+
+    fn start(&self, name: &str) -> Server {
+        let main = self
+            .place
+            .path(name)
+            .join("main.conf")
+            .display()
+            .to_string();
+        serve_with(&["--config", &main], &[])
+    }
+
+    /// Both serve; what the first finds at the second.
+    fn meet(&self) -> Vec<String> {
+        let (mut east, mut west) = (self.start("EAST"), self.start("WEST"));
+        east.wait("active");
+        west.wait("active");
+        let state = east.wait_state("compared", |state| {
+            let peer = &state["unshared_peers"][0];
+            peer["role"] == "active" && differences(state, "unshared_peers").is_some()
+        });
+        assert_eq!(state["unshared_peers"][0]["server"], "WEST");
+        let found = differences(&state, "unshared_peers").expect("they have compared");
+        let told = west.wait_state("compared", |state| {
+            differences(state, "unshared_peers").is_some()
+        });
+        assert_eq!(
+            differences(&told, "unshared_peers").map(|lines| lines.len()),
+            Some(found.len())
+        );
+        while east.count("config_difference") < found.len() {
+            east.wait("config_difference");
+        }
+        found
+    }
+}
+
+#[test]
+fn c21_servers_that_share_nothing_name_each_destination_that_is_not_the_same() {
+    let alike = ("queues.conf", [">\norders.> secure\n"; 2]);
+    assert_eq!(
+        Unshared::new([""; 2], &[alike]).meet(),
+        Vec::<String>::new()
+    );
+    let queues = [">\norders.> secure\nold\n", ">\norders.>\n"];
+    let topics = ["px.*\n", ""];
+    let found = Unshared::new([""; 2], &[("queues.conf", queues), ("topics.conf", topics)]).meet();
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert_eq!(found[0], "queue old: missing at the peer");
+    assert!(found[1].starts_with("queue orders.>: not the same on both servers"));
+    assert_eq!(found[2], "topic px.*: missing at the peer");
+}
+
+#[test]
+fn c22_servers_that_share_nothing_name_each_route_that_is_not_the_same() {
+    let route = |port: u16| format!("[NORTH]\n  url = tcp://north:{port}\n  zone_type = 1hop\n");
+    let found = Unshared::new([""; 2], &[("routes.conf", [&route(7222), &route(7223)])]).meet();
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert!(found[0].starts_with("route NORTH: not the same on both servers"));
+}
+
+#[test]
+fn c23_servers_that_share_nothing_name_each_user_group_and_permission_that_is_not_the_same() {
+    let users = ["bob:secret:\nann:secret:\n", "bob:another:\n"];
+    let groups = ["eng:\"\"\n  bob\n", "eng:\"\"\n"];
+    let acl = [
+        "QUEUE=a USER=bob PERM=send\n",
+        "QUEUE=a USER=bob PERM=send,browse\n",
+    ];
+    let files = [
+        ("users.conf", users),
+        ("groups.conf", groups),
+        ("acl.conf", acl),
+    ];
+    let found = Unshared::new([""; 2], &files).meet();
+    assert_eq!(found.len(), 3, "{found:#?}");
+    assert!(found[0].starts_with("group eng: not the same on both servers"));
+    assert!(found[1].starts_with("permission QUEUE=a USER=bob: not the same on both servers"));
+    assert_eq!(found[2], "user ann: missing at the peer");
+    assert!(!found.concat().contains("secret"));
+}
+
+#[test]
+fn c24_servers_that_share_nothing_name_each_certificate_that_is_not_the_same() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let authority = Authority::new(directory.path(), "ca");
+    let main = |identity: &Path| {
+        let trusted = authority.file().display().to_string();
+        let identity = identity.display();
+        format!(
+            "ssl_server_identity = {identity}\nft_ssl_trusted = {trusted}\nft_ssl_identity = {identity}"
+        )
+    };
+    let (one, other) = (authority.local("one"), authority.local("other"));
+    let found = Unshared::new([&main(&one), &main(&one)], &[]).meet();
+    assert_eq!(found, Vec::<String>::new());
+    let found = Unshared::new([&main(&one), &main(&other)], &[]).meet();
+    assert_eq!(
+        found,
+        ["ssl_server_identity: its files have not the same content on both servers"]
+    );
+}
+
+#[test]
+fn of_servers_that_share_nothing_neither_waits_for_the_other() {
+    let servers = Unshared::new([""; 2], &[]);
+    let mut east = servers.start("EAST");
+    let activating = east.wait("activating");
+    assert_eq!(activating["reason"], "this server stands alone");
+    east.wait("active");
+    let mut west = servers.start("WEST");
+    west.wait("active");
+    east.wait("unshared_peer_connected");
+    west.kill();
+    east.wait("unshared_peer_lost");
+    assert_eq!(east.state()["role"], "active");
+    assert_eq!(east.count("activating"), 1);
 }

@@ -175,14 +175,14 @@ fn first_words_that_are_not_amqp_end_the_connection() {
     victim.first_words("AMQP 2.0", b"AMQP\x00\x02\x00\x00");
     victim.first_words("the TLS layer", b"AMQP\x02\x01\x00\x00");
     victim.first_words("almost a peer", b"STDFAST\x09");
-    victim.first_words("half a peer", b"STDFAST\x01{\"server\":");
+    victim.first_words("half a peer", b"STDFAST\x02{\"server\":");
     victim.first_words(
         "a peer that says garbage",
-        &[b"STDFAST\x01", &garbage(100_000)[..]].concat(),
+        &[b"STDFAST\x02", &garbage(100_000)[..]].concat(),
     );
     victim.first_words(
         "a peer with an endless line",
-        &[b"STDFAST\x01", &[b'['; 1 << 20][..]].concat(),
+        &[b"STDFAST\x02", &[b'['; 1 << 20][..]].concat(),
     );
     victim.first_words("SASL twice", &[SASL, SASL].concat());
     victim.first_words("SASL garbage", &[&SASL[..], &garbage(10_000)].concat());

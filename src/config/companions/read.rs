@@ -84,7 +84,8 @@ pub fn read_anyway(config: &Config, reader: FileReader<'_>) -> (Companions, Repo
 /// says more about it than that it is there.
 fn is_used(config: &Config, file: &NamedFile) -> bool {
     if file.parameter.starts_with("ft_") {
-        return config.peers.iter().any(|peer| peer.is_tls);
+        let mut peers = config.peers.iter().chain(&config.unshared_peers);
+        return peers.any(|peer| peer.is_tls);
     }
     let is_monitor = config.monitor_listen.as_ref().is_some_and(|url| url.is_tls);
     is_monitor || config.listens.iter().any(|listen| listen.is_tls)

@@ -1,0 +1,258 @@
+//! What a running server does with its configuration: reads it again, tells its peers of it, and says
+//! what is different there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{oneshot, watch};
+use tokio::task::{spawn_blocking, spawn_local};
+use tokio::time::timeout;
+
+use super::Server;
+use crate::config::companions::{Companion, Companions};
+use crate::config::{Config, Facts, Fault, ListenUrl, Parameter};
+use crate::net::pair_login::Login;
+use crate::role::LinkId;
+
+/// Reads all configuration files again. Runs on a thread where it may wait.
+pub type Reload = Arc<dyn Fn() -> Result<(Config, Companions), String> + Send + Sync>;
+
+/// A takeover waits so long at most for files that are read again: they may be on a disk that hangs.
+const REREAD: Duration = Duration::from_secs(1);
+/// Peers whose differences are remembered, so that each is told once.
+const PEERS_MAX: usize = 32;
+
+/// A configuration that was read again.
+pub(super) struct Fresh {
+    config: Config,
+    companions: Companions,
+    login: Login,
+}
+
+/// The files are being read.
+pub(super) type Rereading = oneshot::Receiver<Result<Box<Fresh>, String>>;
+
+/// What links are told of the configuration.
+pub(super) struct Published {
+    login: watch::Sender<Arc<Login>>,
+    facts: watch::Sender<Option<Arc<Facts>>>,
+    listens: Vec<ListenUrl>,
+}
+
+impl Published {
+    pub(super) async fn begin(
+        config: &Config,
+        companions: &Companions,
+        listens: &[ListenUrl],
+    ) -> Result<Self, String> {
+        let (own_config, own_companions) = (config.clone(), companions.clone());
+        let login = spawn_blocking(move || Login::new(&own_config, &own_companions)).await;
+        let login = login.map_err(|error| format!("users: {error}"))?;
+        let published = Self {
+            login: watch::Sender::new(Arc::new(login)),
+            facts: watch::Sender::new(None),
+            listens: listens.to_vec(),
+        };
+        published.tell(config, companions);
+        Ok(published)
+    }
+
+    pub(super) fn login(&self) -> watch::Receiver<Arc<Login>> {
+        self.login.subscribe()
+    }
+
+    pub(super) fn facts(&self) -> watch::Receiver<Option<Arc<Facts>>> {
+        self.facts.subscribe()
+    }
+
+    /// Gathers what peers compare, where reading certificates holds up nobody.
+    fn tell(&self, config: &Config, companions: &Companions) {
+        let (config, companions) = (config.clone(), companions.clone());
+        let (listens, facts) = (self.listens.clone(), self.facts.clone());
+        spawn_local(async move {
+            let gathered = spawn_blocking(move || {
+                Facts::new(&config, &listens, &companions, &|path| fs::read(path))
+            });
+            if let Ok(gathered) = gathered.await {
+                facts.send_replace(Some(Arc::new(gathered)));
+            }
+        });
+    }
+}
+
+/// The differences to each peer as they were told last, by where it listens.
+#[derive(Default)]
+pub(super) struct Differences {
+    told: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Differences {
+    /// Those that were not told before. `None`: there were some, and now there is none.
+    fn news(&mut self, peer: &str, found: &[String]) -> Option<Vec<String>> {
+        let found: BTreeSet<String> = found.iter().cloned().collect();
+        if self.told.len() >= PEERS_MAX && !self.told.contains_key(peer) {
+            self.told.clear();
+        }
+        let before = self.told.insert(peer.to_owned(), found.clone());
+        let before = before.unwrap_or_default();
+        if found.is_empty() && !before.is_empty() {
+            return None;
+        }
+        Some(found.difference(&before).cloned().collect())
+    }
+}
+
+impl Server {
+    /// Begins to read the files again, unless that is under way.
+    pub(super) fn reread(&mut self) {
+        if self.rereading.is_some() {
+            return;
+        }
+        let (sender, receiver) = oneshot::channel();
+        let reload = Arc::clone(&self.reload);
+        let server = self.config.server.clone();
+        let started = std::thread::Builder::new()
+            .name("configuration".to_owned())
+            .spawn(move || {
+                let fresh = reload().map(|(mut config, companions)| {
+                    // The name is that of the start.
+                    config.server = server;
+                    let login = Login::new(&config, &companions);
+                    Box::new(Fresh {
+                        config,
+                        companions,
+                        login,
+                    })
+                });
+                // Nobody listens only while the process ends.
+                let _ = sender.send(fresh);
+            });
+        match started {
+            Ok(_) => self.rereading = Some(receiver),
+            Err(error) => unusable(&format!("no thread: {error}")),
+        }
+    }
+
+    /// Whoever becomes active applies what its files say now, if they can be read in time.
+    pub(super) async fn finish_rereading(&mut self) {
+        let Some(receiver) = &mut self.rereading else {
+            return;
+        };
+        match timeout(REREAD, receiver).await {
+            Ok(fresh) => {
+                self.rereading = None;
+                self.adopt(fresh);
+            }
+            Err(_) => tracing::warn!(
+                event = "config_late",
+                "the configuration files could not be read in time; this server becomes active with \
+                 what it has read before, and takes what they say as soon as it is known"
+            ),
+        }
+    }
+
+    /// Applies what was read again.
+    pub(super) fn adopt(
+        &mut self,
+        fresh: Result<Result<Box<Fresh>, String>, oneshot::error::RecvError>,
+    ) {
+        let fresh = match fresh {
+            Ok(Ok(fresh)) => *fresh,
+            Ok(Err(reason)) => return unusable(&reason),
+            // The thread said why.
+            Err(_) => return unusable("reading them failed"),
+        };
+        let changed = fresh.config.changes(&self.config);
+        for row in changed.iter().filter(|row| !is_taken(row)) {
+            tracing::warn!(
+                event = "config_needs_restart",
+                parameter = row.name,
+                "{}: changed in the configuration; a running server keeps what it has, restart it",
+                row.name
+            );
+        }
+        for warning in &fresh.config.warnings {
+            log_warning(warning);
+        }
+        self.config.authorization = fresh.config.authorization;
+        self.config.password = fresh.config.password.clone();
+        let directory = fresh.companions.directory(self.config.authorization);
+        self.engine.set_directory(Arc::new(directory));
+        self.published.login.send_replace(Arc::new(fresh.login));
+        self.published.tell(&self.config, &fresh.companions);
+        tracing::info!(event = "config_reread", "the configuration was read again");
+    }
+
+    /// Says what is new of what differs from a peer.
+    pub(super) fn compared(&mut self, link: LinkId, found: Vec<String>) {
+        let Some((peer, place)) = self.peers.compared(link, &found) else {
+            return;
+        };
+        match self.differences.news(&place, &found) {
+            Some(news) => {
+                for difference in news {
+                    tracing::warn!(
+                        event = "config_difference",
+                        peer,
+                        difference,
+                        "the two servers are configured differently"
+                    );
+                }
+            }
+            None => tracing::info!(
+                event = "config_alike",
+                peer,
+                "the two servers are configured alike now"
+            ),
+        }
+    }
+}
+
+/// Writes a warning of the configuration.
+pub fn log_warning(warning: &Fault) {
+    tracing::warn!(
+        event = "config_warning",
+        parameter = warning.parameter,
+        origin = %warning.origin,
+        "{warning}"
+    );
+}
+
+fn unusable(reason: &str) {
+    tracing::error!(
+        event = "config_unusable",
+        reason,
+        "the configuration files cannot be used; this server goes on with what it has read before"
+    );
+}
+
+/// Whether a running server takes a new value.
+fn is_taken(row: &Parameter) -> bool {
+    let mut files = Companion::ALL.into_iter();
+    row.is_reloadable || files.any(|file| file.parameter() == row.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Differences;
+
+    fn list(lines: &[&str]) -> Vec<String> {
+        lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn each_difference_is_told_once_and_again_when_it_comes_back() {
+        let mut differences = Differences::default();
+        let mut news = |peer, found: &[&str]| differences.news(peer, &list(found));
+        assert_eq!(news("a", &[]), Some(vec![]));
+        assert_eq!(news("a", &["x", "y"]), Some(list(&["x", "y"])));
+        // The other link of the pair says the same.
+        assert_eq!(news("a", &["x", "y"]), Some(vec![]));
+        assert_eq!(news("b", &["x"]), Some(list(&["x"])));
+        assert_eq!(news("a", &["x", "z"]), Some(list(&["z"])));
+        assert_eq!(news("a", &[]), None);
+        assert_eq!(news("a", &["x"]), Some(list(&["x"])));
+    }
+}
