@@ -9,7 +9,6 @@ mod configuration;
 use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
@@ -146,16 +145,8 @@ impl Server {
             watch::channel(first_hello(&config, &instance, &listeners.urls));
         let published = Published::begin(&config, &companions, &listeners.places).await;
         let published = published.map_err(failed)?;
-        let links = Links {
-            local: local_receiver,
-            events: forward_peers(news_sender.clone()),
-            heartbeat: Duration::from_millis(config.heartbeat_ms),
-            next_link: Arc::new(AtomicU64::new(1)),
-            tls: tls.link.clone(),
-            login: published.login(),
-            facts: published.facts(),
-            has_unshared: !config.unshared_peers.is_empty(),
-        };
+        let events = forward_peers(news_sender.clone());
+        let links = published.links(&config, &tls, local_receiver, events);
         let opener = Opener::spawn(
             &config,
             holder(&config, &listeners.urls),

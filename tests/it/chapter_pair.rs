@@ -2,7 +2,7 @@
 //! are tested where their subject is: TLS in `tls`, processes that die or freeze in `pair`.
 
 use std::fs;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -560,4 +560,167 @@ fn of_servers_that_share_nothing_neither_waits_for_the_other() {
     east.wait("unshared_peer_lost");
     assert_eq!(east.state()["role"], "active");
     assert_eq!(east.count("activating"), 1);
+}
+
+/// A pair with authorization, whose servers have files of their own beside the main file.
+fn authorized(passwords: [&str; 2], users: [&str; 2]) -> Place {
+    let place = Place::new("");
+    for (index, name) in ["a", "b"].into_iter().enumerate() {
+        let password = passwords[index];
+        place.write_main(
+            index,
+            &format!("authorization = enabled\npassword = {password}\nusers = {name}-users.conf"),
+        );
+        place.write(&format!("{name}-users.conf"), users[index]);
+    }
+    place
+}
+
+const PAIR_USER: &str = "EMS-SERVER:mySecret:\n";
+
+/// What both servers of a pair say that have no link; the second stands by and takes over all the same.
+fn refused_link(place: &Place) -> [String; 2] {
+    let mut first = place.start(0);
+    first.wait("active");
+    let mut second = place.start(1);
+    let said = [&mut first, &mut second].map(|server| {
+        let refused = server.wait("peer_refused");
+        refused["reason"].as_str().unwrap_or_default().to_owned()
+    });
+    second.wait("standby");
+    let state = second.state();
+    assert_eq!(
+        state["peer"],
+        Value::Null,
+        "nothing is told before the login"
+    );
+    assert_eq!(first.state()["role"], "active");
+    for server in [&first, &second] {
+        assert!(!server.said().contains("mySecret"), "{}", server.said());
+    }
+    first.kill();
+    second.wait("active");
+    said
+}
+
+#[test]
+fn c09_c10_the_password_and_the_user_of_that_name_join_the_pair() {
+    let place = authorized(["mySecret"; 2], [PAIR_USER; 2]);
+    let (mut first, mut second) = place.settled();
+    for server in [&mut first, &mut second] {
+        server.wait_state("joined", |state| {
+            differences(state, "peers").is_some_and(|lines| lines.is_empty())
+        });
+        assert_eq!(server.count("peer_refused"), 0);
+    }
+    first.kill();
+    second.wait("active");
+    let mut first = place.start(0);
+    first.wait("standby");
+    let state = first.wait_state("joined", |state| state["peer"]["role"] == "active");
+    assert_eq!(name_of_peer(&state), place.url(1));
+}
+
+#[test]
+fn c09_check05_another_password_is_refused_and_both_servers_say_where_it_is_wrong() {
+    let place = authorized(["mySecret", "otherSecret"], [PAIR_USER; 2]);
+    let said = refused_link(&place);
+    assert!(
+        said[0].contains("password: the other server's is wrong: it is not that of the user"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("password: it is not that of the user `EMS-SERVER` at the other server"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn c11_check05_a_missing_user_is_refused_and_both_servers_say_where_it_is_missing() {
+    let place = authorized(["mySecret"; 2], ["bob:x:\n", PAIR_USER]);
+    let said = refused_link(&place);
+    assert!(
+        said[0].contains("users: there is no user `EMS-SERVER` here"),
+        "{said:?}"
+    );
+    assert!(
+        said[1].contains("users: there is no user `EMS-SERVER` at the other server"),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn c02_check05_servers_of_different_names_have_no_link_whatever_they_know() {
+    let place = authorized(
+        ["mySecret"; 2],
+        ["EMS-SERVER:mySecret:\nOTHER:mySecret:\n"; 2],
+    );
+    let main = fs::read_to_string(place.path("b.conf")).expect("it is there");
+    place.write(
+        "b.conf",
+        &main.replace("server = EMS-SERVER", "server = OTHER"),
+    );
+    for said in refused_link(&place) {
+        assert!(said.contains("`server` differs"), "{said}");
+    }
+}
+
+/// The chapter's sequence with files instead of the tool: everything is there, then authorization is enabled
+/// on the active, then on the standby.
+#[test]
+fn c12_authorization_is_enabled_on_the_active_and_then_on_the_standby_of_a_running_pair() {
+    let place = authorized(["mySecret"; 2], [PAIR_USER; 2]);
+    let enabled = NAMES.map(|name| fs::read_to_string(place.path(name)).expect("it is there"));
+    for (name, text) in NAMES.into_iter().zip(&enabled) {
+        place.write(name, &text.replace("= enabled", "= disabled"));
+    }
+    let (mut first, mut second) = place.settled();
+    second.wait_state("joined", |state| state["peer"]["role"] == "active");
+    for (index, name) in NAMES.into_iter().enumerate() {
+        place.write(name, &enabled[index]);
+        let changed = [&mut first, &mut second];
+        changed[index].signal(Signal::SIGHUP);
+        changed[index].wait("config_reread");
+        let joined = |state: &Value| {
+            let lines = differences(state, "peers");
+            lines.is_some_and(|lines| lines.len() == 1 - index)
+        };
+        first.wait_state("joined", joined);
+        let state = second.wait_state("joined", joined);
+        assert_eq!(state["peer"]["role"], "active");
+        assert_eq!(state["role"], "standby");
+    }
+    assert_eq!((first.count("active"), second.count("active")), (1, 0));
+    assert_eq!(
+        first.count("peer_refused") + second.count("peer_refused"),
+        0
+    );
+    assert!(
+        first
+            .said()
+            .contains("authorization: enabled here, disabled at the peer")
+    );
+}
+
+#[test]
+fn nobody_without_the_password_speaks_as_a_peer() {
+    let place = authorized(["mySecret"; 2], [PAIR_USER; 2]);
+    let mut first = place.start(0);
+    first.wait("active");
+    let mut stranger = Stranger::call(place.ports[0]);
+    stranger.claim("active", 1_000_000);
+    let refused = first.wait("peer_refused");
+    let reason = refused["reason"].as_str().unwrap_or_default();
+    assert!(
+        reason.contains("it says something out of place"),
+        "{reason}"
+    );
+    let mut heard = String::new();
+    // A reset is as good an end.
+    let _ = stranger.stream.read_to_string(&mut heard);
+    for told in ["active", "epoch", "store", "EMS-SERVER"] {
+        assert!(!heard.contains(told), "{heard}");
+    }
+    assert_eq!(first.state()["peer"], Value::Null);
+    assert_eq!(first.count("dual_active"), 0);
 }

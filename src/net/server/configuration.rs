@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
@@ -14,6 +15,8 @@ use super::Server;
 use crate::config::companions::{Companion, Companions};
 use crate::config::{Config, Facts, Fault, ListenUrl, Parameter};
 use crate::net::pair_login::Login;
+use crate::net::peer::{Hello, Links, PeerEvent};
+use crate::net::tls::ServerTls;
 use crate::role::LinkId;
 
 /// Reads all configuration files again. Runs on a thread where it may wait.
@@ -28,7 +31,6 @@ const PEERS_MAX: usize = 32;
 pub(super) struct Fresh {
     config: Config,
     companions: Companions,
-    login: Login,
 }
 
 /// The files are being read.
@@ -59,12 +61,36 @@ impl Published {
         Ok(published)
     }
 
-    pub(super) fn login(&self) -> watch::Receiver<Arc<Login>> {
-        self.login.subscribe()
+    /// What all links of the server share.
+    pub(super) fn links(
+        &self,
+        config: &Config,
+        tls: &ServerTls,
+        local: watch::Receiver<Hello>,
+        events: mpsc::Sender<PeerEvent>,
+    ) -> Links {
+        Links {
+            local,
+            events,
+            heartbeat: Duration::from_millis(config.heartbeat_ms),
+            next_link: Arc::new(AtomicU64::new(1)),
+            tls: tls.link.clone(),
+            login: self.login.subscribe(),
+            facts: self.facts.subscribe(),
+            has_unshared: !config.unshared_peers.is_empty(),
+        }
     }
 
-    pub(super) fn facts(&self) -> watch::Receiver<Option<Arc<Facts>>> {
-        self.facts.subscribe()
+    /// The same for the login, whose keys take long to make from a password.
+    fn tell_login(&self, config: &Config, companions: &Companions) {
+        let (config, companions) = (config.clone(), companions.clone());
+        let sender = self.login.clone();
+        spawn_local(async move {
+            let made = spawn_blocking(move || Login::new(&config, &companions));
+            if let Ok(login) = made.await {
+                sender.send_replace(Arc::new(login));
+            }
+        });
     }
 
     /// Gathers what peers compare, where reading certificates holds up nobody.
@@ -112,20 +138,11 @@ impl Server {
         }
         let (sender, receiver) = oneshot::channel();
         let reload = Arc::clone(&self.reload);
-        let server = self.config.server.clone();
         let started = std::thread::Builder::new()
             .name("configuration".to_owned())
             .spawn(move || {
-                let fresh = reload().map(|(mut config, companions)| {
-                    // The name is that of the start.
-                    config.server = server;
-                    let login = Login::new(&config, &companions);
-                    Box::new(Fresh {
-                        config,
-                        companions,
-                        login,
-                    })
-                });
+                let fresh =
+                    reload().map(|(config, companions)| Box::new(Fresh { config, companions }));
                 // Nobody listens only while the process ends.
                 let _ = sender.send(fresh);
             });
@@ -180,7 +197,7 @@ impl Server {
         self.config.password = fresh.config.password.clone();
         let directory = fresh.companions.directory(self.config.authorization);
         self.engine.set_directory(Arc::new(directory));
-        self.published.login.send_replace(Arc::new(fresh.login));
+        self.published.tell_login(&self.config, &fresh.companions);
         self.published.tell(&self.config, &fresh.companions);
         tracing::info!(event = "config_reread", "the configuration was read again");
     }
