@@ -1,10 +1,12 @@
 //! One consumer of a queue.
 
-use super::{ConsumerMode, Limits};
+use super::{ClientId, ConsumerMode, Limits};
 
 #[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) mode: ConsumerMode,
+    /// Whose it is.
+    pub(super) client: Option<ClientId>,
     /// The owner says that it takes messages.
     pub(super) ready: bool,
     /// It is in the queue's order of turns.
@@ -18,9 +20,10 @@ pub(super) struct Consumer {
 }
 
 impl Consumer {
-    pub(super) fn new(mode: ConsumerMode) -> Self {
+    pub(super) fn new(mode: ConsumerMode, client: Option<ClientId>) -> Self {
         Self {
             mode,
+            client,
             ready: false,
             in_turn: false,
             draining: false,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{QueueKind, Reader};
+use super::{Holding, QueueKind, Reader};
 
 /// Number of a queue; never reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -74,6 +74,8 @@ pub enum QueueOrigin {
         reserved_up_to: u64,
         /// Delivery counts above 1 that were recorded, by message number.
         counts: Vec<(u64, u32)>,
+        /// What is kept for clients that may return.
+        held: Vec<Holding>,
     },
 }
 
@@ -169,6 +171,8 @@ pub enum Event {
         consumer: ConsumerId,
         /// How it takes messages.
         mode: ConsumerMode,
+        /// Whose it is; what was kept for that client comes to it, before what is behind that.
+        client: Option<ClientId>,
     },
     /// The consumer takes at least one more message.
     ConsumerReady {
@@ -192,6 +196,19 @@ pub enum Event {
         /// In order or not.
         how: Gone,
     },
+    /// A client is gone: what is still kept for it goes to others.
+    ClientGone {
+        /// The client.
+        client: ClientId,
+    },
+    /// Nothing of a queue is kept for anybody any more.
+    HoldsReleased {
+        /// The queue.
+        queue: QueueId,
+    },
+    /// The time in which clients may return is over: what is kept for clients that have no consumer for
+    /// it goes to others.
+    HoldsOver,
     /// A published message became durable. In the order of the messages' numbers.
     Arrived {
         /// The queue.

@@ -15,6 +15,7 @@ mod catalogue;
 mod consumer;
 mod effect;
 mod event;
+mod held;
 mod limits;
 mod queue;
 mod reservation;
@@ -22,7 +23,7 @@ mod reservation;
 mod tests;
 mod window;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use browser::Browser;
@@ -35,6 +36,7 @@ pub use event::{
     ClientId, ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId,
     QueueOrigin,
 };
+pub use held::{HeldRun, Holding};
 pub use limits::Limits;
 
 /// Totals since the start of the process, for metrics.
@@ -64,6 +66,8 @@ pub struct Broker {
     catalogue: Catalogue,
     queues: BTreeMap<QueueId, Queue>,
     browsers: BTreeMap<ConsumerId, Browser>,
+    /// Queues of which something is kept for clients that may return.
+    holding: BTreeSet<QueueId>,
     /// Queues that may have something to deliver, each at most once.
     busy: VecDeque<QueueId>,
     /// Browsers that may have something to deliver.
@@ -78,6 +82,7 @@ impl Broker {
             catalogue: Catalogue::default(),
             queues: BTreeMap::new(),
             browsers: BTreeMap::new(),
+            holding: BTreeSet::new(),
             busy: VecDeque::new(),
             busy_browsers: VecDeque::new(),
             context: Context::new(limits),
@@ -125,6 +130,28 @@ impl Broker {
         self.queues.get(&queue).map_or(0, Queue::in_flight_count)
     }
 
+    /// Whether [`Self::poll_changed_holdings`] has something.
+    pub fn has_changed_holdings(&self) -> bool {
+        !self.context.changed_holdings.is_empty()
+    }
+
+    /// The next queue of which clients have other messages than when it was last named here, and what
+    /// they have.
+    pub fn poll_changed_holdings(&mut self) -> Option<(QueueId, Vec<Holding>)> {
+        let id = self.context.changed_holdings.pop()?;
+        let queue = self.queues.get_mut(&id);
+        Some((id, queue.map(Queue::take_holdings).unwrap_or_default()))
+    }
+
+    /// What is kept for clients that have no consumer for it: queue, client, number of messages.
+    pub fn waiting_holdings(&self) -> impl Iterator<Item = (QueueId, ClientId, u64)> {
+        self.holding.iter().flat_map(|id| {
+            let queue = self.queues.get(id);
+            let shares = queue.into_iter().flat_map(Queue::waiting_shares);
+            shares.map(|(client, messages)| (*id, client, messages))
+        })
+    }
+
     /// Bytes of messages that wait in windows.
     pub fn window_bytes(&self) -> usize {
         self.context.window_bytes
@@ -165,7 +192,11 @@ impl Broker {
             Event::QueueRemoved { queue } => {
                 self.queues.remove(&queue);
             }
-            Event::ConsumerAttached { consumer, mode } => self.attach(consumer, mode),
+            Event::ConsumerAttached {
+                consumer,
+                mode,
+                client,
+            } => self.attach(consumer, mode, client),
             Event::ConsumerReady { consumer } => self.with_consumer(consumer, Queue::ready, |b| {
                 b.set_ready(true);
             }),
@@ -176,6 +207,12 @@ impl Broker {
                 self.with_consumer(consumer, Queue::drain, Browser::drain);
             }
             Event::ConsumerGone { consumer, how } => self.detach(consumer, how),
+            Event::ClientGone { client } => self.release(|_, it, _| it == client),
+            Event::HoldsReleased { queue } => self.release(|it, _, _| it == queue),
+            Event::HoldsOver => {
+                self.release(|_, _, is_attached| !is_attached);
+                self.holding.clear();
+            }
             Event::Arrived { queue, message } => self.arrived(queue, message),
             Event::Settled {
                 consumer,
@@ -291,6 +328,9 @@ impl Broker {
     }
 
     fn add_queue(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind, origin: QueueOrigin) {
+        if matches!(&origin, QueueOrigin::Recovered { held, .. } if !held.is_empty()) {
+            self.holding.insert(id);
+        }
         let queue = Queue::new(id, origin);
         let previous = self.queues.insert(id, queue);
         assert!(previous.is_none(), "queue numbers are never reused");
@@ -306,7 +346,17 @@ impl Broker {
         }
     }
 
-    fn attach(&mut self, consumer: ConsumerId, mode: ConsumerMode) {
+    fn release(&mut self, whose: impl Fn(QueueId, ClientId, bool) -> bool) {
+        for id in self.holding.clone() {
+            if let Some(queue) = self.queues.get_mut(&id) {
+                let whose = |client, is_attached| whose(id, client, is_attached);
+                queue.release_held(&mut self.context, whose);
+                self.mark_busy(id);
+            }
+        }
+    }
+
+    fn attach(&mut self, consumer: ConsumerId, mode: ConsumerMode, client: Option<ClientId>) {
         let Some(queue) = self.queues.get_mut(&consumer.queue) else {
             return;
         };
@@ -315,7 +365,7 @@ impl Broker {
                 .insert(consumer, Browser::new(consumer, up_to));
             self.mark_browser_busy(consumer);
         } else {
-            queue.attach(&mut self.context, consumer, mode);
+            queue.attach(&mut self.context, consumer, mode, client);
             self.mark_busy(consumer.queue);
         }
     }

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::consumer::Consumer;
+use super::held::Held;
 use super::reservation::Reservation;
 use super::window::Window;
 use super::{
-    ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Limits, Loaded, Message, Outcome,
-    Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
+    ClientId, ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Holding, Limits, Loaded,
+    Message, Outcome, Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
 };
 
 /// What all queues share.
@@ -24,6 +25,8 @@ pub(super) struct Context {
     pub(super) in_flight: usize,
     /// Queues that could not deliver because these are too many.
     pub(super) saturated: BTreeSet<QueueId>,
+    /// Queues of which clients have other messages than was last asked for; each once.
+    pub(super) changed_holdings: Vec<QueueId>,
 }
 
 impl Context {
@@ -36,6 +39,7 @@ impl Context {
             fresh: Vec::new(),
             in_flight: 0,
             saturated: BTreeSet::new(),
+            changed_holdings: Vec::new(),
         }
     }
 
@@ -75,6 +79,10 @@ pub(super) struct Queue {
     turn: VecDeque<u64>,
     /// How many consumers drain.
     draining: usize,
+    /// What is kept for clients of a predecessor.
+    held: Held,
+    /// It stands in the list of queues with changed holdings.
+    is_held_otherwise: bool,
     reservation: Reservation,
     /// Messages up to this number may have been delivered by a predecessor.
     maybe_delivered_up_to: u64,
@@ -88,17 +96,19 @@ pub(super) struct Queue {
 
 impl Queue {
     pub(super) fn new(id: QueueId, origin: QueueOrigin) -> Self {
-        let (behind, maybe_delivered_up_to, reserved, counts) = match origin {
-            QueueOrigin::Created => (false, 0, 0, Vec::new()),
+        let is_recovered = matches!(origin, QueueOrigin::Recovered { .. });
+        let (maybe_delivered_up_to, reserved, counts, held) = match origin {
+            QueueOrigin::Created => (0, 0, Vec::new(), Vec::new()),
             QueueOrigin::Recovered {
                 maybe_delivered_up_to,
                 reserved_up_to,
                 counts,
-            } => (true, maybe_delivered_up_to, reserved_up_to, counts),
+                held,
+            } => (maybe_delivered_up_to, reserved_up_to, counts, held),
         };
         Self {
             id,
-            window: Window::new(behind),
+            window: Window::new(is_recovered),
             in_flight: BTreeMap::new(),
             counts: counts.into_iter().collect(),
             barred: BTreeMap::new(),
@@ -106,6 +116,8 @@ impl Queue {
             consumers: BTreeMap::new(),
             turn: VecDeque::new(),
             draining: 0,
+            held: Held::new(held),
+            is_held_otherwise: false,
             reservation: Reservation::new(reserved),
             maybe_delivered_up_to,
             excess: (0, 0),
@@ -124,8 +136,18 @@ impl Queue {
 
     // ---- consumers ----
 
-    pub(super) fn attach(&mut self, context: &mut Context, id: ConsumerId, mode: ConsumerMode) {
-        self.consumers.insert(id.number, Consumer::new(mode));
+    pub(super) fn attach(
+        &mut self,
+        context: &mut Context,
+        id: ConsumerId,
+        mode: ConsumerMode,
+        client: Option<ClientId>,
+    ) {
+        self.consumers
+            .insert(id.number, Consumer::new(mode, client));
+        if let Some(client) = client {
+            self.held.attach(client, id.number);
+        }
         self.unpark(context);
     }
 
@@ -173,9 +195,82 @@ impl Queue {
                 self.come_back(context, lsn, &it, how == Gone::Lost);
             }
         }
+        if let Some(client) = consumer.client
+            && self.held.detach(client, id.number)
+        {
+            // As what it had from this server.
+            self.release_held(context, |it, _| it == client);
+        }
+        self.hold_otherwise(context);
         self.unpark(context);
         if self.consumers.is_empty() {
             self.change_window(context, |window, _| window.rewind());
+        }
+    }
+
+    // ---- what clients have ----
+
+    /// Notes that clients have other messages than before.
+    fn hold_otherwise(&mut self, context: &mut Context) {
+        if !self.is_held_otherwise {
+            self.is_held_otherwise = true;
+            context.changed_holdings.push(self.id);
+        }
+    }
+
+    /// What the clients have now, and what is kept for them.
+    pub(super) fn take_holdings(&mut self) -> Vec<Holding> {
+        self.is_held_otherwise = false;
+        let mut holdings: BTreeMap<ClientId, Holding> = BTreeMap::new();
+        let parked = self.parked.first_key_value().map(|(&lsn, _)| lsn);
+        let others = parked.into_iter().chain(self.held.first_aside()).min();
+        // Below it all that nobody has is settled.
+        let floor = self.window.floor().min(others.unwrap_or(u64::MAX));
+        let mut before = None;
+        for (&lsn, it) in &self.in_flight {
+            let consumer = self.consumers.get(&it.consumer);
+            let consumer = consumer.filter(|consumer| !consumer.settles_at_send());
+            let client = consumer.and_then(|consumer| consumer.client);
+            if let Some(client) = client {
+                let holding = holdings.entry(client);
+                let holding = holding.or_insert_with(|| Holding::of(client));
+                holding.add(lsn, it.count, before == Some(client) && lsn < floor);
+            }
+            before = client;
+        }
+        self.held.add_to(&mut holdings);
+        holdings.into_values().collect()
+    }
+
+    /// What is kept for clients that have no consumer for it.
+    pub(super) fn waiting_shares(&self) -> impl Iterator<Item = (ClientId, u64)> {
+        let shares = self.held.shares();
+        let waiting = shares.filter(|(_, _, is_attached)| !is_attached);
+        waiting.map(|(client, messages, _)| (client, messages))
+    }
+
+    /// What is kept for some clients goes to anybody.
+    pub(super) fn release_held(
+        &mut self,
+        context: &mut Context,
+        whose: impl Fn(ClientId, bool) -> bool,
+    ) {
+        for position in self.held.release(whose) {
+            self.change_window(context, |window, limits| {
+                window.give_back(position, limits.returned);
+            });
+        }
+        self.hold_otherwise(context);
+    }
+
+    /// What was set aside for a client comes back when a consumer of that client takes it.
+    fn recall_held(&mut self, context: &mut Context) {
+        let (consumers, limits) = (&self.consumers, &context.limits);
+        let takes = |number| consumers.get(&number).is_some_and(|it| it.takes(limits));
+        for position in self.held.recall(self.window.next_lsn(), takes) {
+            self.change_window(context, |window, limits| {
+                window.give_back(position, limits.returned);
+            });
         }
     }
 
@@ -210,10 +305,10 @@ impl Queue {
         if self.purging {
             return self.purge_loaded(context, loaded);
         }
-        let (in_flight, parked) = (&self.in_flight, &self.parked);
+        let (in_flight, parked, held) = (&self.in_flight, &self.parked, &self.held);
         let before = self.window.bytes();
         self.window.loaded(loaded, |lsn| {
-            in_flight.contains_key(&lsn) || parked.contains_key(&lsn)
+            in_flight.contains_key(&lsn) || parked.contains_key(&lsn) || held.is_aside(lsn)
         });
         context.window_bytes = context.window_bytes + self.window.bytes() - before;
         self.discard_excess(context);
@@ -258,6 +353,9 @@ impl Queue {
         };
         if let Some(consumer) = self.consumers.get_mut(&id.number) {
             consumer.unsettled -= 1;
+            if !consumer.settles_at_send() {
+                self.hold_otherwise(context);
+            }
         }
         self.enter_turn(id.number);
         match outcome {
@@ -394,6 +492,7 @@ impl Queue {
             context.saturated.insert(self.id);
             return None;
         }
+        self.recall_held(context);
         let mut index = 0;
         while index < self.window.deliverable() {
             let message = self.window.get(index)?;
@@ -406,9 +505,23 @@ impl Queue {
                 self.settle(context, position);
                 continue;
             }
-            let Some(number) = self.take_turn(position.lsn, &context.limits) else {
+            let owner = self.held.owner(position.lsn);
+            let is_awaited = owner.is_some_and(|client| !self.held.is_attached(client));
+            let number = if is_awaited {
+                None
+            } else {
+                self.take_turn(position.lsn, owner, &context.limits)
+            };
+            let Some(number) = number else {
                 if self.turn.is_empty() {
                     return None;
+                }
+                if let Some(client) = owner {
+                    self.change_window(context, |window, _| {
+                        window.remove(index);
+                    });
+                    self.held.set_aside(client, position);
+                    continue;
                 }
                 if self.is_wanted(position.lsn) {
                     index += 1;
@@ -427,19 +540,21 @@ impl Queue {
         None
     }
 
-    /// Takes the consumer out of the order of turns that gets the message. Those that take none
-    /// lose their turn.
-    fn take_turn(&mut self, lsn: u64, limits: &Limits) -> Option<u64> {
+    /// Takes the consumer out of the order of turns that gets the message, which is kept for the client
+    /// `owner` if there is one. Those that take none lose their turn.
+    fn take_turn(&mut self, lsn: u64, owner: Option<ClientId>, limits: &Limits) -> Option<u64> {
         let barred = self.barred.get(&lsn);
         let mut index = 0;
         while let Some(number) = self.turn.get(index) {
+            let mut is_for_it = true;
             let takes = self.consumers.get_mut(number).is_some_and(|it| {
                 it.in_turn = it.takes(limits);
+                is_for_it = owner.is_none() || it.client == owner;
                 it.in_turn
             });
             if !takes {
                 self.turn.remove(index);
-            } else if barred.is_some_and(|it| it.contains(number)) {
+            } else if !is_for_it || barred.is_some_and(|it| it.contains(number)) {
                 index += 1;
             } else {
                 return self.turn.remove(index);
@@ -483,6 +598,10 @@ impl Queue {
         let consumer = self.consumers.get_mut(&number)?;
         let settled = consumer.settles_at_send();
         consumer.unsettled += 1;
+        self.held.take(lsn);
+        if !settled {
+            self.hold_otherwise(context);
+        }
         self.turn.push_back(number);
         context.in_flight += 1;
         self.in_flight.insert(
@@ -508,7 +627,7 @@ impl Queue {
         let lsn = message.position.lsn;
         let marked = message.maybe_delivered || lsn <= self.maybe_delivered_up_to;
         let counted = self.counts.get(&lsn).copied().unwrap_or(0);
-        counted.max(u32::from(marked))
+        counted.max(u32::from(marked)).max(self.held.delivered(lsn))
     }
 
     fn ask_for_more(&mut self, context: &mut Context) {
@@ -542,13 +661,16 @@ impl Queue {
             if !consumer.draining {
                 continue;
             }
-            let barred = &self.barred;
+            let (barred, held) = (&self.barred, &self.held);
+            let client = consumer.client;
             let may_get_more = !is_saturated
                 && !consumer.is_at_limit(&context.limits)
                 && (!is_complete
                     || self.window.waiting().any(|message| {
-                        let barred = barred.get(&message.position.lsn);
-                        barred.is_none_or(|numbers| !numbers.contains(&number))
+                        let lsn = message.position.lsn;
+                        let is_free = held.owner(lsn).is_none_or(|it| client == Some(it));
+                        let barred = barred.get(&lsn);
+                        is_free && barred.is_none_or(|numbers| !numbers.contains(&number))
                     }));
             if may_get_more {
                 continue;
@@ -572,6 +694,8 @@ impl Queue {
         context.in_flight -= self.in_flight.len();
         self.in_flight.clear();
         self.parked.clear();
+        self.held = Held::default();
+        self.hold_otherwise(context);
         for (lsn, count) in std::mem::take(&mut self.counts) {
             if count > 1 {
                 context.effects.push_back(Effect::Count {

@@ -113,6 +113,7 @@ impl Scene {
         self.handle(Event::ConsumerAttached {
             consumer: consumer(number),
             mode,
+            client: Some(ClientId(number / 10)),
         });
         self.handle(Event::ConsumerReady {
             consumer: consumer(number),
@@ -494,6 +495,7 @@ fn messages_that_a_predecessor_may_have_delivered_are_marked() {
     let mut scene = Scene::with_origin(
         Limits::default(),
         QueueOrigin::Recovered {
+            held: Vec::new(),
             maybe_delivered_up_to: 2,
             reserved_up_to: 100,
             counts: vec![(1, 4)],

@@ -87,6 +87,19 @@ impl Window {
         self.ready.back().map(|it| it.position.lsn)
     }
 
+    /// The lowest number that waits, with its bytes or without.
+    pub(super) fn next_lsn(&self) -> Option<u64> {
+        let ready = self.ready.front().map(|it| it.position.lsn);
+        let returned = self.returned.first_key_value().map(|(&lsn, _)| lsn);
+        ready.into_iter().chain(returned).min()
+    }
+
+    /// No message below this number waits here or is still to be read.
+    pub(super) fn floor(&self) -> u64 {
+        let next = self.passed.saturating_add(1);
+        self.next_lsn().map_or(next, |lsn| lsn.min(next))
+    }
+
     /// Numbers that pass for one message, as far as the window can tell.
     pub(super) fn numbers_per_message(&self) -> u64 {
         match (self.ready.front(), self.ready.back()) {

@@ -282,7 +282,7 @@ impl Engine {
             return;
         }
         self.0.mode.send_replace(Mode::Stop);
-        self.with_node(Node::begin_stop);
+        self.with_node(|node| node.begin_stop(clock::now()));
         self.0.flush.notify_one();
         let confirmed = self.until(|work| !work.node.owes_answers());
         let _late = timeout(STOP_CONFIRMS, confirmed).await;

@@ -171,8 +171,12 @@ impl Node {
             permit: reading.permit,
         };
         self.accept_consumer(id, attach, link, source, reading.ticket);
-        self.broker
-            .handle(Event::ConsumerAttached { consumer, mode });
+        let client = self.client_of(id);
+        self.broker.handle(Event::ConsumerAttached {
+            consumer,
+            mode,
+            client,
+        });
         self.offer(id, attach.link);
         self.work(now);
         Ok(())

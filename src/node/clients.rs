@@ -1,13 +1,14 @@
 //! Clients, and what outlives their connections.
 //!
 //! A client is a container id and a user: several connections of one container and user are the same
-//! client. What a client owns (temporary destinations) goes when its last connection ends. When the
+//! client. What a client owns (temporary destinations, messages that it has not settled) goes when its
+//! last connection ends. When the
 //! server ends first, it is kept for `reconnect_timeout_ms` after the next recovery; then the state of
 //! all clients that did not return is made void by one durable step, and removed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::{ClientId, QueueId};
+use crate::broker::{ClientId, Event, QueueId};
 
 use super::pending::Item;
 use super::records::{
@@ -195,6 +196,7 @@ impl Node {
             return;
         }
         self.delete_queues_of(id);
+        self.broker.handle(Event::ClientGone { client: id });
         if self.clients.remove(id).is_some_and(|it| it.is_stored) {
             self.delete_client_row(id);
         }
@@ -294,10 +296,23 @@ impl Node {
         for id in rows {
             self.delete_client_row(id);
         }
+        let held: Vec<(QueueId, ClientId)> = self
+            .broker
+            .waiting_holdings()
+            .map(|(queue, client, _)| (queue, client))
+            .collect();
+        for (queue, client) in held {
+            self.delete_holding(queue, client);
+        }
     }
 
     /// It is durable that the state of clients is void.
     pub(super) fn expired(&mut self, expiry: Expiry) {
+        let mut released: BTreeMap<ClientId, u64> = BTreeMap::new();
+        for (_, client, messages) in self.broker.waiting_holdings() {
+            *released.entry(client).or_default() += messages;
+        }
+        self.broker.handle(Event::HoldsOver);
         for (id, identity) in expiry.clients {
             let destinations = self.delete_queues_of(id);
             self.clients.reconnect.expired += 1;
@@ -305,8 +320,9 @@ impl Node {
                 event = "client_state_expired",
                 container = identity.container,
                 user = identity.user,
+                messages = released.get(&id).copied().unwrap_or(0),
                 destinations,
-                "a client did not return in time: its state is removed"
+                "a client did not return in time: its state is removed, and others get its messages"
             );
         }
         for queue in std::mem::take(&mut self.clients.unclaimed) {

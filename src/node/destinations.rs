@@ -49,6 +49,7 @@ impl Node {
             }
         }
         self.apply_durables(&directory.durables);
+        self.apply_release_unsettled();
         self.work(now);
     }
 

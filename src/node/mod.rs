@@ -13,6 +13,8 @@ mod clients;
 mod consume;
 mod destinations;
 mod events;
+mod held_rows;
+mod holds;
 mod meta;
 mod overflow;
 mod peer;
@@ -47,6 +49,7 @@ use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
 
 use clients::Clients;
+use holds::Holds;
 use overflow::Gauges;
 use peer::Peer;
 use pending::{Arrival, Item, Pending};
@@ -115,6 +118,7 @@ pub struct Node {
     ownership: Ownership,
     is_stopping: bool,
     clients: Clients,
+    holds: Holds,
     /// The batch of the last settlement.
     settled_ticket: Option<Ticket>,
     counters: status::Counters,
@@ -152,6 +156,7 @@ impl Node {
             ownership: Ownership::Held,
             is_stopping: false,
             clients: Clients::default(),
+            holds: Holds::default(),
             settled_ticket: None,
             counters: status::Counters::default(),
         };
@@ -294,13 +299,15 @@ impl Node {
 
     /// The next job of the store for its lane. Call until `None`.
     pub fn poll_job(&mut self, now: Now) -> Option<Job> {
+        self.write_due_holds(now);
         self.store.poll_job(now.boot_ms)
     }
 
     /// When [`Self::poll_job`] wants to be called although nothing happens, in the clock of
     /// `boot_ms`.
     pub fn next_job_deadline_ms(&self) -> Option<u64> {
-        self.store.next_deadline_ms()
+        let deadlines = [self.store.next_deadline_ms(), self.holds_due_ms()];
+        deadlines.into_iter().flatten().min()
     }
 
     /// Takes a finished job. Call [`Self::poll_job`], so that the disk is busy again, then
@@ -414,7 +421,9 @@ impl Node {
 
     /// Begins an orderly end: no message is delivered or taken any more. What is under way to the
     /// disk is still confirmed by [`Self::advance`] until [`Self::close_connections`].
-    pub fn begin_stop(&mut self) {
+    pub fn begin_stop(&mut self, now: Now) {
+        // From now on clients lose what they have because the server ends: it stays theirs.
+        self.write_holds(now);
         self.is_stopping = true;
     }
 
@@ -578,6 +587,11 @@ impl Node {
 
     /// Does what the broker wants, and delivers while the store is ours.
     fn work(&mut self, now: Now) {
+        self.work_on(now);
+        self.note_holds(now);
+    }
+
+    fn work_on(&mut self, now: Now) {
         loop {
             while let Some(effect) = self.broker.poll_effect() {
                 self.run_effect(effect);

@@ -40,6 +40,7 @@ impl Node {
         self.store
             .put_row(KIND_QUEUE, &queue_key(queue.0), &value)
             .map_err(|error| failed(error.to_string()))?;
+        self.note_release_unsettled(queue, &name);
         self.broker.handle(Event::QueueAdded {
             queue,
             name,
@@ -191,6 +192,7 @@ impl Node {
             let _lost_or_sealed = self.store.delete_row(kind, &queue_key(queue.0));
         }
         self.cursors.remove(&Reader::Queue(queue));
+        self.forget_holds(queue);
         self.broker.handle(Event::QueueRemoved { queue });
     }
 }

@@ -9,6 +9,7 @@
 //! kind 3 count        key: number u32, lsn u64   value: failed deliveries u32
 //! kind 4 counter      key: name                  value: u64
 //! kind 5 client       key: number u64            value: an envelope with container, user, epoch (a cold row)
+//! kind 6 held         see `held_rows.rs`
 //! kind 8 subscription key: number u32            value: an envelope with what it is (a cold row)
 //!
 //! A client row counts while its epoch is not below the counter `clients-from`; what is owned by a

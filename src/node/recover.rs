@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker::{Event, QueueId, QueueKind, QueueOrigin};
+use crate::broker::{Event, Holding, QueueId, QueueKind, QueueOrigin};
 
 use super::records::{
     COUNTER_NEXT_QUEUE, KIND_COUNT, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION,
@@ -13,11 +13,12 @@ use super::{Node, Now};
 impl Node {
     pub(super) fn recover(&mut self, now: Now) {
         self.recover_clients();
-        self.recover_queues();
+        let holdings = self.recover_holds();
+        self.recover_queues(holdings);
         self.start_reconnect_time(now);
     }
 
-    fn recover_queues(&mut self) {
+    fn recover_queues(&mut self, mut holdings: BTreeMap<QueueId, Vec<Holding>>) {
         let last_lsn = self.store.last_lsn().0;
         let mut counts: BTreeMap<u32, Vec<(u64, u32)>> = BTreeMap::new();
         for (key, value) in self.store.rows(KIND_COUNT) {
@@ -42,6 +43,7 @@ impl Node {
                 maybe_delivered_up_to: reserved_up_to.min(last_lsn),
                 reserved_up_to,
                 counts: counts.remove(&number).unwrap_or_default(),
+                held: holdings.remove(&QueueId(number)).unwrap_or_default(),
             }
         };
         for (key, value) in self.store.rows(KIND_QUEUE) {
@@ -68,6 +70,9 @@ impl Node {
             let queue = QueueId(number);
             self.next_queue = self.next_queue.max(number.saturating_add(1));
             void.extend(self.recover_subscription(queue, row, origin(number)));
+        }
+        for queue in holdings.into_keys() {
+            self.forget_holds(queue);
         }
         for queue in void {
             // A predecessor did not come to it.

@@ -650,8 +650,9 @@ impl Sim {
             return self.give(server, Input::Stopped);
         }
         self.set_mode(server, Mode::Stop);
+        let now = self.clock();
         if let Some(work) = self.work(server) {
-            work.node.begin_stop();
+            work.node.begin_stop(now);
         }
         self.flush_soon(server);
         let until = self.now + STOP_CONFIRMS;

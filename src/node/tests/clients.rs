@@ -1,6 +1,7 @@
 //! Clients, what they own, and when it goes.
 
 use super::*;
+use crate::model::{Pattern, Properties};
 
 fn dynamic() -> Source {
     Source {
@@ -158,7 +159,8 @@ fn without_a_time_out_clients_are_removed_at_once() {
 fn a_server_that_stops_leaves_to_its_successor_what_clients_own() {
     let mut scene = Scene::new();
     let (_, address) = owner(&mut scene, "c");
-    scene.node.begin_stop();
+    let now = scene.now();
+    scene.node.begin_stop(now);
     scene.node.close_connections();
     scene.exchange();
     scene.lose(0);
@@ -187,4 +189,208 @@ fn too_many_clients_are_served_and_not_expected() {
     assert_eq!(reconnect(&scene), (1, 0, 0));
     scene.rest();
     assert_eq!(scene.node.status().queues, 1);
+}
+
+/// A queue with messages of which two clients have two each, written down.
+fn two_holders() -> Scene {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    for text in ["1", "2", "3", "4", "5"] {
+        scene.publish(to, text);
+    }
+    let a = scene.consumer_as("a", "orders", 2);
+    let b = scene.consumer_as("b", "orders", 2);
+    scene.commit();
+    scene.check(a.0, "got 1, got 3");
+    scene.check(b.0, "got 2, got 4");
+    scene.rest();
+    scene
+}
+
+#[test]
+fn what_a_client_has_comes_to_it_again_and_to_nobody_else() {
+    let mut scene = two_holders().take_over();
+    assert_eq!(reconnect(&scene), (2, 0, 0));
+    let other = scene.consumer_as("other", "orders", 10);
+    scene.rest();
+    scene.check(other.0, "got 5 x1");
+    let b = scene.consumer_as("b", "orders", 10);
+    scene.commit();
+    scene.check(b.0, "got 2 x1, got 4 x1");
+    let a = scene.consumer_as("a", "orders", 1);
+    scene.commit();
+    scene.check(a.0, "got 1 x1");
+    // In order, before what is behind.
+    let to = scene.publisher("orders");
+    scene.publish(to, "6");
+    scene.commit();
+    scene.settle(a.0, "1", Outcome::Accepted);
+    scene.credit(a, 1);
+    scene.commit();
+    scene.check(a.0, "got 3 x1");
+    assert_eq!(scene.messages("orders"), 5);
+    assert_eq!(reconnect(&scene), (2, 2, 0));
+}
+
+#[test]
+fn what_nobody_came_for_goes_to_others_when_that_is_durable() {
+    let mut scene = two_holders().take_over();
+    let other = scene.consumer_as("other", "orders", 10);
+    // It returns without a consumer.
+    client(&mut scene, "a");
+    scene.commit();
+    scene.pass(19_999);
+    scene.commit();
+    scene.check(other.0, "got 5 x1");
+    scene.pass(1);
+    scene.check(other.0, "");
+    scene.commit();
+    scene.check(other.0, "got 1 x1, got 2 x1, got 3 x1, got 4 x1");
+    assert_eq!(reconnect(&scene), (2, 1, 1));
+    scene.rest();
+    let mut scene = scene.take_over();
+    // The other one has them all, and "a" is connected.
+    assert_eq!(reconnect(&scene), (2, 0, 0));
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.commit();
+    scene.check(a.0, "");
+}
+
+#[test]
+fn a_client_that_is_back_and_leaves_again_gives_up_what_was_kept_for_it() {
+    let mut scene = two_holders().take_over();
+    let other = scene.consumer_as("other", "orders", 10);
+    let a = client(&mut scene, "a");
+    let b = scene.consumer_as("b", "orders", 1);
+    scene.commit();
+    scene.check(b.0, "got 2 x1");
+    scene.check(other.0, "got 5 x1");
+    scene.lose(a);
+    scene.commit();
+    scene.check(other.0, "got 1 x1, got 3 x1");
+    scene.detach(b);
+    scene.commit();
+    scene.check(other.0, "got 2 x1, got 4 x1");
+}
+
+#[test]
+fn each_takeover_counts_for_those_that_had_the_message() {
+    let mut scene = two_holders().take_over();
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.rest();
+    scene.check(a.0, "got 1 x1, got 3 x1, got 5 x1");
+    let mut scene = scene.take_over();
+    let a = scene.consumer_as("a", "orders", 10);
+    let b = scene.consumer_as("b", "orders", 10);
+    scene.commit();
+    // Number 5 was with nobody the first time; the mark may be too much.
+    scene.check(a.0, "got 1 x2, got 3 x2, got 5 x2");
+    scene.check(b.0, "got 2 x1, got 4 x1");
+    scene.settle(a.0, "3", Outcome::Released);
+    scene.commit();
+    let mut scene = scene.take_over();
+    let other = scene.consumer_as("other", "orders", 10);
+    scene.pass(20_000);
+    scene.rest();
+    let log = scene.take_log(other.0);
+    assert_eq!(log.len(), 5, "{log:?}");
+    assert!(log.contains(&String::from("got 1 x3")), "{log:?}");
+}
+
+#[test]
+fn what_was_settled_does_not_come_and_rows_do_not_stay() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    for text in ["1", "2", "3"] {
+        scene.publish(to, text);
+    }
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.commit();
+    scene.rest();
+    assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 1);
+    for text in ["1", "2", "3"] {
+        scene.settle(a.0, text, Outcome::Accepted);
+    }
+    scene.rest();
+    assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 0);
+    let mut scene = scene.take_over();
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.rest();
+    scene.check(a.0, "");
+}
+
+#[test]
+fn messages_that_are_settled_soon_are_not_written_down() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    let a = scene.consumer_as("a", "orders", 100);
+    scene.rest();
+    let before = scene.node.store.last_lsn();
+    for number in 0..20 {
+        let text = number.to_string();
+        scene.publish(to, &text);
+        scene.commit();
+        scene.settle(a.0, &text, Outcome::Accepted);
+        scene.commit();
+    }
+    let records = scene.node.store.last_lsn().0 - before.0;
+    scene.rest();
+    assert!(records < 60, "{records} records for 20 messages");
+}
+
+#[test]
+fn a_queue_with_release_unsettled_keeps_nothing() {
+    let mut directory = Directory::default();
+    let properties = Properties {
+        release_unsettled: true,
+        ..Properties::default()
+    };
+    let name = Pattern::parse("orders").expect("a name");
+    directory.queues.insert(name, properties);
+    let directory = Arc::new(directory);
+    // The successor alone says so, then the predecessor too.
+    let mut scene = two_holders().take_over();
+    let now = scene.now();
+    scene.node.set_directory(now, directory);
+    let other = scene.consumer_as("other", "orders", 10);
+    scene.commit();
+    scene.check(other.0, "got 1 x1, got 2 x1, got 3 x1, got 4 x1, got 5 x1");
+    scene.rest();
+    let mut scene = scene.take_over();
+    let another = scene.consumer_as("another", "orders", 10);
+    scene.commit();
+    assert_eq!(scene.take_log(another.0).len(), 5);
+}
+
+#[test]
+fn a_client_with_more_messages_than_credit_gets_all_and_does_not_stop_others() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.commit();
+    for number in 0..200 {
+        scene.publish(to, &format!("{number:03}"));
+        if number % 8 == 7 {
+            scene.commit();
+        }
+    }
+    let a = scene.consumer_as("a", "orders", 100);
+    scene.commit();
+    scene.rest();
+    assert_eq!(scene.take_log(a.0).len(), 100);
+    let mut scene = scene.take_over();
+    let a = scene.consumer_as("a", "orders", 1);
+    let other = scene.consumer_as("other", "orders", 1000);
+    scene.commit();
+    let log = scene.take_log(other.0);
+    assert_eq!(log.len(), 100, "{log:?}");
+    assert_eq!(log[0], "got 100 x1");
+    for number in 0..100 {
+        let text = format!("{number:03}");
+        scene.check(a.0, &format!("got {text} x1"));
+        scene.settle(a.0, &text, Outcome::Accepted);
+        scene.credit(a, 1);
+        scene.commit();
+    }
+    scene.check(a.0, "");
+    assert_eq!(scene.messages("orders"), 100);
 }

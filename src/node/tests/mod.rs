@@ -155,6 +155,12 @@ impl Scene {
         (client, self.receiver(client, Source::at(queue), credit))
     }
 
+    /// The same as the client of a container.
+    fn consumer_as(&mut self, container: &str, queue: &str, credit: u32) -> (usize, LinkId) {
+        let client = self.connect_as(container, Settings::default());
+        (client, self.receiver(client, Source::at(queue), credit))
+    }
+
     fn sender(&mut self, client: usize, address: Option<&str>) -> LinkId {
         let target = address.map_or_else(Target::default, Target::at);
         self.attach_sender(client, target, "sender")

@@ -82,7 +82,8 @@ fn an_orderly_stop_confirms_what_is_under_way_and_seals_the_store() {
     let to = scene.publisher("orders");
     let from = scene.consumer("orders", 10);
     scene.publish(to, "a");
-    scene.node.begin_stop();
+    let now = scene.now();
+    scene.node.begin_stop(now);
     assert!(scene.node.owes_answers());
     scene.commit();
     assert!(!scene.node.owes_answers());

@@ -194,6 +194,9 @@ impl World {
         self.consumers.push(consumer);
         let before = self.oracle.delivered.clone();
         self.commit();
+        // What clients have that do not come back is kept for them until then.
+        self.scene.pass(20_000);
+        self.commit();
         self.observe();
         let here: BTreeSet<u32> = self.held.iter().map(|(_, number)| *number).collect();
         for number in &self.oracle.confirmed {

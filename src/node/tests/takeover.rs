@@ -17,7 +17,7 @@ fn confirmed_messages_are_there_and_settled_ones_are_not() {
     scene.commit();
 
     let mut scene = scene.take_over();
-    let from = scene.consumer("orders", 10);
+    let from = scene.consumer_as("client 1", "orders", 10);
     scene.commit();
     let log = scene.take_log(from.0);
     // 2 was delivered and must be marked; the others may be.
@@ -71,9 +71,9 @@ fn delivery_counts_above_one_survive() {
     scene.commit();
     scene.check(from.0, "got 1, got 1 x1, got 1 x2, got 1 x3");
     let mut scene = scene.take_over();
-    let from = scene.consumer("orders", 10);
+    let from = scene.consumer_as("client 1", "orders", 10);
     scene.commit();
-    scene.check(from.0, "got 1 x3");
+    scene.check(from.0, "got 1 x4");
 }
 
 #[test]

@@ -1,0 +1,284 @@
+//! Messages that are kept for the clients that had them when the predecessor of this process ended.
+//!
+//! What a client had is written down as runs of message numbers. A run may reach over numbers that
+//! are no message of the queue, or are settled; it never reaches over a message of the queue that
+//! somebody else may have.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{ClientId, Position};
+
+/// So many messages that were set aside come back to the window at once.
+const RECALLED: usize = 16;
+
+/// Messages of a queue, by number, that a client had at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldRun {
+    /// Number of the first.
+    pub first: u64,
+    /// Number of the last.
+    pub last: u64,
+    /// The delivery count that they were sent with.
+    pub count: u32,
+}
+
+/// What a client has of a queue and has not settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    /// The client.
+    pub client: ClientId,
+    /// How many messages.
+    pub messages: u64,
+    /// Which; in order, none overlaps another.
+    pub runs: Vec<HeldRun>,
+}
+
+impl Holding {
+    pub(super) fn of(client: ClientId) -> Self {
+        Self {
+            client,
+            messages: 0,
+            runs: Vec::new(),
+        }
+    }
+
+    /// Adds a message behind all others. `bridges`: nothing of the queue between it and the one before
+    /// is there for others.
+    pub(super) fn add(&mut self, lsn: u64, count: u32, bridges: bool) {
+        self.messages += 1;
+        match self.runs.last_mut() {
+            Some(run) if run.count == count && (bridges || run.last + 1 == lsn) => run.last = lsn,
+            _ => self.runs.push(HeldRun {
+                first: lsn,
+                last: lsn,
+                count,
+            }),
+        }
+    }
+
+    /// Numbers of a run that was found may have been settled since, and be bridged by another.
+    fn put_in_order(&mut self) {
+        self.runs.sort_by_key(|run| run.first);
+        let mut free = 0;
+        self.runs.retain_mut(|run| {
+            run.first = run.first.max(free);
+            free = free.max(run.last.saturating_add(1));
+            run.first <= run.last
+        });
+    }
+}
+
+/// A run that was found in the store.
+#[derive(Debug, Clone, Copy)]
+struct Kept {
+    last: u64,
+    /// Whose; `None`: anybody's, and remembered for its count.
+    client: Option<ClientId>,
+    count: u32,
+}
+
+/// What one client may still come for.
+#[derive(Debug, Default)]
+struct Share {
+    messages: u64,
+    /// Those that the cursor has passed.
+    aside: BTreeSet<u64>,
+    /// The client's consumers of the queue.
+    attached: Vec<u64>,
+}
+
+/// What is kept of one queue.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    /// By first number.
+    runs: BTreeMap<u64, Kept>,
+    shares: BTreeMap<ClientId, Share>,
+    /// All that the cursor has passed, by number.
+    aside: BTreeMap<u64, Position>,
+}
+
+impl Held {
+    pub(super) fn new(holdings: Vec<Holding>) -> Self {
+        let mut held = Self::default();
+        let mut all = Vec::new();
+        for holding in holdings {
+            let share = held.shares.entry(holding.client).or_default();
+            share.messages += holding.messages;
+            all.extend(holding.runs.into_iter().map(|run| (run, holding.client)));
+        }
+        all.sort_by_key(|(run, client)| (run.first, *client));
+        let mut free = 0;
+        for (run, client) in all {
+            // Rows are written lazily, and two may name the same message.
+            let first = run.first.max(free);
+            if first <= run.last {
+                let kept = Kept {
+                    last: run.last,
+                    client: Some(client),
+                    count: run.count,
+                };
+                held.runs.insert(first, kept);
+                free = run.last.saturating_add(1);
+            }
+        }
+        held
+    }
+
+    fn run_of(&self, lsn: u64) -> Option<(u64, &Kept)> {
+        let (&first, kept) = self.runs.range(..=lsn).next_back()?;
+        (kept.last >= lsn).then_some((first, kept))
+    }
+
+    /// The client for which a message is kept.
+    pub(super) fn owner(&self, lsn: u64) -> Option<ClientId> {
+        self.run_of(lsn)?.1.client
+    }
+
+    /// How often a message was delivered before, if it was with a client.
+    pub(super) fn delivered(&self, lsn: u64) -> u32 {
+        self.run_of(lsn)
+            .map_or(0, |(_, kept)| kept.count.saturating_add(1))
+    }
+
+    /// Whether a client has a consumer for what is kept for it.
+    pub(super) fn is_attached(&self, client: ClientId) -> bool {
+        let share = self.shares.get(&client);
+        share.is_some_and(|share| !share.attached.is_empty())
+    }
+
+    pub(super) fn attach(&mut self, client: ClientId, number: u64) {
+        if let Some(share) = self.shares.get_mut(&client) {
+            share.attached.push(number);
+        }
+    }
+
+    /// A consumer is gone. Whether it was the last one of a client for which something is kept.
+    pub(super) fn detach(&mut self, client: ClientId, number: u64) -> bool {
+        let Some(share) = self.shares.get_mut(&client) else {
+            return false;
+        };
+        share.attached.retain(|it| *it != number);
+        share.attached.is_empty()
+    }
+
+    /// The cursor passes a message whose client does not take it now.
+    pub(super) fn set_aside(&mut self, client: ClientId, position: Position) {
+        if let Some(share) = self.shares.get_mut(&client) {
+            share.aside.insert(position.lsn);
+            self.aside.insert(position.lsn, position);
+        }
+    }
+
+    pub(super) fn is_aside(&self, lsn: u64) -> bool {
+        self.aside.contains_key(&lsn)
+    }
+
+    /// The lowest number that was set aside.
+    pub(super) fn first_aside(&self) -> Option<u64> {
+        self.aside.first_key_value().map(|(&lsn, _)| lsn)
+    }
+
+    /// Takes back what was set aside, comes before `next`, and is for a consumer that takes messages:
+    /// a few for each.
+    pub(super) fn recall(
+        &mut self,
+        next: Option<u64>,
+        takes: impl Fn(u64) -> bool,
+    ) -> Vec<Position> {
+        let mut back = Vec::new();
+        if self.aside.is_empty() {
+            return back;
+        }
+        for share in self.shares.values_mut() {
+            let first = share.aside.first();
+            let is_first = first.is_some_and(|&lsn| next.is_none_or(|next| lsn < next));
+            if !is_first || !share.attached.iter().any(|number| takes(*number)) {
+                continue;
+            }
+            for _ in 0..RECALLED {
+                let lsn = share.aside.pop_first();
+                back.extend(lsn.and_then(|lsn| self.aside.remove(&lsn)));
+            }
+        }
+        back
+    }
+
+    /// A message goes out. What its run has before it is gone, unless it was set aside: a client gets
+    /// its messages in order.
+    pub(super) fn take(&mut self, lsn: u64) {
+        let Some((first, kept)) = self.run_of(lsn) else {
+            return;
+        };
+        let mut is_left = false;
+        if let Some(share) = kept.client.and_then(|client| self.shares.get_mut(&client)) {
+            share.messages = share.messages.saturating_sub(1);
+            is_left = share.aside.range(first..lsn).next().is_some();
+        }
+        let Some(kept) = self.runs.remove(&first) else {
+            return;
+        };
+        if is_left {
+            let last = lsn - 1;
+            self.runs.insert(first, Kept { last, ..kept });
+        }
+        if lsn < kept.last {
+            self.runs.insert(lsn + 1, kept);
+        }
+    }
+
+    /// Gives what is kept for some clients to anybody; their counts stay known. Those that were set
+    /// aside have to go back to the window.
+    pub(super) fn release(&mut self, whose: impl Fn(ClientId, bool) -> bool) -> Vec<Position> {
+        let mut back = Vec::new();
+        let mut released = Vec::new();
+        self.shares.retain(|&client, share| {
+            let goes = whose(client, !share.attached.is_empty());
+            if goes {
+                released.push(client);
+                let lsns = std::mem::take(&mut share.aside);
+                back.extend(lsns.iter().filter_map(|lsn| self.aside.remove(lsn)));
+            }
+            !goes
+        });
+        if !released.is_empty() {
+            self.runs.retain(|_, kept| {
+                let goes = kept.client.is_some_and(|it| released.contains(&it));
+                if goes {
+                    kept.client = None;
+                }
+                // A count of 1 follows from the reservation.
+                !goes || kept.count > 0
+            });
+        }
+        back
+    }
+
+    /// For whom something is kept, how much, and whether the client has a consumer for it.
+    pub(super) fn shares(&self) -> impl Iterator<Item = (ClientId, u64, bool)> {
+        let share = |(&client, share): (&ClientId, &Share)| {
+            (client, share.messages, !share.attached.is_empty())
+        };
+        self.shares.iter().map(share)
+    }
+
+    /// Adds what is kept to what the clients have.
+    pub(super) fn add_to(&self, holdings: &mut BTreeMap<ClientId, Holding>) {
+        for (&first, kept) in &self.runs {
+            if let Some(client) = kept.client {
+                let holding = holdings.entry(client);
+                let holding = holding.or_insert_with(|| Holding::of(client));
+                holding.runs.push(HeldRun {
+                    first,
+                    last: kept.last,
+                    count: kept.count,
+                });
+            }
+        }
+        for (client, share) in &self.shares {
+            if let Some(holding) = holdings.get_mut(client) {
+                holding.messages += share.messages;
+                holding.put_in_order();
+            }
+        }
+    }
+}
