@@ -412,6 +412,17 @@ impl Node {
                 .put_row(records::KIND_COUNTER, records::COUNTER_PROOF, &proof);
     }
 
+    /// Whether clients have other messages than a successor would learn from the log as far as it is
+    /// appended.
+    pub fn owes_holds(&self) -> bool {
+        self.holds_due_ms().is_some() || self.broker.has_changed_holdings()
+    }
+
+    /// Figures of the clients that a predecessor knew.
+    pub fn reconnect(&self) -> ReconnectStatus {
+        self.clients.reconnect()
+    }
+
     /// Whether appends wait to be handed to the log lane.
     pub fn has_open_batch(&self) -> bool {
         self.store.open_batch_bytes() > 0

@@ -473,8 +473,12 @@ impl Sim {
             body: message.body,
             queue,
             count: message.header.delivery_count,
+            is_late: false,
         };
         let life = self.conns.get(&conn).map_or(0, |conn| conn.life);
+        if self.waits_for_clients(life) {
+            self.oracle.comes_early(&got, client, life);
+        }
         let Some(copy) = self.oracle.delivered(&got, conn, life) else {
             return;
         };
@@ -667,6 +671,7 @@ impl Sim {
                 for held in consumer.held.drain(..) {
                     self.oracle.let_go(held.copy);
                 }
+                self.oracle.gives_up(client);
                 if let Some(talk) = &it.talk {
                     self.oracle.leaves(talk.conn, it.queue);
                 }

@@ -22,6 +22,8 @@ const QUIET_ROUNDS: u32 = 3;
 const ROUNDS_MAX: u32 = 10_000;
 /// Kind of the rows that say up to where a queue may deliver; see `node/records.rs`.
 const KIND_RESERVATION: u16 = 2;
+/// Kind of the rows that say what clients have.
+const KIND_HELD: u16 = 6;
 
 pub(super) fn node_settings(random: &mut fastrand::Rng) -> NodeSettings {
     let limits = if random.bool() {
@@ -37,6 +39,7 @@ pub(super) fn node_settings(random: &mut fastrand::Rng) -> NodeSettings {
     NodeSettings {
         publisher_credit: random.u32(4..60),
         idle_timeout_ms: random.u32(1_500..6_000),
+        reconnect_timeout_ms: [0, 1_500, 5_000, 60_000][random.usize(..4)],
         limits,
         ..NodeSettings::default()
     }
@@ -78,18 +81,25 @@ fn got(bytes: &[u8], queue: Option<usize>) -> Result<Got, String> {
     Ok(Got {
         queue,
         count: message.header.delivery_count,
+        is_late: false,
         body: message.body,
     })
 }
 
 /// Deletes what tells a successor up to where messages may have been delivered.
 pub(super) fn forget_reservations(store: &mut Store) {
-    let keys: Vec<Vec<u8>> = store
-        .rows(KIND_RESERVATION)
-        .map(|(key, _)| key.to_vec())
-        .collect();
+    forget(store, KIND_RESERVATION);
+}
+
+/// Deletes what tells a successor what clients had.
+pub(super) fn forget_holds(store: &mut Store) {
+    forget(store, KIND_HELD);
+}
+
+fn forget(store: &mut Store, kind: u16) {
+    let keys: Vec<Vec<u8>> = store.rows(kind).map(|(key, _)| key.to_vec()).collect();
     for key in keys {
-        let _lost = store.delete_row(KIND_RESERVATION, &key);
+        let _lost = store.delete_row(kind, &key);
     }
     while let Some(job) = store.poll_job(0) {
         let _lost = store.complete(job.run());
@@ -102,6 +112,8 @@ struct Fresh {
     client: Connection,
     links: Vec<(LinkId, usize)>,
     found: Vec<Got>,
+    /// The time to reconnect is over.
+    is_late: bool,
 }
 
 /// Recovers as a new server does, and takes all messages as a client does.
@@ -130,12 +142,18 @@ pub(super) fn recover_and_drain(
     }
     let now = now_of(&disk);
     let client = Connection::client(Settings::default(), ClientSasl::Anonymous, now.monotonic_ms);
+    let settings = NodeSettings {
+        // It sleeps while the server waits for other clients.
+        idle_timeout_ms: 0,
+        ..settings.clone()
+    };
     let mut fresh = Fresh {
-        node: Node::new(settings.clone(), store, now),
+        node: Node::new(settings, store, now),
         client,
         disk,
         links: Vec::new(),
         found: Vec::new(),
+        is_late: false,
     };
     fresh.drain()?;
     Ok(fresh.found)
@@ -190,11 +208,17 @@ impl Fresh {
             quiet = if is_quiet { quiet + 1 } else { 0 };
             if quiet > QUIET_ROUNDS {
                 let left: u64 = self.node.queue_status().iter().map(|it| it.messages).sum();
-                return if left == 0 {
-                    Ok(())
-                } else {
-                    Err(format!("{left} messages of a new server do not come"))
+                if left == 0 {
+                    return Ok(());
+                }
+                // They are kept for clients, for a while.
+                let Some(until_ms) = self.node.reconnect().deadline_at_ms else {
+                    return Err(format!("{left} messages of a new server do not come"));
                 };
+                self.is_late = true;
+                let left_ms = until_ms.saturating_sub(now.monotonic_ms);
+                self.disk.world().advance_ms(left_ms);
+                quiet = 0;
             }
             self.disk.world().advance_ms(5);
         }
@@ -231,7 +255,10 @@ impl Fresh {
                 } => {
                     let queue = self.links.iter().find(|(it, _)| *it == link);
                     let queue = queue.map(|(_, queue)| *queue).ok_or("an unknown link")?;
-                    self.found.push(got(&payload.to_bytes(), Some(queue))?);
+                    self.found.push(Got {
+                        is_late: self.is_late,
+                        ..got(&payload.to_bytes(), Some(queue))?
+                    });
                     self.client.settle(link, delivery_id, Outcome::Accepted);
                 }
                 Event::CreditRefill { link } => self.client.set_credit(link, 1_000),

@@ -338,7 +338,12 @@ impl Sim {
         }
         conn.side = Side::Gone;
         conn.readable.clear();
+        let (life, client) = (conn.life, conn.client);
         self.oracle.left(id);
+        let runs = |it: &super::server::Server| it.life == life && it.process.is_some();
+        if self.servers.iter().any(runs) {
+            self.oracle.gives_up(client);
+        }
         if !is_orderly
             && cut == 0
             && let Some(conn) = self.conns.get_mut(&id)

@@ -13,6 +13,8 @@
 //! * It was refused: it never comes.
 //! * First deliveries without a mark come to each consumer in the order of sending, connection by
 //!   connection, except what was under way to a consumer that left in order.
+//! * A client had it when its server ended, and that was written down: within the time to reconnect it
+//!   comes to no other client, unless that client gives it up.
 //! * It was not durable: as durable ones, until a server ends without an orderly stop.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -56,6 +58,8 @@ pub(super) struct Got {
     /// Where it came from, as far as that is known.
     pub(super) queue: Option<usize>,
     pub(super) count: u32,
+    /// It came when the time to reconnect was over.
+    pub(super) is_late: bool,
 }
 
 /// What is known about the end of a copy.
@@ -91,6 +95,8 @@ struct Copy {
     holder: Option<u64>,
     /// The connection that had it broke.
     was_dropped: bool,
+    /// It is written down that a client has it: the process that did so, and the client.
+    kept_for: Option<(u64, usize)>,
 }
 
 impl Copy {
@@ -110,6 +116,7 @@ pub(super) struct Counts {
     pub(super) takeovers: u64,
     pub(super) refused: u64,
     pub(super) ordered: u64,
+    pub(super) kept: u64,
 }
 
 #[derive(Default)]
@@ -172,6 +179,7 @@ impl Oracle {
             brought_by: None,
             holder: None,
             was_dropped: false,
+            kept_for: None,
         };
         self.copies.insert(id, copy);
     }
@@ -245,6 +253,52 @@ impl Oracle {
     }
 
     /// The copy that a message is, if it may be there at all.
+    /// A message comes to a client of a server that waits for others.
+    pub(super) fn comes_early(&mut self, got: &Got, client: usize, life: u64) {
+        let Ok(id) = self.known(got) else {
+            return;
+        };
+        let kept_for = self.copies.get(&id).and_then(|copy| copy.kept_for);
+        if let Some((by, owner)) = kept_for
+            && by != life
+        {
+            self.counts.kept += u64::from(owner == client);
+            if owner != client {
+                self.blame(format!("{id} comes to client {client}, kept for {owner}"));
+            }
+        }
+    }
+
+    /// Nothing of a server waits for the disk, also not what its clients have. `client_of`: by connection.
+    pub(super) fn written_down(&mut self, life: u64, client_of: impl Fn(u64) -> Option<usize>) {
+        for copy in self.copies.values_mut() {
+            if let Some(holder) = copy.holder
+                && copy.brought_by == Some(life)
+                && !self.left.contains(&holder)
+            {
+                copy.kept_for = client_of(holder).map(|client| (life, client));
+            }
+        }
+    }
+
+    /// What was kept for a client may go to others.
+    pub(super) fn gives_up(&mut self, client: usize) {
+        for copy in self.copies.values_mut() {
+            if copy.kept_for.is_some_and(|(_, owner)| owner == client) {
+                copy.kept_for = None;
+            }
+        }
+    }
+
+    /// A server does not wait any more for the clients of its predecessors.
+    pub(super) fn waits_no_more(&mut self, life: u64) {
+        for copy in self.copies.values_mut() {
+            if copy.kept_for.is_some_and(|(by, _)| by != life) {
+                copy.kept_for = None;
+            }
+        }
+    }
+
     fn known(&self, got: &Got) -> Result<CopyId, String> {
         let text = String::from_utf8_lossy(&got.body);
         let id = text.split(' ').next().and_then(CopyId::parse);
@@ -274,6 +328,7 @@ impl Oracle {
     pub(super) fn handed_back(&mut self, id: CopyId, is_end: bool) {
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.holder = None;
+            copy.kept_for = None;
             if is_end {
                 copy.settled = Settled::Handed;
             }
@@ -302,6 +357,7 @@ impl Oracle {
     pub(super) fn let_go(&mut self, id: CopyId) {
         if let Some(copy) = self.copies.get_mut(&id) {
             copy.holder = None;
+            copy.kept_for = None;
         }
     }
 
@@ -375,10 +431,10 @@ impl Oracle {
     }
 
     /// Holds all messages of a store, or those that a sole consumer of a new server got from it, against
-    /// what is known. `marks`: they carry delivery counts.
+    /// what is known. `marks`: they carry delivery counts, and the consumer is none of the clients.
     pub(super) fn judge(&self, found: &[Got], marks: bool) -> Result<BTreeSet<CopyId>, String> {
         let mut ids = BTreeSet::new();
-        let mut last: BTreeMap<(usize, u64), u64> = BTreeMap::new();
+        let mut last: BTreeMap<(usize, u64, bool), u64> = BTreeMap::new();
         for got in found {
             let id = self.known(got)?;
             if !ids.insert(id) {
@@ -390,7 +446,11 @@ impl Oracle {
             if marks && got.count == 0 && copy.brought_by.is_some() {
                 return Err(format!("{id} comes again without a mark"));
             }
-            let before = last.insert((id.producer, copy.connection), copy.order);
+            if let Some((_, client)) = copy.kept_for.filter(|_| marks && !got.is_late) {
+                return Err(format!("{id} comes to a stranger, kept for client {client}"));
+            }
+            let key = (id.producer, copy.connection, got.is_late);
+            let before = last.insert(key, copy.order);
             if before.is_some_and(|before| before > copy.order) {
                 return Err(format!("{id} is out of order"));
             }

@@ -480,6 +480,9 @@ impl Sim {
         if mutant == Mutant::NoMarks {
             drain::forget_reservations(&mut store);
         }
+        if mutant == Mutant::NoHolds {
+            drain::forget_holds(&mut store);
+        }
         let deadline_ms = store.fence_deadline_ms();
         process.work = Some(Work {
             watchdog_after_ms: deadline_ms.map_or(WATCHDOG_MS, |deadline_ms| {
@@ -770,6 +773,7 @@ impl Sim {
     /// Tells the oracle what it can see of a server.
     pub(super) fn notice(&mut self, server: usize) {
         let life = self.servers[server].life;
+        let keeps = self.settings.reconnect_timeout_ms > 0;
         let Some(work) = self.work(server) else {
             return;
         };
@@ -783,8 +787,18 @@ impl Sim {
             .filter(|(id, _)| work.node.is_finished(**id))
             .map(|(_, conn)| *conn)
             .collect();
+        let is_written_down = keeps && !work.node.owes_holds();
+        let waits_no_more = status.reconnect.deadline_at_ms.is_none();
+        if waits_no_more {
+            self.oracle.waits_no_more(life);
+        }
         if status.backlog_bytes == 0 {
             self.oracle.quiet(life);
+            if is_written_down {
+                let conns = &self.conns;
+                let client_of = |id| conns.get(&id).map(|conn| conn.client);
+                self.oracle.written_down(life, client_of);
+            }
         }
         if status.store.quarantined + status.store.lost_references > 0 {
             self.oracle
@@ -792,6 +806,22 @@ impl Sim {
         }
         for conn in over {
             self.oracle.left(conn);
+            self.client_is_given_up(conn);
         }
+    }
+
+    /// A living server has given a connection up: what its client had may go to others.
+    pub(super) fn client_is_given_up(&mut self, conn: u64) {
+        if let Some(conn) = self.conns.get(&conn) {
+            self.oracle.gives_up(conn.client);
+        }
+    }
+
+    /// Whether a process runs that waits for clients of its predecessors.
+    pub(super) fn waits_for_clients(&self, life: u64) -> bool {
+        let server = self.servers.iter().find(|it| it.life == life);
+        let process = server.and_then(|it| it.process.as_ref());
+        let work = process.and_then(|it| it.work.as_ref());
+        work.is_some_and(|work| work.node.reconnect().deadline_at_ms.is_some())
     }
 }

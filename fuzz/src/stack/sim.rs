@@ -53,6 +53,8 @@ pub(super) enum Mutant {
     EarlyCompletion,
     /// A successor does not know up to where its predecessor may have delivered.
     NoMarks,
+    /// A successor does not know what clients had.
+    NoHolds,
     /// The disk's syncs do nothing.
     LyingDisk,
     /// Every server gets every lock.

@@ -37,6 +37,22 @@ fn forgotten_marks_are_noticed() {
 }
 
 #[test]
+fn forgotten_holds_are_noticed() {
+    let what = caught(Mutant::NoHolds, false).expect("a violation");
+    assert!(what.contains("kept for"), "{what}");
+}
+
+#[test]
+fn clients_come_back_for_what_they_had() {
+    let kept = |seed| {
+        let mut sim = Sim::new(seed, Mutant::Sound, false);
+        sim.run().expect("a sound life");
+        sim.oracle.counts.kept
+    };
+    assert!((1..20).map(kept).sum::<u64>() > 10);
+}
+
+#[test]
 fn two_owners_are_noticed() {
     let what = caught(Mutant::NoLocks, false).expect("a violation");
     assert!(what.contains("active while"), "{what}");
