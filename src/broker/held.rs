@@ -56,8 +56,11 @@ impl Holding {
         }
     }
 
-    /// Numbers of a run that was found may have been settled since, and be bridged by another.
-    fn put_in_order(&mut self) {
+    /// Adds what was found in the store. Numbers of a run that was found may have been settled since,
+    /// and be bridged by another.
+    pub(super) fn join(&mut self, other: Self) {
+        self.messages += other.messages;
+        self.runs.extend(other.runs);
         self.runs.sort_by_key(|run| run.first);
         let mut free = 0;
         self.runs.retain_mut(|run| {
@@ -186,9 +189,6 @@ impl Held {
         takes: impl Fn(u64) -> bool,
     ) -> Vec<Position> {
         let mut back = Vec::new();
-        if self.aside.is_empty() {
-            return back;
-        }
         for share in self.shares.values_mut() {
             let first = share.aside.first();
             let is_first = first.is_some_and(|&lsn| next.is_none_or(|next| lsn < next));
@@ -261,24 +261,120 @@ impl Held {
         self.shares.iter().map(share)
     }
 
-    /// Adds what is kept to what the clients have.
-    pub(super) fn add_to(&self, holdings: &mut BTreeMap<ClientId, Holding>) {
-        for (&first, kept) in &self.runs {
-            if let Some(client) = kept.client {
-                let holding = holdings.entry(client);
-                let holding = holding.or_insert_with(|| Holding::of(client));
+    /// What is kept, by client.
+    pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
+        let mut kept: BTreeMap<ClientId, Holding> = BTreeMap::new();
+        for (&first, run) in &self.runs {
+            if let Some(client) = run.client {
+                let messages = self.shares.get(&client).map_or(0, |it| it.messages);
+                let holding = kept.entry(client).or_insert_with(|| Holding {
+                    messages,
+                    ..Holding::of(client)
+                });
                 holding.runs.push(HeldRun {
                     first,
-                    last: kept.last,
-                    count: kept.count,
+                    last: run.last,
+                    count: run.count,
                 });
             }
         }
-        for (client, share) in &self.shares {
-            if let Some(holding) = holdings.get_mut(client) {
-                holding.messages += share.messages;
-                holding.put_in_order();
-            }
+        kept.into_values()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const A: ClientId = ClientId(1);
+    const B: ClientId = ClientId(2);
+
+    fn holding(client: ClientId, messages: u64, runs: &[(u64, u64, u32)]) -> Holding {
+        let run = |&(first, last, count): &(u64, u64, u32)| HeldRun { first, last, count };
+        let runs = runs.iter().map(run).collect();
+        Holding {
+            client,
+            messages,
+            runs,
         }
+    }
+
+    fn at(lsn: u64) -> Position {
+        Position {
+            lsn,
+            segment: 1,
+            ordinal: 0,
+            offset: 0,
+            bytes: 1,
+        }
+    }
+
+    fn lsns(positions: &[Position]) -> Vec<u64> {
+        positions.iter().map(|it| it.lsn).collect()
+    }
+
+    #[test]
+    fn runs_grow_over_what_is_gone_and_not_over_counts() {
+        let mut it = Holding::of(A);
+        it.add(5, 0, false);
+        it.add(6, 0, false);
+        it.add(9, 0, true);
+        it.add(12, 0, false);
+        it.add(13, 1, true);
+        assert_eq!(it, holding(A, 5, &[(5, 9, 0), (12, 12, 0), (13, 13, 1)]));
+        it.join(holding(A, 2, &[(7, 14, 3), (20, 21, 0)]));
+        let joined = [(5, 9, 0), (10, 14, 3), (20, 21, 0)];
+        assert_eq!(it.messages, 7);
+        assert_eq!(it.runs, holding(A, 0, &joined).runs);
+    }
+
+    #[test]
+    fn a_message_that_two_rows_name_is_kept_for_one_client() {
+        let held = Held::new(vec![holding(B, 3, &[(5, 9, 0)]), holding(A, 3, &[(7, 12, 1)])]);
+        assert_eq!(held.owner(4), None);
+        assert_eq!((held.owner(7), held.owner(9)), (Some(B), Some(B)));
+        assert_eq!((held.owner(10), held.owner(12)), (Some(A), Some(A)));
+        assert_eq!((held.delivered(9), held.delivered(10)), (1, 2));
+        assert_eq!(held.delivered(13), 0);
+    }
+
+    #[test]
+    fn what_was_set_aside_comes_back_first_and_a_few_at_once() {
+        let mut held = Held::new(vec![holding(A, 30, &[(1, 30, 0)])]);
+        for lsn in 1..=30 {
+            held.set_aside(A, at(lsn));
+        }
+        assert!(held.recall(None, |_| true).is_empty(), "nobody is there");
+        held.attach(A, 7);
+        assert!(held.recall(Some(1), |_| true).is_empty(), "it waits already");
+        assert!(held.recall(None, |_| false).is_empty(), "it takes nothing");
+        let back = held.recall(Some(40), |number| number == 7);
+        assert_eq!(lsns(&back), (1..=16).collect::<Vec<_>>());
+        assert!(held.is_aside(17) && !held.is_aside(16));
+        // One of those goes out, out of order: what is aside stays kept.
+        held.take(20);
+        assert_eq!((held.owner(19), held.owner(20)), (Some(A), None));
+        held.take(21);
+        assert_eq!(held.owner(19), Some(A));
+        assert_eq!(held.first_aside(), Some(17));
+    }
+
+    #[test]
+    fn what_is_released_is_anybodys_and_keeps_its_count() {
+        let rows = vec![
+            holding(A, 2, &[(1, 2, 0)]),
+            holding(B, 2, &[(3, 3, 4), (4, 4, 0)]),
+        ];
+        let mut held = Held::new(rows);
+        held.set_aside(B, at(4));
+        held.attach(A, 1);
+        assert_eq!(held.shares().count(), 2);
+        let back = held.release(|_, is_attached| !is_attached);
+        assert_eq!(lsns(&back), [4]);
+        assert_eq!((held.owner(1), held.owner(3)), (Some(A), None));
+        assert_eq!((held.delivered(3), held.delivered(4)), (5, 0));
+        assert!(held.detach(A, 1) && !held.detach(B, 9));
+        held.take(3);
+        assert_eq!(held.delivered(3), 0);
     }
 }

@@ -221,25 +221,41 @@ impl Queue {
     /// What the clients have now, and what is kept for them.
     pub(super) fn take_holdings(&mut self) -> Vec<Holding> {
         self.is_held_otherwise = false;
-        let mut holdings: BTreeMap<ClientId, Holding> = BTreeMap::new();
+        let mut holdings: Vec<Holding> = Vec::new();
+        let mut by_client: BTreeMap<ClientId, usize> = BTreeMap::new();
+        // Where the messages of a consumer go, by its number.
+        let mut places: Vec<(u64, usize)> = Vec::with_capacity(self.consumers.len());
+        for (&number, consumer) in &self.consumers {
+            if let Some(client) = consumer.client.filter(|_| !consumer.settles_at_send()) {
+                let place = *by_client.entry(client).or_insert(holdings.len());
+                if place == holdings.len() {
+                    holdings.push(Holding::of(client));
+                }
+                places.push((number, place));
+            }
+        }
         let parked = self.parked.first_key_value().map(|(&lsn, _)| lsn);
         let others = parked.into_iter().chain(self.held.first_aside()).min();
         // Below it all that nobody has is settled.
         let floor = self.window.floor().min(others.unwrap_or(u64::MAX));
         let mut before = None;
         for (&lsn, it) in &self.in_flight {
-            let consumer = self.consumers.get(&it.consumer);
-            let consumer = consumer.filter(|consumer| !consumer.settles_at_send());
-            let client = consumer.and_then(|consumer| consumer.client);
-            if let Some(client) = client {
-                let holding = holdings.entry(client);
-                let holding = holding.or_insert_with(|| Holding::of(client));
-                holding.add(lsn, it.count, before == Some(client) && lsn < floor);
+            let found = places.binary_search_by_key(&it.consumer, |(number, _)| *number);
+            let place = found.ok().map(|index| places[index].1);
+            if let Some(place) = place {
+                let bridges = before == Some(place) && lsn < floor;
+                holdings[place].add(lsn, it.count, bridges);
             }
-            before = client;
+            before = place;
         }
-        self.held.add_to(&mut holdings);
-        holdings.into_values().collect()
+        for kept in self.held.holdings() {
+            match by_client.get(&kept.client) {
+                Some(&place) => holdings[place].join(kept),
+                None => holdings.push(kept),
+            }
+        }
+        holdings.retain(|holding| !holding.runs.is_empty());
+        holdings
     }
 
     /// What is kept for clients that have no consumer for it.
@@ -265,6 +281,9 @@ impl Queue {
 
     /// What was set aside for a client comes back when a consumer of that client takes it.
     fn recall_held(&mut self, context: &mut Context) {
+        if self.held.first_aside().is_none() {
+            return;
+        }
         let (consumers, limits) = (&self.consumers, &context.limits);
         let takes = |number| consumers.get(&number).is_some_and(|it| it.takes(limits));
         for position in self.held.recall(self.window.next_lsn(), takes) {

@@ -13,10 +13,11 @@ use super::{Node, Now};
 
 /// A change that no batch takes along is written after this time.
 const IDLE_MS: u64 = 10;
-/// So much later for each of these many deliveries that were looked at, ms.
-const DELIVERIES_PER_MS: u64 = 1000;
-/// So much later for each of these many bytes that were written, ms.
-const BYTES_PER_MS: u64 = 1024;
+/// Deliveries and consumers that were looked at, for each millisecond in which nothing is written
+/// afterwards: one hundredth of the time goes into looking.
+const DELIVERIES_PER_MS: usize = 250;
+/// The same for bytes that were written.
+const BYTES_PER_MS: usize = 1024;
 
 /// The rows as they were written last, and when the next are due.
 #[derive(Debug, Default)]
@@ -94,7 +95,7 @@ impl Node {
         self.holds.changed_at_ms = None;
         let (mut deliveries, mut bytes) = (0, 0);
         while let Some((queue, holdings)) = self.broker.poll_changed_holdings() {
-            deliveries += self.broker.in_flight_count(queue) as u64;
+            deliveries += self.broker.in_flight_count(queue) + self.broker.consumer_count(queue);
             let mut gone: BTreeSet<ClientId> = self.clients_with_rows(queue).collect();
             for holding in holdings {
                 if !self.holds.released.contains(&queue) && self.keep_client(holding.client) {
@@ -106,7 +107,7 @@ impl Node {
                 self.delete_holding(queue, client);
             }
         }
-        let cost_ms = deliveries / DELIVERIES_PER_MS + bytes as u64 / BYTES_PER_MS;
+        let cost_ms = (deliveries / DELIVERIES_PER_MS + bytes / BYTES_PER_MS) as u64;
         self.holds.rests_until_ms = now.boot_ms + IDLE_MS + cost_ms;
     }
 

@@ -447,7 +447,9 @@ impl Oracle {
                 return Err(format!("{id} comes again without a mark"));
             }
             if let Some((_, client)) = copy.kept_for.filter(|_| marks && !got.is_late) {
-                return Err(format!("{id} comes to a stranger, kept for client {client}"));
+                return Err(format!(
+                    "{id} comes to a stranger, kept for client {client}"
+                ));
             }
             let key = (id.producer, copy.connection, got.is_late);
             let before = last.insert(key, copy.order);
