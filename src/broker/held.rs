@@ -330,7 +330,10 @@ mod tests {
 
     #[test]
     fn a_message_that_two_rows_name_is_kept_for_one_client() {
-        let held = Held::new(vec![holding(B, 3, &[(5, 9, 0)]), holding(A, 3, &[(7, 12, 1)])]);
+        let held = Held::new(vec![
+            holding(B, 3, &[(5, 9, 0)]),
+            holding(A, 3, &[(7, 12, 1)]),
+        ]);
         assert_eq!(held.owner(4), None);
         assert_eq!((held.owner(7), held.owner(9)), (Some(B), Some(B)));
         assert_eq!((held.owner(10), held.owner(12)), (Some(A), Some(A)));
@@ -346,7 +349,10 @@ mod tests {
         }
         assert!(held.recall(None, |_| true).is_empty(), "nobody is there");
         held.attach(A, 7);
-        assert!(held.recall(Some(1), |_| true).is_empty(), "it waits already");
+        assert!(
+            held.recall(Some(1), |_| true).is_empty(),
+            "it waits already"
+        );
         assert!(held.recall(None, |_| false).is_empty(), "it takes nothing");
         let back = held.recall(Some(40), |number| number == 7);
         assert_eq!(lsns(&back), (1..=16).collect::<Vec<_>>());
