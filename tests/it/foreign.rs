@@ -115,6 +115,8 @@ fn proton(home: &Path) {
         "install",
         "--disable-pip-version-check",
         "--no-input",
+        // What was built before the headers of Cyrus SASL were there has no SCRAM.
+        "--no-cache-dir",
         "-q",
         "-r",
     ];
