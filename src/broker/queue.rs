@@ -90,6 +90,8 @@ pub(super) struct Queue {
     excess: (u64, u64),
     /// The queue is deleted: all that is read is settled.
     purging: bool,
+    /// It stands in the list of queues whose windows hold bytes of the present batch.
+    is_fresh: bool,
     /// It stands in the broker's list of busy queues.
     pub(super) busy: bool,
 }
@@ -122,6 +124,7 @@ impl Queue {
             maybe_delivered_up_to,
             excess: (0, 0),
             purging: false,
+            is_fresh: false,
             busy: false,
         }
     }
@@ -303,7 +306,7 @@ impl Queue {
         let room = !self.consumers.is_empty() && self.window_has_room(context);
         let mut kept = false;
         self.change_window(context, |window, _| kept = window.arrived(message, room));
-        if kept && context.fresh.last() != Some(&self.id) {
+        if kept && !std::mem::replace(&mut self.is_fresh, true) {
             context.fresh.push(self.id);
         }
     }
@@ -317,6 +320,7 @@ impl Queue {
     }
 
     pub(super) fn own_fresh_messages(&mut self) {
+        self.is_fresh = false;
         self.window.own_fresh_messages();
     }
 

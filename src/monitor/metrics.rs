@@ -174,6 +174,12 @@ fn register_clients(registry: &mut Registry, status: &Status) {
     );
     gauge(registry, "links", "Links that are attached", clients.links);
     gauge(registry, "queues", "Queues that exist", clients.queues);
+    let help = "Subscriptions to topics";
+    gauge(registry, "subscriptions", help, clients.subscriptions);
+    let help = "Copies that subscriptions did not get because they were full";
+    counter(registry, "skipped_messages", help, clients.skipped);
+    let help = "Messages dropped because newer ones needed their room";
+    counter(registry, "discarded_messages", help, clients.discarded);
     counter(
         registry,
         "inbound_messages",

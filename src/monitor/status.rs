@@ -199,6 +199,12 @@ pub struct Clients {
     pub links: u64,
     /// Queues that exist.
     pub queues: u64,
+    /// Subscriptions to topics.
+    pub subscriptions: u64,
+    /// Copies that subscriptions did not get because they were full.
+    pub skipped: u64,
+    /// Messages that went because newer ones needed their room.
+    pub discarded: u64,
     /// Messages accepted from clients.
     pub messages_in: u64,
     /// Deliveries to clients.

@@ -76,6 +76,12 @@ pub struct EngineStatus {
     pub links: u64,
     /// Queues.
     pub queues: u64,
+    /// Subscriptions to topics.
+    pub subscriptions: u64,
+    /// Copies that subscriptions did not get because they were full.
+    pub skipped: u64,
+    /// Messages that went because newer ones needed their room.
+    pub discarded: u64,
     /// Messages taken from clients.
     pub messages_in: u64,
     /// Messages sent to clients.
@@ -329,6 +335,9 @@ impl Engine {
         if let Some(node) = node {
             status.links = (node.publishers + node.consumers) as u64;
             status.queues = node.queues as u64;
+            status.subscriptions = node.subscriptions as u64;
+            status.skipped = node.messages_skipped;
+            status.discarded = node.broker.discarded;
             status.messages_in = node.messages_in;
             status.messages_out = node.broker.delivered;
             status.redelivered = node.broker.redelivered;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::auth::Users;
-use crate::broker::{QueueId, QueueKind, Route};
+use crate::broker::{NameFault, QueueId, QueueKind, Route};
 use crate::model::{DestinationKind, Directory, Pattern, Properties};
 use crate::proto::{ErrorCondition, condition};
 
@@ -171,8 +171,11 @@ impl Node {
     }
 }
 
-/// A name or pattern of topics.
+/// A name or pattern of topics. Those that begin with `$` belong to the server, which has none yet.
 pub(super) fn topic_name(text: &str) -> Result<Pattern, ErrorCondition> {
+    if text.starts_with('$') {
+        return Err(translate::name_refused(text, NameFault::Reserved));
+    }
     Pattern::parse(text).map_err(|fault| {
         let fault = format!("topic: {fault}");
         ErrorCondition::new(condition::INVALID_FIELD, fault)

@@ -143,11 +143,15 @@ impl Routing {
         self.changed();
     }
 
-    /// The subscriptions that get the messages of a topic.
+    /// The subscriptions that get the messages of a topic. Names that begin with `$` are the
+    /// server's: patterns that do not begin so stand for none of them.
     pub(crate) fn subscriptions(&self, topic: &str) -> impl Iterator<Item = &Interest> {
         let exact = self.exact.get(topic).into_iter().flatten();
+        let is_own = topic.starts_with('$');
         let wild = self.wildcards.values();
-        let wild = wild.filter(move |(pattern, _)| pattern.matches(topic));
+        let wild = wild.filter(move |(pattern, _)| {
+            pattern.matches(topic) && (!is_own || pattern.as_str().starts_with('$'))
+        });
         exact.chain(wild.map(|(_, interest)| interest))
     }
 
@@ -301,6 +305,7 @@ mod tests {
         assert_eq!(found(&routing, "px.ibm"), [1, 2, 3, 4]);
         assert_eq!(found(&routing, "px.ibm.last"), [3, 4]);
         assert_eq!(found(&routing, "px"), [4, 5]);
+        assert!(found(&routing, "$sys.monitor").is_empty());
         assert_eq!(found(&routing, "other"), [4]);
         routing.unsubscribe(&pattern(">"), QueueId(4));
         routing.unsubscribe(&pattern("px.ibm"), QueueId(1));

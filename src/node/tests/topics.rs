@@ -195,6 +195,9 @@ fn patterns_are_for_subscribers_only() {
     scene.sender(client, Some("topic://px.*"));
     scene.receiver(client, topic("px..a"), 1);
     scene.check(client, &["detached amqp:invalid-field"; 4].join(", "));
+    scene.receiver(client, topic("$sys.>"), 1);
+    scene.sender(client, Some("topic://$sys.monitor"));
+    scene.check(client, &["detached amqp:not-found"; 2].join(", "));
     assert_eq!(scene.node.status().queues, 0);
 }
 
