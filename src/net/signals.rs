@@ -1,10 +1,11 @@
-//! Signals: the first asks for an orderly stop, the second ends the process at once.
+//! Signals: the first asks for an orderly stop, the second ends the process at once. SIGHUP asks a server with a
+//! main file to read its files again.
 
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The signals that stop a server.
+/// The signals that a server answers.
 pub(crate) struct StopSignals {
     terminate: Signal,
     interrupt: Signal,
