@@ -215,6 +215,7 @@ impl Server {
     async fn drive(mut self) -> (Exit, String) {
         let mut snapshots = interval(SNAPSHOT);
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut is_changed = false;
         loop {
             while let Some(action) = self.role.poll_action() {
                 if let Some(end) = self.perform(action) {
@@ -223,6 +224,9 @@ impl Server {
                 }
             }
             self.post();
+            if std::mem::take(&mut is_changed) {
+                self.service.look();
+            }
             let input = loop {
                 let deadline = self.role.poll_timeout().map(|at_ms| self.instant(at_ms));
                 tokio::select! {
@@ -264,8 +268,7 @@ impl Server {
             self.role.handle(elapsed_ms(self.identity.started), input);
             if self.role.state() != state {
                 self.state_since = Instant::now();
-                self.post();
-                self.service.look();
+                is_changed = true;
             }
         }
     }
