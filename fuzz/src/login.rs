@@ -50,7 +50,7 @@ fn login(input: &[u8]) {
         let mut dialogue = Dialogue::new(mechanism, None).expect("the mechanism is known");
         for response in [first, second, first] {
             let task = LoginTask::new(dialogue, Arc::clone(&USERS), response.to_vec());
-            let (_slow, _claimed) = (task.is_slow(), task.claimed().map(str::len));
+            let (_slow, _claimed) = (task.is_slow(), task.claimed().map(|user| user.len()));
             let (next, verdict) = task.run();
             if let Verdict::Welcome { user, .. } = verdict {
                 let said = String::from_utf8_lossy(response).into_owned();

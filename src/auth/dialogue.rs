@@ -1,11 +1,12 @@
 //! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::scram::{ClientFirst, Hash, ServerExchange};
-use super::{Users, nonce};
+use super::{Users, nonce, prepared};
 
 /// Longest response of PLAIN that is looked at, bytes.
 const RESPONSE_BYTES_MAX: usize = 2048;
@@ -112,7 +113,7 @@ impl Dialogue {
         let Some((user, password)) = plain_parts(response) else {
             return Verdict::Refused;
         };
-        self.claimed = Some(user.to_owned());
+        self.claimed = Some(prepared(user).into_owned());
         match users.check(user, password, self.is_local()) {
             Some(user) => Verdict::Welcome {
                 user,
@@ -161,14 +162,16 @@ impl LoginTask {
         }
     }
 
-    /// The user that the client claims to be.
+    /// The user that the client claims to be, as names are compared: all ways to write it are one.
     #[must_use]
-    pub fn claimed(&self) -> Option<&str> {
-        let said = self.dialogue.claimed();
-        said.or_else(|| match self.dialogue.mechanism {
-            None => plain_parts(&self.response).map(|(user, _)| user),
-            Some(_) => None,
-        })
+    pub fn claimed(&self) -> Option<Cow<'_, str>> {
+        if let Some(said) = self.dialogue.claimed() {
+            return Some(Cow::Borrowed(said));
+        }
+        match self.dialogue.mechanism {
+            None => plain_parts(&self.response).map(|(user, _)| prepared(user)),
+            Some(_) => ClientFirst::parse(&self.response).map(|first| Cow::Owned(first.user)),
+        }
     }
 
     /// Whether [`Self::run`] takes long: tens of milliseconds instead of microseconds.

@@ -265,7 +265,7 @@ fn nothing_shows_a_password_or_a_key() {
     let users = users(&[("ann", stored.clone()), ("bob", plain("sesame"))]);
     let dialogue = Dialogue::new("PLAIN", None).expect("the mechanism is known");
     let task = LoginTask::new(dialogue, Arc::clone(&users), b"\0ann\0sesame".to_vec());
-    assert_eq!(task.claimed(), Some("ann"));
+    assert_eq!(task.claimed().as_deref(), Some("ann"));
     assert!(task.is_slow());
     let client = ClientExchange::new(Hash::Sha256, "ann", "sesame", "abc");
     let scram = ScramKeys::parse(keys.split('|').nth(1).expect("three parts"));
@@ -297,4 +297,21 @@ fn each_failure_costs_more_up_to_a_bound_until_a_success() {
     }
     assert_eq!(failures.failed(710_000, "user 9999", here), 500);
     assert_eq!(failures.failed(710_000, "user 0", here), 250);
+}
+
+#[test]
+fn all_ways_to_write_a_name_claim_to_be_the_same_user() {
+    let users = users(&[("ann", plain("secret"))]);
+    for name in ["ann", "\u{ff41}nn", "a\u{ad}nn", "an\u{ad}\u{ad}n"] {
+        for mechanism in MECHANISMS {
+            let response = match Hash::of_mechanism(mechanism) {
+                None => format!("\0{name}\0wrong"),
+                Some(_) => format!("n,,n={name},r=abc"),
+            };
+            let dialogue = Dialogue::new(mechanism, None).expect("the mechanism is known");
+            let task = LoginTask::new(dialogue, Arc::clone(&users), response.into_bytes());
+            assert_eq!(task.claimed().as_deref(), Some("ann"), "{mechanism}");
+            assert_eq!(task.run().0.claimed(), Some("ann"), "{mechanism}");
+        }
+    }
 }

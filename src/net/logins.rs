@@ -20,16 +20,87 @@ use crate::auth::{Dialogue, Failures, LoginTask, Verdict};
 
 /// Logins that wait for the thread; with argon2 they are done within some seconds.
 const WAITING_MAX: usize = 256;
-/// Refusals of one user from one address that wait to be told. Its further logins wait for them: otherwise many
+/// Logins of one user from one address that are under way at once, until their refusal was told: otherwise many
 /// connections would make up for the delay of each.
-const REFUSALS_MAX: u32 = 4;
+const OF_USER_MAX: usize = 4;
+/// Logins from one address that are with the thread or wait for it: it has time for others as well.
+const OF_ADDRESS_MAX: usize = 32;
+/// Logins that wait for either to get below its bound; who comes then is told to try again.
+const IN_LINE_MAX: usize = 1024;
 /// Refusals are at least so far apart in the log.
 const LOG_PAUSE: Duration = Duration::from_secs(1);
 /// Longest part of a user's name that is logged, characters.
 const NAME_CHARS_MAX: usize = 64;
 
 type Judgement = (Dialogue, Verdict);
+/// A user at an address; an empty name stands for all that it has.
 type Key = (String, Option<IpAddr>);
+
+/// Those with one key.
+#[derive(Debug, Default)]
+struct Line {
+    under_way: usize,
+    waiting: usize,
+}
+
+/// A place in a line, given back when it is dropped: also when nobody waits for the answer any more.
+struct Place<'a> {
+    shared: &'a Shared,
+    key: Key,
+    is_waiting: bool,
+}
+
+impl Place<'_> {
+    /// Waits until there are fewer than `places` under way. `None`: there is no room to wait.
+    async fn take(shared: &Shared, key: Key, places: usize) -> Option<Place<'_>> {
+        {
+            let mut lines = shared.lines.borrow_mut();
+            let line = lines.entry(key.clone()).or_default();
+            if line.waiting >= IN_LINE_MAX {
+                return None;
+            }
+            line.waiting += 1;
+        }
+        let mut place = Place {
+            shared,
+            key,
+            is_waiting: true,
+        };
+        loop {
+            let changed = shared.changed.notified();
+            if let Some(line) = shared.lines.borrow_mut().get_mut(&place.key)
+                && line.under_way < places
+            {
+                line.waiting -= 1;
+                line.under_way += 1;
+                place.is_waiting = false;
+                return Some(place);
+            }
+            changed.await;
+        }
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut lines = self.shared.lines.borrow_mut();
+        let Some(line) = lines.get_mut(&self.key) else {
+            return;
+        };
+        if self.is_waiting {
+            line.waiting -= 1;
+        } else {
+            line.under_way -= 1;
+        }
+        let others_wait = line.waiting > 0;
+        if line.under_way == 0 && !others_wait {
+            lines.remove(&self.key);
+        }
+        if others_wait {
+            self.shared.changed.notify_waiters();
+        }
+    }
+}
 
 struct Order {
     task: LoginTask,
@@ -45,9 +116,9 @@ struct Shared {
     /// Started when it is first needed; `None` when the system gives no thread.
     thread: OnceCell<Option<SyncSender<Order>>>,
     failures: RefCell<Failures>,
-    /// How many refusals of each wait to be told.
-    refusals: RefCell<BTreeMap<Key, u32>>,
-    told: Notify,
+    lines: RefCell<BTreeMap<Key, Line>>,
+    /// Somebody left a line in which others wait.
+    changed: Notify,
     logged_at: Cell<Option<Instant>>,
     unlogged: Cell<u64>,
 }
@@ -55,59 +126,41 @@ struct Shared {
 impl Logins {
     /// Judges a response. A refusal comes late, the later the more of them there were.
     pub(crate) async fn judge(&self, task: LoginTask) -> Judgement {
-        let key = (
-            task.claimed().unwrap_or_default().to_owned(),
-            task.address(),
-        );
+        let user = task.claimed().unwrap_or_default().into_owned();
+        let address = task.address();
         let mechanism = task.mechanism();
-        self.wait_in_line(&key).await;
+        // Who does not even say a name guesses no password, and stands in nobody's way.
+        let mut place = None;
+        if !user.is_empty() {
+            place = Place::take(&self.0, (user.clone(), address), OF_USER_MAX).await;
+            if place.is_none() {
+                return task.give_up();
+            }
+        }
         let begun = Instant::now();
         let judgement = if task.is_slow() {
             self.judge_slowly(task).await
         } else {
             task.run()
         };
-        let (user, address) = (&key.0, key.1);
         match judgement.1 {
             Verdict::Refused => {
                 let now_ms = clock::now().monotonic_ms;
-                let delay_ms = self.0.failures.borrow_mut().failed(now_ms, user, address);
-                self.log_refusal(user, address, mechanism);
-                self.delay(key, begun + Duration::from_millis(delay_ms))
-                    .await;
+                let delay_ms = self.0.failures.borrow_mut().failed(now_ms, &user, address);
+                self.log_refusal(&user, address, mechanism);
+                sleep_until(begun + Duration::from_millis(delay_ms)).await;
             }
-            Verdict::Welcome { .. } => self.0.failures.borrow_mut().succeeded(user, address),
+            Verdict::Welcome { .. } => self.0.failures.borrow_mut().succeeded(&user, address),
             Verdict::Challenge(_) | Verdict::Busy => {}
         }
+        drop(place);
         judgement
     }
 
-    async fn wait_in_line(&self, key: &Key) {
-        loop {
-            let told = self.0.told.notified();
-            let waiting = self.0.refusals.borrow().get(key).copied();
-            if waiting.is_none_or(|waiting| waiting < REFUSALS_MAX) {
-                return;
-            }
-            told.await;
-        }
-    }
-
-    async fn delay(&self, key: Key, until: Instant) {
-        *self.0.refusals.borrow_mut().entry(key.clone()).or_insert(0) += 1;
-        sleep_until(until).await;
-        let mut refusals = self.0.refusals.borrow_mut();
-        if let Some(count) = refusals.get_mut(&key) {
-            *count -= 1;
-            if *count == 0 {
-                refusals.remove(&key);
-            }
-        }
-        self.0.told.notify_waiters();
-    }
-
     async fn judge_slowly(&self, task: LoginTask) -> Judgement {
-        let Some(thread) = self.0.thread.get_or_init(start) else {
+        let everybody_there = (String::new(), task.address());
+        let place = Place::take(&self.0, everybody_there, OF_ADDRESS_MAX).await;
+        let (Some(_place), Some(thread)) = (place, self.0.thread.get_or_init(start)) else {
             return task.give_up();
         };
         let (reply, answer) = oneshot::channel();
@@ -155,5 +208,108 @@ fn run(orders: &Receiver<Order>) {
     while let Ok(Order { task, reply }) = orders.recv() {
         // The server may be about to end.
         let _ = reply.send(task.run());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::Future;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::task::{Context, Waker};
+
+    use super::*;
+    use crate::auth::Users;
+    use crate::model::{Secret, StoredPassword};
+
+    const SALTED: &str = "$argon2id$v=19$m=8,t=1,p=1$c29tZXNhbHQ$\
+                          iWh06vD8Fy27wf9npn6FXWiCX4K6pW6Ue1Bnzz07Z8A";
+
+    fn users() -> Arc<Users> {
+        let plain = StoredPassword::Plain(Secret::new(String::from("secret")));
+        let keys = StoredPassword::Keys(Secret::new(String::from(SALTED)));
+        let list = [("ann", plain), ("slow", keys)].map(|(name, it)| (name.to_owned(), it));
+        Arc::new(Users::new(&BTreeMap::from(list)))
+    }
+
+    fn task(mechanism: &str, response: &str) -> LoginTask {
+        let dialogue = Dialogue::new(mechanism, None).expect("the mechanism is known");
+        LoginTask::new(dialogue, users(), response.as_bytes().to_vec())
+    }
+
+    type Login<'a> = Pin<Box<dyn Future<Output = Judgement> + 'a>>;
+
+    fn begin<'a>(logins: &'a Logins, mechanism: &str, response: &str) -> Login<'a> {
+        Box::pin(logins.judge(task(mechanism, response)))
+    }
+
+    /// The verdict, if there is one without waiting for anything.
+    fn verdict(login: &mut Login<'_>) -> Option<Verdict> {
+        let polled = login.as_mut().poll(&mut Context::from_waker(Waker::noop()));
+        match polled {
+            std::task::Poll::Ready((_, verdict)) => Some(verdict),
+            std::task::Poll::Pending => None,
+        }
+    }
+
+    fn ann(password: &str) -> String {
+        format!("\0ann\0{password}")
+    }
+
+    #[tokio::test]
+    async fn refusals_that_nobody_waits_for_any_more_give_their_place_back() {
+        let logins = Logins::default();
+        let mut wrong: Vec<_> = (0..10)
+            .map(|_| begin(&logins, "PLAIN", &ann("wrong")))
+            .collect();
+        for login in &mut wrong {
+            assert_eq!(verdict(login), None);
+        }
+        let mut right = begin(&logins, "PLAIN", &ann("secret"));
+        assert_eq!(verdict(&mut right), None, "it waits for the refusals");
+        drop(wrong);
+        assert!(matches!(verdict(&mut right), Some(Verdict::Welcome { .. })));
+        drop(right);
+        assert!(logins.0.lines.borrow().is_empty());
+    }
+
+    #[tokio::test]
+    async fn malformed_logins_do_not_stand_in_the_way_of_others() {
+        let logins = Logins::default();
+        let mut malformed: Vec<_> = ["PLAIN", "SCRAM-SHA-256"]
+            .into_iter()
+            .flat_map(|mechanism| (0..10).map(move |_| mechanism))
+            .map(|mechanism| begin(&logins, mechanism, "x"))
+            .collect();
+        for login in &mut malformed {
+            assert_eq!(verdict(login), None, "the refusal is late");
+        }
+        let mut first = begin(&logins, "SCRAM-SHA-256", "n,,n=ann,r=abc");
+        assert!(matches!(verdict(&mut first), Some(Verdict::Challenge(_))));
+    }
+
+    #[tokio::test]
+    async fn those_in_line_are_bounded_and_one_address_does_not_fill_the_line_of_the_thread() {
+        let logins = Logins::default();
+        let mut all: Vec<_> = (0..OF_USER_MAX + IN_LINE_MAX + 1)
+            .map(|_| begin(&logins, "PLAIN", &ann("wrong")))
+            .collect();
+        let verdicts: Vec<_> = all.iter_mut().filter_map(verdict).collect();
+        assert_eq!(verdicts, [Verdict::Busy]);
+        drop(all);
+        // Without the thread's answers, as if it were busy for long.
+        let (sender, orders) = sync_channel(WAITING_MAX);
+        logins
+            .0
+            .thread
+            .set(Some(sender))
+            .expect("it was not needed yet");
+        let mut all: Vec<_> = (0..200)
+            .map(|user| begin(&logins, "PLAIN", &format!("\0user {user}\0x")))
+            .collect();
+        for login in &mut all {
+            assert_eq!(verdict(login), None);
+        }
+        assert_eq!(orders.try_iter().count(), OF_ADDRESS_MAX);
     }
 }
