@@ -8,7 +8,7 @@ use crate::broker::{Event, QueueId};
 use crate::model::DestinationKind;
 use crate::proto::{ErrorCondition, condition};
 
-use super::routing::{Beyond, Limit, Routes};
+use super::routing::{Beyond, Destination, Limit, Routes};
 use super::{ConnectionId, Node};
 
 /// What waits in each queue that has a limit, messages on their way to the disk included.
@@ -26,6 +26,11 @@ impl Gauges {
     /// Forgets all queues.
     pub(crate) fn clear(&mut self) {
         self.waiting.clear();
+    }
+
+    /// A queue is gone.
+    pub(crate) fn forget(&mut self, queue: QueueId) {
+        self.waiting.remove(&queue);
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -84,7 +89,7 @@ impl Node {
                 continue;
             }
             match limit.beyond {
-                Beyond::Refuse => return Err(full(limit)),
+                Beyond::Refuse => return Err(self.full(limit, sender)),
                 Beyond::Skip => {
                     self.counters.skipped += 1;
                     left_out.push(limit.queue);
@@ -125,24 +130,31 @@ impl Node {
             *waiting = self.store.queue_stats(super::store_queue(*queue));
         }
     }
-}
 
-fn full(limit: &Limit) -> ErrorCondition {
-    let destination = &limit.destination;
-    let what = match destination.kind {
-        DestinationKind::Queue => "the queue",
-        DestinationKind::Topic => "a subscription of topic",
-    };
-    let mut limits = Vec::new();
-    if limit.messages_max > 0 {
-        limits.push(format!("maxmsgs={}", limit.messages_max));
+    /// What a sender is told. Who may not send to what a bridge leads to does not hear of it.
+    fn full(&self, limit: &Limit, sender: ConnectionId) -> ErrorCondition {
+        let Destination { kind, name } = &limit.destination;
+        if self.permits_sending(sender, *kind, name).is_err() {
+            return ErrorCondition::new(
+                condition::RESOURCE_LIMIT_EXCEEDED,
+                "a destination that a bridge leads to is full",
+            );
+        }
+        let what = match kind {
+            DestinationKind::Queue => "the queue",
+            DestinationKind::Topic => "a subscription of topic",
+        };
+        let mut limits = Vec::new();
+        if limit.messages_max > 0 {
+            limits.push(format!("maxmsgs={}", limit.messages_max));
+        }
+        if limit.bytes_max > 0 {
+            limits.push(format!("maxbytes={}", limit.bytes_max));
+        }
+        let limits = limits.join(", ");
+        ErrorCondition::new(
+            condition::RESOURCE_LIMIT_EXCEEDED,
+            format!("{what} {name} is full ({limits})"),
+        )
     }
-    if limit.bytes_max > 0 {
-        limits.push(format!("maxbytes={}", limit.bytes_max));
-    }
-    let limits = limits.join(", ");
-    ErrorCondition::new(
-        condition::RESOURCE_LIMIT_EXCEEDED,
-        format!("{what} {} is full ({limits})", destination.name),
-    )
 }

@@ -10,7 +10,7 @@ use crate::proto::{Attach, ErrorCondition, LinkId, Source, condition};
 use super::peer::Link;
 use super::subscribe::is_durable;
 use super::subscriptions::Subscription;
-use super::{ConnectionId, Node, Now};
+use super::{ConnectionId, Node, Now, translate};
 
 /// Addresses that an anonymous relay remembers.
 const RELAYED_MAX: usize = 64;
@@ -54,11 +54,9 @@ impl Node {
         kind: DestinationKind,
         name: &str,
     ) -> Result<Permit, ErrorCondition> {
-        if !self.directory.authorization {
-            return Ok(Permit::default());
-        }
         let user = self.peer(id).and_then(|peer| peer.user.as_deref());
-        if self.is_allowed(user, action, kind, name) {
+        // Noted without authorization, too: links of clients with certificates are there when it is enabled.
+        if !self.directory.authorization || self.is_allowed(user, action, kind, name) {
             let name = name.into();
             return Ok(Permit(vec![Need { action, kind, name }]));
         }
@@ -80,7 +78,7 @@ impl Node {
     }
 
     /// The same for a link that receives from a topic: a durable subscription may be there already, or have to go
-    /// because it is to another topic.
+    /// because it is another one.
     pub(super) fn permits_subscribing(
         &self,
         id: ConnectionId,
@@ -95,7 +93,9 @@ impl Node {
         let container = self.container_of(id);
         let found = self.subscriptions.durable(&container, &attach.name);
         match found {
-            Some((_, it)) if it.topic.as_str() == topic => permits(Action::UseDurable, topic),
+            Some((_, it)) if it.is_to(topic, translate::no_local(source).is_some()) => {
+                permits(Action::UseDurable, topic)
+            }
             Some((_, it)) if !self.may_delete(id, it) => {
                 Err(self.refusal(id, Action::Durable, topic))
             }

@@ -192,6 +192,7 @@ impl Node {
             let _lost_or_sealed = self.store.delete_row(kind, &queue_key(queue.0));
         }
         self.cursors.remove(&Reader::Queue(queue));
+        self.gauges.forget(queue);
         self.forget_holds(queue);
         self.broker.handle(Event::QueueRemoved { queue });
     }

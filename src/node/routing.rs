@@ -235,9 +235,10 @@ impl Node {
         queues: &mut Vec<QueueId>,
     ) -> Result<(), ErrorCondition> {
         let mut add = |routes: &mut Routes, queue| {
-            if !queues.contains(&queue) {
-                let limit = Limit::of(destination, queue, properties);
-                routes.limits.extend(limit);
+            if let Some(limit) = Limit::of(destination, queue, properties)
+                && !queues.contains(&queue)
+            {
+                routes.limits.push(limit);
             }
             queues.push(queue);
         };

@@ -83,7 +83,7 @@ impl Node {
             if let Some((reader, _)) = it.reader {
                 self.displace_reader(now, reader, &it)?;
             }
-            if it.topic == wanted.topic && it.no_local == wanted.no_local {
+            if it.is_to(wanted.topic.as_str(), wanted.no_local) {
                 self.take_up(queue, &wanted);
                 return Ok(reading(queue, false, None));
             }
@@ -98,6 +98,13 @@ impl Node {
             }
             // Another topic makes another subscription (Jakarta Messaging 6.3.3).
             self.delete_queue(queue);
+        }
+        if wanted.container.is_empty() {
+            // Everybody could take it for his own.
+            return Err(ErrorCondition::new(
+                condition::NOT_ALLOWED,
+                "a durable subscription belongs to a client: connect with a container id",
+            ));
         }
         let (queue, ticket) = self.create_subscription(wanted)?;
         Ok(reading(queue, false, Some(ticket)))
@@ -399,6 +406,6 @@ pub(super) fn is_durable(source: &Source) -> bool {
 impl Subscription {
     /// Whether a link that wants this one may have that one.
     fn is_same(&self, wanted: &Self) -> bool {
-        self.topic == wanted.topic && self.no_local == wanted.no_local && self.owner == wanted.owner
+        self.is_to(wanted.topic.as_str(), wanted.no_local) && self.owner == wanted.owner
     }
 }

@@ -33,6 +33,11 @@ impl Subscription {
         self.owner.is_none()
     }
 
+    /// Whether it is what a link asks for, as far as messages go.
+    pub(crate) fn is_to(&self, topic: &str, no_local: bool) -> bool {
+        self.topic.as_str() == topic && self.no_local == no_local
+    }
+
     /// What it is, for people.
     pub(crate) fn describe(&self) -> String {
         let kind = if self.is_durable() {

@@ -120,6 +120,16 @@ impl Scene {
     }
 
     fn connect_with(&mut self, container: &str, settings: Settings, sasl: ClientSasl) -> usize {
+        self.connect_from(Caller::default(), container, settings, sasl)
+    }
+
+    fn connect_from(
+        &mut self,
+        caller: Caller,
+        container: &str,
+        settings: Settings,
+        sasl: ClientSasl,
+    ) -> usize {
         let settings = Settings {
             container_id: container.to_owned(),
             ..settings
@@ -129,7 +139,7 @@ impl Scene {
         let session = connection.begin().expect("a new connection has channels");
         self.clients.push(Client {
             connection,
-            id: self.node.connect(now),
+            id: self.node.connect_as(now, caller),
             session,
             to_client: BytesMut::new(),
             heard: Vec::new(),

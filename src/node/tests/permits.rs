@@ -4,7 +4,8 @@ use super::*;
 use crate::model::{
     Action, Actions, DestinationKind, Grant, Pattern, Principal, Secret, StoredPassword,
 };
-use crate::proto::DistributionMode;
+use crate::node::CertificateUser;
+use crate::proto::{DistributionMode, Symbol, Value};
 
 fn pattern(text: &str) -> Pattern {
     Pattern::parse(text).expect("the name is right")
@@ -309,4 +310,108 @@ fn a_subscription_ends_with_its_permission() {
     scene.publish(to, "b");
     scene.commit();
     scene.check(client, "accepted");
+}
+
+/// A directory with what a change makes of it.
+fn changed(directory: Arc<Directory>, change: impl FnOnce(&mut Directory)) -> Arc<Directory> {
+    let mut directory = (*directory).clone();
+    change(&mut directory);
+    Arc::new(directory)
+}
+
+#[test]
+fn who_may_only_use_a_durable_subscription_cannot_replace_it() {
+    let durable = |no_local: bool| Source {
+        durable: proto::Durability::UnsettledState,
+        expiry_policy: proto::ExpiryPolicy::Never,
+        filter: no_local
+            .then(|| (Symbol::from("no-local"), Value::String(String::new())))
+            .into_iter()
+            .collect(),
+        ..Source::at("topic://px.a")
+    };
+    let grants = |action| [("ann", Action::Publish, "px.>"), ("ann", action, "px.>")];
+    let mut scene = Scene::new();
+    scene.use_directory(topics(&grants(Action::Durable)));
+    let first = scene.connect_as("c", Settings::default());
+    scene.attach_receiver(first, "d", Some(durable(false)));
+    scene.commit();
+    let to = (first, scene.sender(first, Some("topic://px.a")));
+    scene.publish(to, "a");
+    scene.commit();
+    scene.lose(first);
+    scene.use_directory(topics(&grants(Action::UseDurable)));
+    let user = scene.connect_as("c", Settings::default());
+    scene.attach_receiver(user, "d", Some(durable(true)));
+    scene.commit();
+    scene.check(user, REFUSED);
+    let link = scene.attach_receiver(user, "d", Some(durable(false)));
+    scene.credit((user, link), 10);
+    scene.commit();
+    scene.check(user, "got a");
+}
+
+#[test]
+fn a_full_destination_behind_a_bridge_is_not_named_to_who_may_not_send_to_it() {
+    use super::topics::bridge;
+    for (grants, is_named) in [
+        (vec![], false),
+        (vec![("ann", Action::Send, "orders.>")], true),
+    ] {
+        let mut scene = Scene::new();
+        let bridged = changed(directory(&[ANN], &grants), |it| {
+            it.bridges
+                .push(bridge("queue:letters", &["queue:orders.x"]));
+            let properties = crate::model::Properties {
+                messages_max: 1,
+                overflow_policy: crate::model::OverflowPolicy::RejectIncoming,
+                ..crate::model::Properties::default()
+            };
+            it.queues.insert(pattern("orders.>"), properties);
+            it.queues
+                .insert(pattern("letters"), crate::model::Properties::default());
+        });
+        scene.use_directory(bridged);
+        let client = scene.connect();
+        let to = (client, scene.sender(client, Some("letters")));
+        scene.publish(to, "a");
+        scene.publish(to, "b");
+        scene.commit();
+        let log = scene.take_log(client).join(", ");
+        assert!(
+            log.contains("rejected amqp:resource-limit-exceeded"),
+            "{log}"
+        );
+        let text = String::from_utf8_lossy(&scene.clients[client].heard).into_owned();
+        assert_eq!(text.contains("orders.x"), is_named, "{text}");
+        assert_eq!(text.contains("maxmsgs"), is_named, "{text}");
+    }
+}
+
+#[test]
+fn links_of_clients_with_certificates_need_permission_from_the_moment_there_is_authorization() {
+    let mut scene = Scene::new();
+    let caller = Caller {
+        address: None,
+        certificate: Some(CertificateUser {
+            name: String::from("ann"),
+            is_forced: true,
+            request: None,
+        }),
+    };
+    let client = scene.connect_from(caller, "c", Settings::default(), ClientSasl::Anonymous);
+    for name in ["orders.a", "orders.b"] {
+        scene.receiver(client, Source::at(name), 10);
+    }
+    scene.check(client, "");
+    let grants = [("ann", Action::Receive, "orders.b")];
+    scene.use_directory(directory(&[ANN, ("admin", "secret")], &grants));
+    scene.check(client, REFUSED);
+    let admin = scene.connect_as_user("admin");
+    for name in ["orders.a", "orders.b"] {
+        let to = (admin, scene.sender(admin, Some(name)));
+        scene.publish(to, name);
+    }
+    scene.commit();
+    scene.check(client, "got orders.b");
 }

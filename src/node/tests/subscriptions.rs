@@ -327,3 +327,14 @@ fn configured_durables_exist_from_the_start() {
     scene.rest();
     assert_eq!(scene.topics(), ["px.ibm"]);
 }
+
+#[test]
+fn a_durable_subscription_needs_a_client_id() {
+    let mut scene = Scene::new();
+    let nobody = scene.connect_again("");
+    scene.subscribe(nobody, "d", durable("news"));
+    scene.check(nobody, "detached amqp:not-allowed");
+    scene.subscribe(nobody, "s", topic("news"));
+    scene.check(nobody, "");
+    assert_eq!(scene.topics().len(), 1);
+}

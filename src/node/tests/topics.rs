@@ -448,3 +448,21 @@ fn more_subscriptions_than_a_message_can_have_routes_are_an_ordinary_error() {
     scene.commit();
     scene.check(other.0, "accepted");
 }
+
+#[test]
+fn subscriptions_with_limits_that_are_gone_leave_nothing() {
+    let mut scene = Scene::new();
+    scene.configure(Directory {
+        topics: catalogue(&[("news", limited(10, OverflowPolicy::Default))]),
+        ..Directory::default()
+    });
+    let to = scene.topic_publisher("news");
+    for _ in 0..3 {
+        let (client, _) = scene.subscriber("news");
+        scene.publish(to, "a");
+        scene.commit();
+        scene.lose(client);
+        scene.rest();
+    }
+    assert!(scene.node.gauges.is_empty());
+}
