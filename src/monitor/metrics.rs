@@ -135,6 +135,8 @@ fn register_server(registry: &mut Registry, status: &Status) {
         "Expected clients that did not",
         reconnect.expired,
     );
+    let help = "Clients whose state the next takeover would find";
+    gauge(registry, "reconnect_kept", help, reconnect.kept);
     if let Some(deadline_ms) = reconnect.deadline_ms {
         let help = "Time until the state of expected clients that did not return is removed";
         seconds(registry, "reconnect_left", help, deadline_ms as f64);

@@ -138,6 +138,8 @@ pub struct Reconnect {
     pub returned: u64,
     /// Those whose state was removed.
     pub expired: u64,
+    /// Clients whose state the next takeover would find.
+    pub kept: u64,
     /// Time left until the state of the others is removed; `null` when none is expected.
     pub deadline_ms: Option<u64>,
 }

@@ -224,6 +224,7 @@ fn reconnect(engine: &EngineStatus) -> monitor::Reconnect {
         expected: node.reconnect.expected,
         returned: node.reconnect.returned,
         expired: node.reconnect.expired,
+        kept: node.reconnect.kept,
         deadline_ms: node.reconnect.deadline_at_ms.map(left_ms),
     }
 }

@@ -44,6 +44,8 @@ pub struct ReconnectStatus {
     pub returned: u64,
     /// Those whose state was removed.
     pub expired: u64,
+    /// Clients whose state the next takeover would find.
+    pub kept: u64,
     /// When the state of the others is removed, in the clock of `monotonic_ms`; `None`: when there is
     /// none, or the time is over.
     pub deadline_at_ms: Option<u64>,
@@ -83,7 +85,10 @@ impl Clients {
     }
 
     pub(super) fn reconnect(&self) -> ReconnectStatus {
-        self.reconnect
+        ReconnectStatus {
+            kept: self.stored as u64,
+            ..self.reconnect
+        }
     }
 }
 

@@ -5,6 +5,7 @@
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
 //! * `chapter_pair`: what the chapter promises of a pair, by number.
 //! * `chapter_authorization`: who comes in, and who gets what.
+//! * `chapter_clients`: what becomes of the state of clients at a takeover, by number.
 //! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
 //! * `history`: judges what such clients saw.
@@ -25,6 +26,7 @@
 
 mod certificates;
 mod chapter_authorization;
+mod chapter_clients;
 mod chapter_pair;
 mod chapter_topics;
 mod configuration;
