@@ -238,7 +238,6 @@ const ABORT_WORDS: &[&str] = &[
     "DB_FILES",
 ];
 
-const RIGHTS: &str = "users and their permissions are not checked";
 const LOCAL: &str = "users are those of users.conf";
 const GATEWAYS: &str = "there are no gateways and no multicast";
 const STORES: &str = "everything is in one store, the `store` directory, and every confirmed \
@@ -545,32 +544,23 @@ pub const PARAMETERS: &[Parameter] = &[
         "",
         "Name that the peer's certificate must carry. Empty: the host in ft_active.",
     ),
-    checked(
-        row(
-            "users",
-            Kind::File,
-            "users.conf",
-            "Users and their passwords. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        RIGHTS,
+    row(
+        "users",
+        Kind::File,
+        "users.conf",
+        "Users and their passwords. With a main file, a file of this name beside it is read if it is there.",
     ),
-    checked(
-        row(
-            "groups",
-            Kind::File,
-            "groups.conf",
-            "Groups of users. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        RIGHTS,
+    row(
+        "groups",
+        Kind::File,
+        "groups.conf",
+        "Groups of users. With a main file, a file of this name beside it is read if it is there.",
     ),
-    checked(
-        row(
-            "acl_list",
-            Kind::File,
-            "acl.conf",
-            "Who may do what with secure destinations, and who may administer what. With a main file, a file of this name beside it is read if it is there.",
-        ),
-        RIGHTS,
+    row(
+        "acl_list",
+        Kind::File,
+        "acl.conf",
+        "Who may do what with secure destinations, and who may administer what. With a main file, a file of this name beside it is read if it is there.",
     ),
     row(
         "queues",
