@@ -8,12 +8,14 @@
 //! | [`model`] | what the configuration means: names and wildcards, properties of destinations, permissions | nothing of ours |
 //! | [`auth`] | who somebody is: stored passwords and the dialogues that prove one | `model` |
 //! | [`config`] | parameters, their table and the file grammars | `model` |
+//! | [`admin`] | administration as values: the table of commands, their parsing, answers, changes of files | `config`, `model` |
 //! | [`node`] | joins protocol, core and store; no sockets, no clock, no threads | `proto`, `broker`, `model`, `auth`, storage |
 //! | [`tls`] | certificates, keys and ciphers: configurations of TLS, renewed from their files | nothing of ours |
-//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `config`, `model`, `auth`, `proto`, `monitor`, `tls`, storage |
+//! | [`net`] | sockets, clock, threads, signals: the only place with the operating system | `node`, `role`, `admin`, `config`, `model`, `auth`, `proto`, `monitor`, `tls`, storage |
 //! | [`monitor`] | health, state and metrics over HTTP | `tls` |
 //! | [`cli`] | the commands | everything |
 
+pub mod admin;
 pub mod auth;
 pub mod broker;
 pub mod cli;

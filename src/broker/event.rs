@@ -237,6 +237,14 @@ pub enum Event {
         /// So many bytes too many.
         bytes: u64,
     },
+    /// An administrator empties a queue: its messages up to a number go, except those that consumers
+    /// have.
+    Discard {
+        /// The queue.
+        queue: QueueId,
+        /// The number.
+        up_to: u64,
+    },
     /// A reservation became durable.
     Reserved {
         /// The queue.

@@ -235,6 +235,12 @@ impl Broker {
                     self.mark_busy(queue);
                 }
             }
+            Event::Discard { queue, up_to } => {
+                if let Some(it) = self.queues.get_mut(&queue) {
+                    it.discard(up_to);
+                    self.mark_busy(queue);
+                }
+            }
             Event::Reserved { queue, up_to } => {
                 if let Some(it) = self.queues.get_mut(&queue) {
                     it.reserved(up_to);

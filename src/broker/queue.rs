@@ -88,6 +88,8 @@ pub(super) struct Queue {
     maybe_delivered_up_to: u64,
     /// Messages and bytes above the queue's limits: its oldest messages go.
     excess: (u64, u64),
+    /// Messages up to this number go, whatever the limits.
+    discard_up_to: Option<u64>,
     /// The queue is deleted: all that is read is settled.
     purging: bool,
     /// It stands in the list of queues whose windows hold bytes of the present batch.
@@ -123,6 +125,7 @@ impl Queue {
             reservation: Reservation::new(reserved),
             maybe_delivered_up_to,
             excess: (0, 0),
+            discard_up_to: None,
             purging: false,
             is_fresh: false,
             busy: false,
@@ -345,7 +348,34 @@ impl Queue {
         self.excess = (messages, bytes);
     }
 
+    /// All that waits and has a number up to this one goes.
+    pub(super) fn discard(&mut self, up_to: u64) {
+        self.discard_up_to = self.discard_up_to.max(Some(up_to));
+    }
+
+    fn discard_old(&mut self, context: &mut Context) {
+        while let Some(up_to) = self.discard_up_to {
+            let oldest = self.window.get(0).map(|message| message.position.lsn);
+            match oldest {
+                Some(lsn) if lsn <= up_to => {}
+                // Newer ones stay; without any there may be more to read.
+                None if !self.window.is_complete() => return,
+                _ => {
+                    self.discard_up_to = None;
+                    return;
+                }
+            }
+            let mut oldest = None;
+            self.change_window(context, |window, _| oldest = window.remove(0));
+            if let Some(message) = oldest {
+                context.counters.discarded += 1;
+                self.settle(context, message.position);
+            }
+        }
+    }
+
     fn discard_excess(&mut self, context: &mut Context) {
+        self.discard_old(context);
         while self.excess != (0, 0) && self.window.deliverable() > 0 {
             let mut oldest = None;
             self.change_window(context, |window, _| oldest = window.remove(0));
@@ -654,7 +684,8 @@ impl Queue {
     }
 
     fn ask_for_more(&mut self, context: &mut Context) {
-        if self.purging || (self.turn.is_empty() && self.excess == (0, 0)) {
+        let is_discarding = self.excess != (0, 0) || self.discard_up_to.is_some();
+        if self.purging || (self.turn.is_empty() && !is_discarding) {
             return;
         }
         let room = context.has_room();

@@ -680,6 +680,37 @@ fn deleting_a_queue_settles_all_of_its_messages() {
 }
 
 #[test]
+fn an_emptied_queue_keeps_what_consumers_have_and_what_comes_later() {
+    let mut scene = Scene::new(Limits::default());
+    scene.attach(1);
+    scene.publish(3);
+    scene.block(1);
+    scene.publish(30);
+    scene.handle(Event::Discard {
+        queue: QUEUE,
+        up_to: 32,
+    });
+    let expected: BTreeSet<u64> = (4..=32).collect();
+    assert_eq!(scene.settled, expected);
+    assert_eq!(scene.broker.in_flight_count(QUEUE), 3);
+    scene.publish(1);
+    assert_eq!(scene.settled, expected);
+}
+
+#[test]
+fn a_queue_without_consumers_is_emptied_too() {
+    let mut scene = Scene::with_origin(Limits::default(), QueueOrigin::Created);
+    scene.publish(5);
+    scene.handle(Event::Discard {
+        queue: QUEUE,
+        up_to: 5,
+    });
+    assert_eq!(scene.settled.len(), 5, "{:?}", scene.settled);
+    scene.publish(2);
+    assert_eq!(scene.settled.len(), 5, "{:?}", scene.settled);
+}
+
+#[test]
 fn a_damaged_message_is_passed_over() {
     let mut scene = Scene::new(Limits::default());
     scene.attach(1);

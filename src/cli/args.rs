@@ -38,6 +38,9 @@ pub enum Command {
     Serve(ServeArgs),
     /// See a pair of servers survive a kill -9, in one minute and with nothing else installed.
     Demo(DemoArgs),
+    /// Administer a server: one command, a script, or a shell.
+    #[command(after_help = ADMIN_EXAMPLES)]
+    Admin(AdminArgs),
     /// Check a configuration file without starting a server.
     CheckConfig(CheckConfigArgs),
     /// Turn a password from standard input into the form in which users.conf should keep it.
@@ -53,6 +56,52 @@ pub enum Command {
     /// Measure recovery, or any AMQP 1.0 broker's throughput and latency.
     #[command(subcommand)]
     Bench(Box<BenchCommand>),
+}
+
+const ADMIN_EXAMPLES: &str = "\
+Examples:
+  steadfast admin                                    a shell; help shows all commands
+  steadfast admin show queues
+  steadfast admin --server tcp://host:7222 --user admin --password-file pw --json show server
+  steadfast admin --script setup.txt --ignore
+  steadfast admin create queue orders maxmsgs=1000
+docs/ADMIN.md has all commands.";
+
+/// Options of `admin`.
+#[derive(Clone, Debug, Args)]
+pub struct AdminArgs {
+    /// The server, or several with commas between them: the first that answers. tcp:// or amqp://, with TLS ssl:// or
+    /// amqps://. tcp://127.0.0.1:5672 when left out.
+    #[arg(long, value_name = "URL")]
+    pub server: Option<String>,
+    /// User who connects.
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
+    /// File whose first line is the user's password.
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Print one JSON document for each command.
+    #[arg(long)]
+    pub json: bool,
+    /// Carry out the lines of a file.
+    #[arg(long, value_name = "FILE", conflicts_with = "command")]
+    pub script: Option<PathBuf>,
+    /// Go on with the script when a command fails.
+    #[arg(long)]
+    pub ignore: bool,
+    /// Print the page of all commands.
+    #[arg(long, hide = true)]
+    pub reference: bool,
+    /// How to speak TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
+    /// The command.
+    #[arg(
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "COMMAND"
+    )]
+    pub command: Vec<String>,
 }
 
 const SERVE_EXAMPLES: &str = "\

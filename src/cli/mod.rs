@@ -4,6 +4,7 @@
     reason = "commands read configuration files and measure time; they are no part of a server"
 )]
 
+mod admin;
 pub mod args;
 mod bench;
 mod check_config;
@@ -33,6 +34,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> Exit {
     };
     match cli.command {
         Command::Serve(arguments) => serve::run(&arguments),
+        Command::Admin(arguments) => admin::run(&arguments),
         Command::CheckConfig(arguments) => check_config::run(&arguments),
         Command::HashPassword => hash_password::run(),
         Command::Demo(arguments) => demo::run(&arguments),

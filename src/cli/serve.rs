@@ -22,14 +22,19 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
         // `demo` and `bench` kill their servers themselves; this is for when they are killed.
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
     }
-    let (config, companions) = match configure(arguments) {
-        Ok(both) => both,
+    let (given, config, companions) = match configure(arguments) {
+        Ok(all) => all,
         Err(text) => {
             complain(&text);
             return Exit::Usage;
         }
     };
-    if let Err(error) = log::init(arguments.log_format.into(), config.logfile.as_deref()) {
+    let logfile = config.logfile.clone().map(|path| log::LogFileOptions {
+        path,
+        bytes_max: config.logfile_bytes_max,
+        count_max: config.logfile_count_max,
+    });
+    if let Err(error) = log::init(arguments.log_format.into(), logfile) {
         let path = config
             .logfile
             .as_deref()
@@ -46,8 +51,9 @@ pub(super) fn run(arguments: &ServeArgs) -> Exit {
     end_on_panic();
     let has_logfile = config.logfile.is_some();
     let again = arguments.clone();
-    let reload: Reload = Arc::new(move || configure(&again));
-    let (exit, reason) = server::run(config, companions, reload);
+    let reload: Reload =
+        Arc::new(move || configure(&again).map(|(_, config, companions)| (config, companions)));
+    let (exit, reason) = server::run(given, config, companions, reload);
     if exit == Exit::Done {
         tracing::info!(
             event = "stopped",
@@ -74,7 +80,7 @@ fn end_on_panic() {
 }
 
 /// The configuration that the options describe.
-pub(super) fn configure(arguments: &ServeArgs) -> Result<(Config, Companions), String> {
+pub(super) fn configure(arguments: &ServeArgs) -> Result<(Given, Config, Companions), String> {
     let file = arguments.config.as_deref().map(read).transpose()?;
     let given = Given {
         file,
@@ -87,7 +93,7 @@ pub(super) fn configure(arguments: &ServeArgs) -> Result<(Config, Companions), S
     let read = companions::read(&config, &|path| fs::read(path));
     let (companions, warnings) = read.map_err(|faults| faults.to_string())?;
     config.warnings.extend(warnings);
-    Ok((config, companions))
+    Ok((given, config, companions))
 }
 
 /// Reads a configuration file.

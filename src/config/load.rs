@@ -10,7 +10,7 @@ use super::url::{ListenUrl, MonitorUrl, PeerUrl};
 use super::value::{self, Value, show_seconds};
 use super::{
     AbortList, CompanionFile, CompanionSource, Config, Fault, Faults, FenceDeadline, NamedFile,
-    Origin, Secret, TlsFiles, Values, json, suggest,
+    Origin, Secret, TlsFiles, Values, hidden, json, suggest,
 };
 
 /// The main file, read by the caller.
@@ -65,6 +65,34 @@ pub fn load_anyway(given: &Given) -> (Config, Vec<Fault>) {
     config.main_file = given.file.as_ref().map(|file| file.path.clone());
     config.warnings = loader.report.warnings;
     (config, loader.report.faults)
+}
+
+/// A value that somebody gave.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GivenValue {
+    /// The parameter.
+    pub parameter: &'static str,
+    /// As it counts; `None` for what is secret.
+    pub value: Option<String>,
+    /// Where it was given.
+    pub origin: Origin,
+}
+
+/// The parameters that were given, in the order of their names.
+#[must_use]
+pub fn given_values(given: &Given) -> Vec<GivenValue> {
+    let mut loader = Loader::default();
+    loader.read_file(given);
+    loader.read_options(given);
+    let values = loader.values.into_iter().flat_map(|(parameter, values)| {
+        let kind = self::parameter(parameter).map_or(Kind::Text, |row| row.kind);
+        values.into_iter().map(move |(origin, value)| GivenValue {
+            parameter,
+            value: (kind != Kind::Secret).then(|| value::show(kind, &value)),
+            origin,
+        })
+    });
+    values.collect()
 }
 
 #[derive(Default)]
@@ -290,7 +318,9 @@ impl Loader {
             main_file: None,
             companions: CompanionSource::Files(Vec::new()),
             tls_files: self.tls_files(),
-            password: self.secret("password"),
+            password: self
+                .text("password")
+                .map(|text| Secret::new(hidden::reveal(&text))),
             tls: self.build_tls(),
             ft_tls: self.build_ft_tls(),
             store: self.path("store").unwrap_or_default(),
@@ -300,6 +330,8 @@ impl Loader {
             activation_ms: number("ft_activation"),
             reconnect_timeout_ms: number("ft_reconnect_timeout"),
             logfile: self.path("logfile"),
+            logfile_bytes_max: number("logfile_max_size"),
+            logfile_count_max: number("logfile_max_count"),
             max_connections: nonzero("max_connections"),
             max_message_bytes: number("max_message_bytes"),
             auto_create_queues: self.flag("auto_create_queues"),

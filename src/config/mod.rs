@@ -11,8 +11,10 @@ pub mod companions;
 mod compare;
 mod facts;
 mod file;
+mod hidden;
 mod json;
 mod load;
+mod main_file;
 mod reference;
 mod suggest;
 mod table;
@@ -27,7 +29,9 @@ pub use crate::model::Secret;
 use companions::{Companion, Companions, Report};
 pub use compare::{Digests, Met, Side, differences, differences_met};
 pub use facts::{Facts, Parameters};
-pub use load::{Given, MainFile, load, load_anyway};
+pub use hidden::hide;
+pub use load::{Given, GivenValue, MainFile, given_values, load, load_anyway};
+pub use main_file::set_parameters;
 pub use reference::reference;
 pub use table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
 pub use url::{ListenUrl, MonitorUrl, PeerUrl};
@@ -71,6 +75,10 @@ pub struct Config {
     pub reconnect_timeout_ms: u64,
     /// `logfile`; `None` for standard error.
     pub logfile: Option<PathBuf>,
+    /// `logfile_max_size`; 0: no limit.
+    pub logfile_bytes_max: u64,
+    /// `logfile_max_count`; 0: no limit.
+    pub logfile_count_max: u64,
     /// `max_connections`; `None` when only the process limit on open files counts.
     pub max_connections: Option<u64>,
     /// `max_message_bytes`.

@@ -427,6 +427,25 @@ pub const PARAMETERS: &[Parameter] = &[
         "File that log events are appended to. Empty: standard error.",
     ),
     row(
+        "logfile_max_size",
+        Kind::Bytes {
+            min: 0,
+            max: 1 << 50,
+        },
+        "0",
+        "Size at which the log file is rotated: the file so far gets a number behind its name. 0: only \
+         by the command rotatelog.",
+    ),
+    row(
+        "logfile_max_count",
+        Kind::Count {
+            min: 0,
+            max: 1_000_000,
+        },
+        "0",
+        "Log files that are kept, the present one included; 0: all.",
+    ),
+    row(
         "startup_abort_list",
         Kind::Words(ABORT_WORDS),
         "",
@@ -640,14 +659,6 @@ pub const PARAMETERS: &[Parameter] = &[
     foreign("always_exit_on_disk_error", STORES),
     foreign("store_crc", STORES),
     foreign("client_trace", LOGS),
-    foreign(
-        "logfile_max_size",
-        "rotate the file with logrotate's copytruncate",
-    ),
-    foreign(
-        "logfile_max_count",
-        "rotate the file with logrotate's copytruncate",
-    ),
     unused(
         row(
             "max_msg_memory",

@@ -16,6 +16,21 @@ pub(super) enum Value {
     Monitor(MonitorUrl),
 }
 
+/// A value with its unit.
+pub(super) fn show(kind: Kind, value: &Value) -> String {
+    match (kind, value) {
+        (_, Value::Text(text)) => text.clone(),
+        (_, Value::Flag(true)) => "enabled".to_owned(),
+        (_, Value::Flag(false)) => "disabled".to_owned(),
+        (Kind::Bytes { .. }, Value::Number(number)) => show_bytes(*number),
+        (Kind::Seconds { .. }, Value::Number(number)) => show_seconds(*number),
+        (_, Value::Number(number)) => number.to_string(),
+        (_, Value::Listen(url)) => url.to_string(),
+        (_, Value::Peer(url)) => url.to_string(),
+        (_, Value::Monitor(url)) => url.to_string(),
+    }
+}
+
 pub(super) fn parse(kind: Kind, text: &str) -> Result<Value, String> {
     match kind {
         Kind::Text | Kind::Secret | Kind::File => Ok(Value::Text(text.to_owned())),

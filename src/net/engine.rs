@@ -5,6 +5,8 @@
 //! task. The *flusher* runs after all tasks that were ready and hands the open batch to the log
 //! lane when that is idle; otherwise the batch grows until the lane is done (group commit).
 
+mod manage;
+
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -27,6 +29,7 @@ use crate::node::{
     ServerAddress,
 };
 
+use super::admin::Calls;
 use super::clock;
 use super::lanes::{LaneDone, Lanes};
 use super::logins::Logins;
@@ -123,6 +126,8 @@ pub(super) struct Shared {
     /// Those of the directory, for clients of a standby; made when one comes.
     users: RefCell<Option<Arc<Users>>>,
     pub(super) logins: Logins,
+    /// Where requests to `$management` go.
+    calls: RefCell<Option<Calls>>,
     work: RefCell<Option<Work>>,
     /// Wakes the flusher.
     flush: Notify,
@@ -183,6 +188,7 @@ impl Engine {
             directory: RefCell::default(),
             users: RefCell::default(),
             logins: Logins::default(),
+            calls: RefCell::default(),
             work: RefCell::new(None),
             flush: Notify::new(),
             rearm: Notify::new(),
@@ -493,7 +499,9 @@ impl Engine {
         });
         if let Some(fatal) = fatal.flatten() {
             self.fail(fatal);
+            return;
         }
+        self.hand_over_requests();
     }
 
     /// Hands all work that is due to the lanes.

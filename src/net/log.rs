@@ -10,10 +10,7 @@
 //! and the event's own fields.
 
 use std::fmt;
-use std::fs::OpenOptions;
 use std::io;
-use std::path::Path;
-use std::sync::Mutex;
 
 use steadfast_storage::{RecoveryReport, WarmUse};
 use tracing::field::{Field, Visit};
@@ -24,7 +21,11 @@ use tracing_subscriber::fmt::writer::BoxMakeWriter;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use super::logfile;
 use crate::role;
+
+pub use super::logfile::LogFileOptions;
+pub(crate) use super::logfile::rotate;
 
 /// The form of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,11 +41,11 @@ pub enum LogFormat {
 ///
 /// # Errors
 /// When the file cannot be opened. A log that is set up already stays as it is.
-pub fn init(format: LogFormat, logfile: Option<&Path>) -> io::Result<()> {
+pub fn init(format: LogFormat, logfile: Option<LogFileOptions>) -> io::Result<()> {
     let writer = match logfile {
-        Some(path) => {
-            let file = OpenOptions::new().create(true).append(true).open(path)?;
-            BoxMakeWriter::new(Mutex::new(file))
+        Some(options) => {
+            logfile::open(options)?;
+            BoxMakeWriter::new(|| logfile::Writer)
         }
         None => BoxMakeWriter::new(io::stderr),
     };

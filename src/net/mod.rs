@@ -5,6 +5,7 @@
     reason = "this is the layer that has the clock, the threads and the random numbers"
 )]
 
+mod admin;
 pub mod client;
 mod clock;
 mod comparison;
@@ -15,11 +16,13 @@ mod handshakes;
 mod lanes;
 mod listen;
 pub mod log;
+mod logfile;
 mod logins;
 mod opener;
 mod pair_login;
 mod peer;
 mod pump;
+mod reception;
 mod recovering;
 pub mod server;
 mod service;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -21,6 +22,7 @@ use crate::node::{Caller, CertificateUser, ConnectionId, Now, Standby};
 
 use super::clock;
 use super::engine::{Engine, Mode};
+use super::reception;
 use super::session::TlsSession;
 
 /// Bytes that are read at once.
@@ -70,6 +72,11 @@ impl Socket {
             is_aborted: Cell::new(false),
             last_progress_ms: Cell::new(now.monotonic_ms),
         }
+    }
+
+    /// Where the client is.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        self.stream.peer_addr().ok()
     }
 
     /// Writes as much as the system takes now. Returns whether anything was written.
@@ -176,11 +183,11 @@ pub(super) async fn run(engine: Engine, incoming: Incoming) {
         (Mode::Fail, _) => {}
         (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Plain(stream)) => {
             let caller = caller(&stream, None);
-            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, caller)).await;
+            turn_away(&engine, stream, caller).await;
         }
         (Mode::Refuse | Mode::Hold | Mode::Stop, Incoming::Secure { stream, user }) => {
             let caller = caller(stream.get_ref().0, user);
-            let _cut_short = timeout(STANDBY_TALK, turn_away(&engine, stream, caller)).await;
+            turn_away(&engine, stream, caller).await;
         }
     }
 }
@@ -346,16 +353,37 @@ async fn discard(reader: &mut (impl AsyncRead + Unpin)) {
     while let Ok(1..) = reader.read(&mut sink).await {}
 }
 
-/// Tells a client that this server is not active.
+/// Tells a client that this server is not active; an administrator may stay.
 async fn turn_away(
     engine: &Engine,
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     caller: Caller,
 ) {
     let settings = &engine.0.settings.node;
+    let address = caller.address;
     let who = (caller, engine.users());
     let mut standby = Standby::new(settings, engine.active(), who, clock::now());
     let mut input = BytesMut::with_capacity(4096);
+    let talk = talk(engine, &mut standby, &mut stream, &mut input);
+    match timeout(STANDBY_TALK, talk).await {
+        Ok(true) => {}
+        Ok(false) | Err(_) => return,
+    }
+    if standby.is_manager() {
+        reception::serve(engine, &mut standby, &mut stream, address, &mut input).await;
+    }
+    if stream.shutdown().await.is_ok() {
+        let _cut_short = timeout(LINGER, discard(&mut stream)).await;
+    }
+}
+
+/// Talks until all is said, or an administrator was let in. False when the client is gone.
+async fn talk(
+    engine: &Engine,
+    standby: &mut Standby,
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    input: &mut BytesMut,
+) -> bool {
     loop {
         while let Some(task) = standby.poll_login() {
             standby.login_done(engine.0.logins.judge(task).await);
@@ -363,18 +391,15 @@ async fn turn_away(
         let mut output = standby.output().split();
         let written = stream.write_all_buf(&mut output).await;
         if written.is_err() || stream.flush().await.is_err() {
-            return;
+            return false;
         }
-        if standby.is_finished() {
-            break;
+        if standby.is_finished() || standby.is_manager() {
+            return true;
         }
         input.reserve(4096);
-        match stream.read_buf(&mut input).await {
-            Ok(1..) => standby.handle_bytes(clock::now(), &mut input),
-            Ok(0) | Err(_) => return,
+        match stream.read_buf(input).await {
+            Ok(1..) => standby.handle_bytes(clock::now(), input),
+            Ok(0) | Err(_) => return false,
         }
-    }
-    if stream.shutdown().await.is_ok() {
-        let _cut_short = timeout(LINGER, discard(&mut stream)).await;
     }
 }

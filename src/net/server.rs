@@ -8,13 +8,17 @@ mod configuration;
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep_until};
+use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
 
+use super::admin::{self, Administrator, Order};
 use super::engine::{Engine, EngineSettings};
 use super::handshakes::Handshakes;
 use super::listen::{Guard, Listeners, connections_max};
@@ -26,7 +30,7 @@ use super::signals::StopSignals;
 use super::snapshot::{Identity, PeerView, PeerViews, RecoveryView, Sources, status};
 use super::tls::ServerTls;
 use crate::config::companions::Companions;
-use crate::config::{Config, ListenUrl, PeerUrl};
+use crate::config::{Config, Given, ListenUrl, PeerUrl};
 use crate::monitor::{self, Board};
 use crate::node::{NodeSettings, ServerAddress};
 use crate::role::{
@@ -47,6 +51,8 @@ const SIGNAL_REPEAT: Duration = Duration::from_secs(1);
 const REFUSAL_REPEAT: Duration = Duration::from_secs(600);
 /// Different refusals are at least so far apart in the log.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
+/// How long a server that has handed over waits for its successor.
+const SUCCESSOR: Duration = Duration::from_secs(30);
 
 /// Something that happened outside the engine thread's own loop.
 pub(crate) enum News {
@@ -62,12 +68,17 @@ pub(crate) enum News {
     StoreFailed(String),
     /// The engine has stopped.
     Stopped,
+    /// An administrator wants it.
+    Ordered(Order),
+    /// An administrator changed the configuration files.
+    Configured(Box<(Config, Companions)>),
 }
 
-/// Runs a server on this thread until it ends. `companions` is what the files beside the main file say; `reload`
-/// reads all of them again. Returns how it ended, and the message for the operator.
+/// Runs a server on this thread until it ends. `given` is what the configuration was made of, `companions` what the
+/// files beside the main file say; `reload` reads all of them again. Returns how it ended, and the message for the
+/// operator. After a switchover the program begins again in this process and nothing is returned.
 #[must_use]
-pub fn run(config: Config, companions: Companions, reload: Reload) -> (Exit, String) {
+pub fn run(given: Given, config: Config, companions: Companions, reload: Reload) -> (Exit, String) {
     let started = Instant::now();
     let runtime = match tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -78,14 +89,30 @@ pub fn run(config: Config, companions: Companions, reload: Reload) -> (Exit, Str
     };
     let local = LocalSet::new();
     let end = local.block_on(&runtime, async {
-        match Server::start(config, companions, reload, started).await {
-            Ok(server) => server.drive().await,
-            Err(end) => end,
+        match Server::start(given, (config, companions), reload, started).await {
+            Ok(mut server) => (server.drive().await, server.is_handed_over),
+            Err(end) => (end, false),
         }
     });
     // Tasks that still run, and host names that are still looked up, end with the process.
     runtime.shutdown_background();
-    end
+    match end {
+        ((Exit::Done, _), true) => (Exit::Failed, begin_again()),
+        (end, _) => end,
+    }
+}
+
+/// Starts this program anew in this process: nothing of the server that has ended is left, and the configuration is
+/// read again. Returns only when that fails.
+fn begin_again() -> String {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    // The same program, also when its file was replaced meanwhile.
+    let error = Command::new("/proc/self/exe")
+        .arg0(name)
+        .args(arguments)
+        .exec();
+    format!("the standby has taken over, but this server could not begin again: {error}; start it")
 }
 
 struct Server {
@@ -112,6 +139,10 @@ struct Server {
     /// The store that the last active peer owned.
     peer_store: Option<PeerStore>,
     refusal: Option<(Instant, String)>,
+    /// Answers administrators.
+    administrator: Rc<Administrator>,
+    /// It stops in order to come back as a standby.
+    is_handed_over: bool,
     news: mpsc::Receiver<News>,
     news_sender: mpsc::Sender<News>,
     signals: StopSignals,
@@ -125,8 +156,8 @@ struct Server {
 
 impl Server {
     async fn start(
-        config: Config,
-        companions: Companions,
+        given: Given,
+        (config, companions): (Config, Companions),
         reload: Reload,
         started: Instant,
     ) -> Result<Self, (Exit, String)> {
@@ -165,6 +196,7 @@ impl Server {
         let board = Board::new(monitor::Status::default());
         let service = service::spawn(board.clone());
         let service = service.map_err(|error| failed(format!("no thread: {error}")))?;
+        let administrator = admin::start(&engine, &board, &news_sender, (given, companions));
         let server = Self {
             role: Role::new(role_settings(&config), elapsed_ms(started)),
             config,
@@ -185,6 +217,8 @@ impl Server {
             store_id: None,
             peer_store: None,
             refusal: None,
+            administrator,
+            is_handed_over: false,
             news,
             news_sender,
             signals,
@@ -212,7 +246,7 @@ impl Server {
         Ok(())
     }
 
-    async fn drive(mut self) -> (Exit, String) {
+    async fn drive(&mut self) -> (Exit, String) {
         let mut snapshots = interval(SNAPSHOT);
         snapshots.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut is_changed = false;
@@ -220,6 +254,9 @@ impl Server {
             while let Some(action) = self.role.poll_action() {
                 if let Some(end) = self.perform(action) {
                     self.post();
+                    if self.is_handed_over && end.0 == Exit::Done {
+                        self.await_successor().await;
+                    }
                     return end;
                 }
             }
@@ -288,7 +325,46 @@ impl Server {
             }
             News::StoreFailed(reason) => Input::StoreFailed { reason },
             News::Stopped => Input::Stopped,
+            News::Ordered(order) => self.take_order(order),
+            News::Configured(fresh) => {
+                self.configured(*fresh);
+                Input::Tick
+            }
         })
+    }
+
+    fn take_order(&mut self, order: Order) -> Input {
+        let reason = match order {
+            Order::Shutdown => "an administrator's shutdown",
+            Order::Switchover => {
+                self.is_handed_over = true;
+                self.service.stay();
+                "an administrator's switchover"
+            }
+        };
+        let reason = reason.to_owned();
+        Input::Stop { reason }
+    }
+
+    /// Waits until the standby owns the store: this server must not be faster. When nobody takes it, this one will.
+    async fn await_successor(&mut self) {
+        let is_owned = async {
+            while self.peers.owner().is_none() {
+                match self.news.recv().await {
+                    Some(News::Peer(event)) => drop(self.take_peer(event)),
+                    Some(_) => {}
+                    None => return,
+                }
+            }
+        };
+        let is_late = timeout(SUCCESSOR, is_owned).await.is_err();
+        let by = self.peers.owner().map_or("nobody", |news| &news.name);
+        tracing::info!(
+            event = "handed_over",
+            by,
+            is_late,
+            "the store was given up; this server begins again as a standby of whoever owns it"
+        );
     }
 
     fn take_peer(&mut self, event: PeerEvent) -> Result<Input, (Exit, String)> {

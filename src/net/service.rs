@@ -5,6 +5,8 @@
 //! service manager that does not answer holds up nobody.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{Builder, Thread, park_timeout};
 use std::time::{Duration, Instant};
 
@@ -18,14 +20,23 @@ const LOOK_EVERY: Duration = Duration::from_millis(200);
 const START_GRANT: Duration = Duration::from_secs(10);
 
 /// The thread that tells the service manager, if there is one.
-pub(super) struct Service(Option<Thread>);
+pub(super) struct Service {
+    thread: Option<Thread>,
+    /// The server stops in order to begin again in this process.
+    stays: Arc<AtomicBool>,
+}
 
 impl Service {
     /// Has the thread look at the snapshot now.
     pub(super) fn look(&self) {
-        if let Some(thread) = &self.0 {
+        if let Some(thread) = &self.thread {
             thread.unpark();
         }
+    }
+
+    /// The end that comes is not one of the service: the server begins again in this process.
+    pub(super) fn stay(&self) {
+        self.stays.store(true, Ordering::Relaxed);
     }
 }
 
@@ -34,9 +45,12 @@ impl Service {
 /// # Errors
 /// When there is no thread to be had.
 pub(super) fn spawn(board: Board) -> io::Result<Service> {
+    let stays = Arc::new(AtomicBool::new(false));
     if std::env::var_os("NOTIFY_SOCKET").is_none() {
-        return Ok(Service(None));
+        let thread = None;
+        return Ok(Service { thread, stays });
     }
+    let is_staying = Arc::clone(&stays);
     let watchdog = sd_notify::watchdog_enabled();
     let thread = Builder::new()
         .name("service-manager".to_owned())
@@ -45,13 +59,17 @@ pub(super) fn spawn(board: Board) -> io::Result<Service> {
             loop {
                 let (age, status) = board.read();
                 for message in told.messages(&status, age, watchdog, Instant::now()) {
+                    if message == Message::Stopping && is_staying.load(Ordering::Relaxed) {
+                        continue;
+                    }
                     // It may be restarting itself; the next message comes soon.
                     let _unheard = sd_notify::notify(&message.states());
                 }
                 park_timeout(LOOK_EVERY);
             }
         })?;
-    Ok(Service(Some(thread.thread().clone())))
+    let thread = Some(thread.thread().clone());
+    Ok(Service { thread, stays })
 }
 
 #[derive(Debug, PartialEq, Eq)]

@@ -285,6 +285,10 @@ impl Node {
     /// The queue of an address; made when it does not exist and may be created.
     fn resolve(&mut self, destination: &Destination) -> Result<QueueId, ErrorCondition> {
         let name = &*destination.name;
+        if name == super::desk::ADDRESS {
+            let text = "requests to $management need a link of their own";
+            return Err(ErrorCondition::new(condition::NOT_ALLOWED, text));
+        }
         match self.broker.route(name) {
             Route::Queue(queue) => Ok(queue),
             Route::Invalid(fault) => Err(translate::name_refused(name, fault)),

@@ -8,13 +8,16 @@
 //! [`Node::complete`]) and reads ([`Node::poll_read`], [`Node::read_done`]) on its threads, and
 //! writes the output of the connections that [`Node::poll_dirty`] names.
 
+mod administer;
 mod attach;
 mod clients;
 mod consume;
+mod desk;
 mod destinations;
 mod events;
 mod held_rows;
 mod holds;
+mod management;
 mod meta;
 mod overflow;
 mod peer;
@@ -58,11 +61,14 @@ use sasl::Sasl;
 use subscriptions::Subscriptions;
 use translate::store_queue;
 
+pub use administer::{ConnectionStatus, ConsumerStatus};
 pub use clients::ReconnectStatus;
+pub use desk::ManagementReply;
+pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
 pub use settings::{Caller, CertificateUser, NodeSettings, Now, ServerAddress};
-pub use standby::Standby;
+pub use standby::{MANAGEMENT_CAPABILITY, Standby};
 pub use status::{NodeStatus, QueueStatus, SubscriptionStatus};
 
 /// Whether the store is ours, as far as this process can tell.
@@ -113,6 +119,8 @@ pub struct Node {
     /// Where each reader goes on.
     cursors: BTreeMap<Reader, Cursor>,
     dirty: VecDeque<ConnectionId>,
+    /// Requests to `$management` that nobody has taken yet.
+    requests: VecDeque<ManagementRequest>,
     /// Publishers that wait for credit.
     starved: Vec<(ConnectionId, LinkId)>,
     ownership: Ownership,
@@ -152,6 +160,7 @@ impl Node {
             failed_reads: Vec::new(),
             cursors: BTreeMap::new(),
             dirty: VecDeque::new(),
+            requests: VecDeque::new(),
             starved: Vec::new(),
             ownership: Ownership::Held,
             is_stopping: false,
@@ -495,7 +504,9 @@ impl Node {
 
     fn take_events(&mut self, now: Now, id: ConnectionId) {
         while let Some(event) = self.peer_mut(id).and_then(|it| it.connection.poll_event()) {
-            self.on_event(now, id, event);
+            if let Some(event) = self.divert(now, id, event) {
+                self.on_event(now, id, event);
+            }
         }
         self.mark_dirty(id);
     }

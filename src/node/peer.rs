@@ -8,6 +8,7 @@ use bytes::BytesMut;
 use crate::broker::{ClientId, ConsumerId, QueueId};
 use crate::proto::{Connection, LinkId, Outcome, SessionId};
 
+use super::desk::Desk;
 use super::permits::{Permit, Relayed};
 use super::routing::{Destination, Routes};
 use super::sasl::Sasl;
@@ -23,6 +24,11 @@ pub struct ConnectionId {
 }
 
 impl ConnectionId {
+    /// The number that people know it by.
+    pub fn serial(self) -> u32 {
+        self.serial
+    }
+
     /// One number for it.
     pub(crate) fn number(self) -> u64 {
         u64::from(self.serial) << 32 | u64::from(self.index)
@@ -103,11 +109,15 @@ pub(crate) struct Peer {
     pub(crate) sasl: Sasl,
     pub(crate) links: BTreeMap<LinkId, Link>,
     pub(crate) publishers: usize,
+    /// Its links of `$management`, once it had one.
+    pub(crate) desk: Option<Box<Desk>>,
     /// It stands in the list of connections with output.
     pub(crate) is_dirty: bool,
     /// Consumers wait until output has been written.
     pub(crate) waits_for_output: bool,
     pub(crate) last_heard_ms: u64,
+    /// When it came.
+    pub(crate) since_ms: u64,
 }
 
 impl Peer {
@@ -132,9 +142,11 @@ impl Peer {
             sasl: Sasl::default(),
             links: BTreeMap::new(),
             publishers: 0,
+            desk: None,
             is_dirty: false,
             waits_for_output: false,
             last_heard_ms: now_ms,
+            since_ms: now_ms,
         }
     }
 

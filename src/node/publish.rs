@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use steadfast_storage::{AppendError, Appended, NewMessage, Ticket};
 
 use crate::broker::QueueId;
@@ -108,6 +109,24 @@ impl Node {
             self.settle(connection, link, delivery_id, Outcome::Accepted);
         } else {
             self.owed.push(confirm);
+        }
+    }
+
+    /// Stores a message of the server itself, which nobody waits to be confirmed.
+    pub(super) fn publish_own(&mut self, now: Now, queue: QueueId, message: Bytes) {
+        let Ok(index) = MessageIndex::scan(&message) else {
+            return;
+        };
+        let meta = MessageMeta::of(&index, now.wall_ms);
+        let queues = [queue];
+        self.reserve_before(&queues);
+        // A store without space takes it no more than a client's.
+        if let Ok(appended) = self.append(&queues, &meta, &Payload::from(message)) {
+            let routes = Routes {
+                queues: Arc::from(queues),
+                ..Routes::default()
+            };
+            self.note_arrival(&queues, &routes, &meta, &appended);
         }
     }
 

@@ -1,19 +1,27 @@
 //! What a server that is not active says to clients.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 
 use crate::auth::{Dialogue, LoginTask, Users, Verdict};
-use crate::proto::{Connection, ErrorCondition, Event, SaslCode, Value, condition};
+use crate::proto::message::ValueMessage;
+use crate::proto::{
+    Connection, ErrorCondition, Event, PeerRole, SaslCode, Symbol, Value, condition,
+};
 
+use super::desk::{Asked, Desk, is_management};
 use super::sasl::{Answer, Next, Sasl};
 use super::settings::offer_external;
-use super::{Caller, NodeSettings, Now, ServerAddress};
+use super::{Caller, ManagementReply, NodeSettings, Now, ServerAddress};
+
+/// What an administrator's client asks for when it opens, in order not to be sent away.
+pub const MANAGEMENT_CAPABILITY: &str = "steadfast:management";
 
 /// A connection to a standby: it is welcomed, opened and closed at once with a reason that makes
 /// the client try elsewhere. A failing SASL code or an authorization error would make clients give
-/// up for good.
+/// up for good. An administrator, who says so by [`MANAGEMENT_CAPABILITY`], may stay.
 ///
 /// With authorization clients log in here as well: SCRAM proves to them that the server is the right one.
 /// Whoever fails hears nothing more. The files that this server has read may be older than those of the active
@@ -27,6 +35,11 @@ pub struct Standby {
     users: Option<Arc<Users>>,
     login: Option<LoginTask>,
     is_refused: bool,
+    /// The user, if it was proved.
+    user: Option<String>,
+    /// For administrators.
+    desk: Option<Desk>,
+    requests: VecDeque<Asked>,
 }
 
 impl Standby {
@@ -42,6 +55,9 @@ impl Standby {
         if caller.certificate.is_some() {
             offer_external(&mut proto);
         }
+        proto
+            .offered_capabilities
+            .push(Symbol::from(MANAGEMENT_CAPABILITY));
         Self {
             connection: Connection::server(proto, now.monotonic_ms),
             active,
@@ -49,7 +65,47 @@ impl Standby {
             users,
             login: None,
             is_refused: false,
+            user: None,
+            desk: None,
+            requests: VecDeque::new(),
         }
+    }
+
+    /// Whether the client is an administrator's and may stay.
+    pub fn is_manager(&self) -> bool {
+        self.desk.is_some()
+    }
+
+    /// The user of the connection, if it was proved.
+    pub fn user(&self) -> Option<&str> {
+        self.user.as_deref()
+    }
+
+    /// The next request of an administrator and the number for [`Self::reply`].
+    pub fn poll_request(&mut self) -> Option<(u64, ValueMessage)> {
+        let asked = self.requests.pop_front()?;
+        Some((asked.number, asked.message))
+    }
+
+    /// Answers a request. Replies leave on links of the connection only: there are no queues here.
+    pub fn reply(&mut self, number: u64, reply: ManagementReply) {
+        if let Some(desk) = &mut self.desk {
+            let _nowhere = desk.reply(&mut self.connection, number, reply);
+            self.connection.flush();
+        }
+    }
+
+    /// Ends the connection of an administrator: the server is about to serve clients.
+    pub fn close(&mut self) {
+        let text = "the server is no standby any more; connect again";
+        let error = ErrorCondition::new(condition::CONNECTION_FORCED, text);
+        self.connection.close_now(Some(error));
+        self.connection.flush();
+    }
+
+    /// When [`Self::handle_timeout`] is due, in monotonic milliseconds.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        self.connection.poll_timeout()
     }
 
     /// A login to be judged.
@@ -68,7 +124,12 @@ impl Standby {
     fn answer_sasl(&mut self, answer: Answer) {
         match answer {
             Answer::Challenge(text) => self.connection.sasl_challenge(&text),
-            Answer::Welcome { last_word, .. } => {
+            Answer::Welcome {
+                user,
+                is_verified,
+                last_word,
+            } => {
+                self.user = user.filter(|_| is_verified);
                 let last_word = last_word.as_deref();
                 self.connection.sasl_outcome(SaslCode::Ok, last_word);
             }
@@ -98,6 +159,9 @@ impl Standby {
 
     fn answer(&mut self) {
         while let Some(event) = self.connection.poll_event() {
+            let Some(event) = self.divert(event) else {
+                continue;
+            };
             match event {
                 Event::SaslInit {
                     mechanism,
@@ -112,9 +176,17 @@ impl Standby {
                     let next = self.sasl.go_on(Some(&response), self.users.as_ref());
                     self.take_step(next);
                 }
+                Event::Opened(remote) if wants_management(&remote.desired_capabilities) => {
+                    self.desk = Some(Desk::default());
+                    self.connection.open();
+                }
+                Event::Attached(attach) => {
+                    let error = self.reason(false);
+                    self.connection.refuse_attach(attach.link, error);
+                }
                 Event::Opened(remote) => {
                     let is_product = |(key, value): &(_, Value)| {
-                        let key: &crate::proto::Symbol = key;
+                        let key: &Symbol = key;
                         key.as_str() == "product"
                             && matches!(value, Value::String(name) if name == "QpidJMS")
                     };
@@ -124,6 +196,28 @@ impl Standby {
                 }
                 _ => {}
             }
+        }
+    }
+
+    /// Takes what is about `$management`; gives back any other event.
+    fn divert(&mut self, event: Event) -> Option<Event> {
+        let Some(desk) = &mut self.desk else {
+            return Some(event);
+        };
+        if let Event::Attached(attach) = &event {
+            let wants_replies = attach.peer_role == PeerRole::Receiver
+                && attach.source.as_ref().is_some_and(|it| it.dynamic);
+            if is_management(attach) || wants_replies {
+                desk.attach(&mut self.connection, attach);
+                return None;
+            }
+        }
+        match desk.take(&mut self.connection, event) {
+            Ok(asked) => {
+                self.requests.extend(asked);
+                None
+            }
+            Err(event) => Some(event),
         }
     }
 
@@ -160,4 +254,9 @@ impl Standby {
     pub fn is_finished(&self) -> bool {
         self.is_refused || self.connection.is_finished()
     }
+}
+
+fn wants_management(capabilities: &[Symbol]) -> bool {
+    let mut capabilities = capabilities.iter();
+    capabilities.any(|it| it.as_str() == MANAGEMENT_CAPABILITY)
 }

@@ -49,6 +49,15 @@ impl Library {
     }
 }
 
+/// A command that runs another script with python-qpid-proton.
+pub(crate) fn python(script: &str) -> Command {
+    // Installs the library, unless it is there.
+    let known = Library::Proton.command();
+    let mut command = Command::new(known.get_program());
+    command.arg("-u").arg(source(script));
+    command
+}
+
 fn source(name: &str) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     root.join("tests/interop").join(name)

@@ -8,27 +8,29 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What each module of the package may use of the package's other modules, and whether it may use the store.
-const LAYERS: [(&str, &[&str], bool); 11] = [
+const LAYERS: [(&str, &[&str], bool); 12] = [
     ("proto", &[], false),
     ("broker", &[], false),
     ("role", &[], false),
     ("model", &[], false),
     ("auth", &["model"], false),
     ("config", &["model"], false),
+    ("admin", &["config", "model"], false),
     ("tls", &[], false),
     ("monitor", &["tls"], false),
     ("node", &["proto", "broker", "model", "auth"], true),
     (
         "net",
         &[
-            "node", "role", "config", "model", "auth", "proto", "monitor", "tls",
+            "node", "role", "admin", "config", "model", "auth", "proto", "monitor", "tls",
         ],
         true,
     ),
     (
         "cli",
         &[
-            "proto", "broker", "role", "config", "model", "auth", "monitor", "node", "net", "tls",
+            "proto", "broker", "role", "admin", "config", "model", "auth", "monitor", "node",
+            "net", "tls",
         ],
         true,
     ),

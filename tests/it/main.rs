@@ -14,6 +14,7 @@
 //! * `wire`: AMQP by hand, for what no client library would say.
 //! * `hostile`: bad input, while well-behaved clients go on.
 //! * `floods`: too much of everything, and clients that vanish.
+//! * `chapter_admin`: administration, as the chapter promises it, with the tool and over AMQP.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `configuration`: whole sets of configuration files, and those of the documentation.
 //! * `chapter_topics`: subscriptions and bridges of such clients, over takeovers.
@@ -25,6 +26,7 @@
 )]
 
 mod certificates;
+mod chapter_admin;
 mod chapter_authorization;
 mod chapter_clients;
 mod chapter_pair;

@@ -63,7 +63,7 @@ impl Document {
     }
 
     /// Index, content and whether it is indented, of each line that has content.
-    pub(super) fn contents(&self) -> impl Iterator<Item = (usize, &str, bool)> {
+    pub(in crate::config) fn contents(&self) -> impl Iterator<Item = (usize, &str, bool)> {
         let lines = self.lines.iter().enumerate();
         lines
             .filter(|(_, line)| !line.content.is_empty())
@@ -71,14 +71,14 @@ impl Document {
     }
 
     /// Replaces the content of a line; its indentation and its comment stay.
-    pub(super) fn replace(&mut self, index: usize, content: &str) {
+    pub(in crate::config) fn replace(&mut self, index: usize, content: &str) {
         if let Some(line) = self.lines.get_mut(index) {
             content.clone_into(&mut line.content);
         }
     }
 
     /// Adds a line before `index`, with the line ending of the file.
-    pub(super) fn insert(&mut self, index: usize, indent: &str, content: &str) {
+    pub(in crate::config) fn insert(&mut self, index: usize, indent: &str, content: &str) {
         let index = index.min(self.lines.len());
         let end = self.lines.first().map_or("\n", |line| line.end);
         let end = if end.is_empty() { "\n" } else { end };
@@ -109,7 +109,7 @@ impl Document {
     }
 
     /// How many lines there are.
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::config) fn len(&self) -> usize {
         self.lines.len()
     }
 }

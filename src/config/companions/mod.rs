@@ -5,6 +5,7 @@
 
 mod acl;
 mod check;
+pub mod compose;
 mod destinations;
 mod file;
 mod json;

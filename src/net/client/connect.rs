@@ -14,7 +14,7 @@ use crate::net::clock;
 use crate::net::session::TlsSession;
 use crate::proto::{
     AttachRequest, AttachTarget, ClientSasl, Connection, Event, LinkId, PeerRole, Settings, Source,
-    Target,
+    Symbol, Target,
 };
 use crate::tls::{ClientTls, TOOL_NAMES, connect_failure, is_tls};
 
@@ -33,6 +33,8 @@ pub struct ClientOptions {
     pub answer_timeout: Duration,
     /// For URLs that want TLS.
     pub tls: Option<ClientTls>,
+    /// What is asked of the server when the connection opens.
+    pub desired_capabilities: Vec<String>,
 }
 
 impl ClientOptions {
@@ -42,6 +44,7 @@ impl ClientOptions {
             container_id: container_id.into(),
             answer_timeout: Duration::from_secs(30),
             tls: None,
+            desired_capabilities: Vec::new(),
         }
     }
 }
@@ -76,6 +79,11 @@ impl Client {
             hostname: Some(url.host.clone()),
             // Sixteen frames of an ordinary load in one: fewer frames, and large messages whole.
             max_frame_size: 1 << 20,
+            desired_capabilities: options
+                .desired_capabilities
+                .iter()
+                .map(Symbol::new)
+                .collect(),
             incoming_window: 65_536,
             ..Settings::default()
         };

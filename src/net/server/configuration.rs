@@ -170,6 +170,11 @@ impl Server {
         }
     }
 
+    /// Applies what an administrator has written.
+    pub(super) fn configured(&mut self, (config, companions): (Config, Companions)) {
+        self.adopt(Ok(Ok(Box::new(Fresh { config, companions }))));
+    }
+
     /// Applies what was read again.
     pub(super) fn adopt(
         &mut self,
@@ -199,6 +204,7 @@ impl Server {
         self.engine.set_directory(Arc::new(directory));
         self.published.tell_login(&self.config, &fresh.companions);
         self.published.tell(&self.config, &fresh.companions);
+        self.administrator.configured(fresh.companions);
         tracing::info!(event = "config_reread", "the configuration was read again");
     }
 

@@ -7,6 +7,7 @@
 //! ```
 
 mod simple;
+mod valued;
 
 use std::ops::{Deref, Range};
 
@@ -14,6 +15,7 @@ use super::Payload;
 use super::wire::{DecodeError, Fields, Reader, TRUNCATED, code};
 
 pub use simple::{PropertyValue, SimpleMessage};
+pub use valued::ValueMessage;
 
 /// Priority of a message whose header names none.
 pub const DEFAULT_PRIORITY: u8 = 4;

@@ -1,0 +1,652 @@
+//! What a running server shows of itself, and what is done to it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::admin::{Answer, Failure, Item, Object, Request, Verb};
+use crate::config::companions::Companions;
+use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Trace};
+use crate::monitor::Status;
+use crate::net::clock;
+use crate::net::engine::Engine;
+use crate::node::{ConnectionStatus, QueueStatus, SubscriptionStatus};
+
+type Result = std::result::Result<Answer, Failure>;
+
+/// Most rows of a table.
+const ROWS_MAX: usize = 10_000;
+
+/// Lists or shows what only a running server knows.
+pub(super) fn show(
+    engine: &Engine,
+    status: &Status,
+    files: &Companions,
+    request: &Request,
+) -> Result {
+    let name = request.arguments.name(0);
+    match (request.command.verb, request.command.object) {
+        (_, Object::Server) => Ok(server(engine, status, files)),
+        (_, Object::State) => Ok(state(status)),
+        (_, Object::Database) => database(status),
+        (_, Object::Statistics) => Ok(statistics(status, request)),
+        (Verb::List, Object::Store) => stores(status, files, request),
+        (_, Object::Store) => store(status, files, name),
+        (Verb::List, Object::Queue) => queues(engine, files, request),
+        (_, Object::Queue) => queue(engine, files, name),
+        (Verb::List, Object::Topic) => topics(engine, files, request),
+        (_, Object::Topic) => topic(engine, files, name),
+        (Verb::List, Object::Durable) => Ok(durables(engine, files, request)),
+        (_, Object::Durable) => durable(engine, files, name, request.arguments.name(1)),
+        (_, Object::Subscription) => Ok(subscriptions(engine, request)),
+        (_, Object::Connection) => Ok(connections(engine, request)),
+        (Verb::List, Object::Consumer) => Ok(consumers(engine, request)),
+        (_, Object::Consumer) => consumer(engine, name),
+        _ => Err(Failure::new(
+            501,
+            format!("`{}` is not in this version", request.command.words),
+        )),
+    }
+}
+
+// The server
+
+fn server(engine: &Engine, status: &Status, files: &Companions) -> Answer {
+    let mut fields: Vec<(&str, Item)> = vec![
+        ("server", status.server.as_str().into()),
+        ("version", status.version.into()),
+        ("process_id", u64::from(status.process_id).into()),
+        ("state", status.role.into()),
+        ("epoch", status.epoch.into()),
+        ("listens", Item::List(status.listens.clone())),
+        ("uptime_ms", status.uptime_ms.into()),
+        ("authorization", engine.directory().authorization.into()),
+    ];
+    fields.extend(peer(status));
+    let connections = connection_status(engine);
+    let managers = connections.iter().filter(|it| it.is_manager).count();
+    let engine_status = engine.status();
+    fields.extend([
+        ("queues", engine_status.queues.into()),
+        ("topics", files.topics.items().len().into()),
+        ("client_connections", (connections.len() - managers).into()),
+        ("admin_connections", managers.into()),
+    ]);
+    if let Some(node) = &engine_status.node {
+        fields.extend([
+            ("producers", Item::from(node.publishers)),
+            ("consumers", node.consumers.into()),
+            ("messages_refused", node.messages_refused.into()),
+            ("message_memory_bytes", node.window_bytes.into()),
+            ("waiting_for_disk_bytes", node.backlog_bytes.into()),
+        ]);
+    }
+    fields.extend([
+        ("durables", Item::from(files.durables.items().len())),
+        ("inbound_messages", engine_status.messages_in.into()),
+        ("outbound_messages", engine_status.messages_out.into()),
+    ]);
+    if let Some(store) = &status.store {
+        fields.extend([
+            ("pending_messages", Item::from(store.messages)),
+            ("pending_message_bytes", store.bytes.into()),
+            (
+                "storage",
+                "every confirmed durable message is synced".into(),
+            ),
+        ]);
+    }
+    Answer::record(fields)
+}
+
+/// The other server of the pair.
+fn peer(status: &Status) -> Vec<(&'static str, Item)> {
+    let Some(peer) = &status.peer else {
+        return vec![("peer", Item::Nothing)];
+    };
+    vec![
+        ("peer", peer.name.as_str().into()),
+        ("peer_state", peer.role.into()),
+        ("peer_epoch", peer.epoch.into()),
+    ]
+}
+
+fn state(status: &Status) -> Answer {
+    let mut fields: Vec<(&str, Item)> = vec![
+        ("server", status.server.as_str().into()),
+        ("process_id", u64::from(status.process_id).into()),
+        ("state", status.role.into()),
+        ("state_for_ms", status.role_ms.into()),
+        ("epoch", status.epoch.into()),
+        ("uptime_ms", status.uptime_ms.into()),
+    ];
+    fields.extend(peer(status));
+    if let Some(warm) = &status.warm_standby {
+        fields.push(("follows_the_active", warm.current.into()));
+    }
+    Answer::record(fields)
+}
+
+fn statistics(status: &Status, request: &Request) -> Answer {
+    let clients = &status.clients;
+    let rows = [
+        ("inbound messages", clients.messages_in),
+        ("outbound messages", clients.messages_out),
+        ("redelivered messages", clients.redelivered),
+    ];
+    let rows = rows.map(|(name, count)| vec![name.into(), count.into()]);
+    Answer::table(request.command.columns, rows.into())
+}
+
+/// Refuses a switchover that would leave nobody to serve.
+pub(super) fn check_switchover(status: &Status) -> std::result::Result<(), Failure> {
+    match status.peers.iter().find(|peer| peer.role == "standby") {
+        Some(_) => Ok(()),
+        None => Err(Failure::conflict(
+            "no standby is connected, so nobody could take over: start one (ft_active on both \
+             servers), or use shutdown",
+        )),
+    }
+}
+
+// The store
+
+fn database(status: &Status) -> Result {
+    let store = status.store.as_ref().ok_or_else(no_store)?;
+    Ok(Answer::record(vec![
+        ("epoch", store.epoch.into()),
+        ("segments", store.segments.into()),
+        ("messages", store.messages.into()),
+        ("message_bytes", store.bytes.into()),
+        ("tail_bytes", store.tail_bytes.into()),
+        ("last_number", store.last_lsn.into()),
+        ("durable_number", store.durable_lsn.into()),
+        ("batches", store.batches.into()),
+        ("batch_bytes", store.batch_bytes.into()),
+        ("checkpoints", store.checkpoints.into()),
+        ("checkpoint_failures", store.checkpoint_failures.into()),
+        ("quarantined", store.quarantined.into()),
+        ("is_full", store.full.into()),
+        ("free_bytes", store.free_bytes.into()),
+    ]))
+}
+
+fn no_store() -> Failure {
+    Failure::conflict("this server does not own the store now")
+}
+
+/// The stores that are there without being named, and those of stores.conf. All are one.
+fn store_names(files: &Companions) -> BTreeSet<String> {
+    let named = files.stores.entries().map(|section| section.name.clone());
+    let usual = ["$sys.meta", "$sys.nonfailsafe", "$sys.failsafe"];
+    named.chain(usual.map(str::to_owned)).collect()
+}
+
+fn stores(status: &Status, files: &Companions, request: &Request) -> Result {
+    let store = status.store.as_ref().ok_or_else(no_store)?;
+    let rows = store_names(files).into_iter().map(|name| {
+        vec![
+            name.into(),
+            "log".into(),
+            store.messages.into(),
+            store.bytes.into(),
+        ]
+    });
+    Ok(Answer::table(request.command.columns, rows.collect()))
+}
+
+fn store(status: &Status, files: &Companions, name: &str) -> Result {
+    let store = status.store.as_ref().ok_or_else(no_store)?;
+    if !store_names(files).contains(name) {
+        return Err(Failure::missing(format!("there is no store `{name}`")));
+    }
+    Ok(Answer::record(vec![
+        ("store", name.into()),
+        ("type", "log; all stores are one".into()),
+        ("access_mode", "synchronous, synced".into()),
+        ("messages", store.messages.into()),
+        ("message_bytes", store.bytes.into()),
+        ("segments", store.segments.into()),
+    ]))
+}
+
+/// There is nothing to do: says what there is.
+pub(super) fn compact(status: &Status) -> Answer {
+    let segments = status.store.as_ref().map_or(0, |store| store.segments);
+    Answer::done(format!(
+        "the store compacts itself as it goes; it has {segments} segments now"
+    ))
+}
+
+// Destinations
+
+/// Letters for what is set, in the places of the title.
+fn flags(kind: DestinationKind, own: &Properties, is_bridged: bool) -> String {
+    let mark = |is_set: bool, letter: char| if is_set { letter } else { '-' };
+    let is_named = own.sender_name || own.sender_name_enforced;
+    let is_failsafe = own.store.as_deref() == Some("$sys.failsafe");
+    let mut flags: String = [
+        mark(own.secure, 'S'),
+        mark(is_named, 'N'),
+        mark(is_failsafe, 'F'),
+        mark(own.global, 'G'),
+        match kind {
+            DestinationKind::Queue => mark(own.exclusive, 'X'),
+            DestinationKind::Topic => mark(!own.export.is_empty(), 'E'),
+        },
+        mark(!own.import.is_empty(), 'I'),
+        mark(is_bridged, 'B'),
+        mark(own.flow_control_bytes > 0, 'C'),
+        mark(matches!(own.trace, Some(Trace::Passage | Trace::Body)), 'T'),
+    ]
+    .into_iter()
+    .collect();
+    if kind == DestinationKind::Topic {
+        flags.push(mark(own.channel.is_some(), 'M'));
+    }
+    flags
+}
+
+fn prefetch(own: &Properties) -> String {
+    match own.prefetch {
+        Some(Prefetch::OnDemand) => "none".to_owned(),
+        Some(Prefetch::Messages(number)) => number.to_string(),
+        None => "5*".to_owned(),
+    }
+}
+
+fn is_bridged(files: &Companions, kind: DestinationKind, name: &str) -> bool {
+    let mut bridges = files.bridges.entries();
+    bridges.any(|bridge| bridge.source.0 == kind && bridge.source.1.matches(name))
+}
+
+/// The pattern that a command names, or all.
+fn wanted(request: &Request) -> std::result::Result<Pattern, Failure> {
+    let text = match request.arguments.name(0) {
+        "" => ">",
+        text => text,
+    };
+    Pattern::parse(text).map_err(Failure::usage)
+}
+
+/// Names of a catalogue and of the server, with what the server knows of each.
+fn all_queues(
+    engine: &Engine,
+    catalogue: &Catalogue,
+) -> BTreeMap<String, (bool, Option<QueueStatus>)> {
+    let mut queues = BTreeMap::new();
+    for (name, _) in catalogue.entries() {
+        queues.insert(name.to_string(), (true, None));
+    }
+    for status in engine.queues() {
+        let is_static = queues.contains_key(&status.name);
+        queues.insert(status.name.clone(), (is_static, Some(status)));
+    }
+    queues
+}
+
+fn queues(engine: &Engine, files: &Companions, request: &Request) -> Result {
+    let wanted = wanted(request)?;
+    let kind = DestinationKind::Queue;
+    let catalogue = files.catalogue(kind);
+    let mut rows = Vec::new();
+    for (name, (is_static, status)) in all_queues(engine, &catalogue) {
+        let is_wanted = wanted.as_str() == name || wanted.matches(&name);
+        if !is_wanted || rows.len() >= ROWS_MAX {
+            continue;
+        }
+        let own = catalogue.effective(&name).unwrap_or_default();
+        let mark = if is_static { "" } else { "*" };
+        let status = status.as_ref();
+        rows.push(vec![
+            format!("{mark}{name}").into(),
+            flags(kind, &own, is_bridged(files, kind, &name)).into(),
+            prefetch(&own).into(),
+            status.map_or(0, |it| it.consumers).into(),
+            status.map_or(0, |it| it.messages).into(),
+            status.map_or(0, |it| it.bytes).into(),
+        ]);
+    }
+    Ok(Answer::table(request.command.columns, rows))
+}
+
+fn properties(files: &Companions, kind: DestinationKind, name: &str) -> Item {
+    let entry = files.destinations(kind).get(name);
+    Item::List(entry.map(|entry| entry.words()).unwrap_or_default())
+}
+
+fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
+    let kind = DestinationKind::Queue;
+    let catalogue = files.catalogue(kind);
+    let Some((is_static, status)) = all_queues(engine, &catalogue).remove(name) else {
+        return Err(Failure::missing(format!("there is no queue `{name}`")));
+    };
+    let own = catalogue.effective(name).unwrap_or_default();
+    let status = status.as_ref();
+    Ok(Answer::record(vec![
+        ("queue", name.into()),
+        ("is_static", is_static.into()),
+        (
+            "is_temporary",
+            status.is_some_and(|it| it.is_temporary).into(),
+        ),
+        ("properties", properties(files, kind, name)),
+        (
+            "flags",
+            flags(kind, &own, is_bridged(files, kind, name)).into(),
+        ),
+        ("receivers", status.map_or(0, |it| it.consumers).into()),
+        (
+            "pending_messages",
+            status.map_or(0, |it| it.messages).into(),
+        ),
+        (
+            "pending_message_bytes",
+            status.map_or(0, |it| it.bytes).into(),
+        ),
+        (
+            "in_flight_messages",
+            status.map_or(0, |it| it.in_flight).into(),
+        ),
+    ]))
+}
+
+/// Makes a queue that needs no file; nothing for one with properties, or for a pattern.
+pub(super) fn create_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+    let name = request.arguments.name(0);
+    let is_plain = Pattern::parse(name).is_ok_and(|name| !name.is_wildcard());
+    if !is_plain || !request.arguments.settings.is_empty() {
+        return None;
+    }
+    let made = engine.administer(|node, _| node.add_queue(name))?;
+    made.is_ok()
+        .then(|| Answer::done(format!("queue {name} created in the store")))
+}
+
+/// Deletes queues of the running server; nothing when there was none.
+pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+    let pattern = Pattern::parse(request.arguments.name(0)).ok()?;
+    let count = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
+    (count > 0).then(|| Answer::done(format!("{count} queues deleted from the store")))
+}
+
+/// Drops messages.
+pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
+    let name = request.arguments.name(0);
+    let client = request.arguments.name(1);
+    if request.command.object == Object::Durable {
+        return match engine.administer(|node, now| node.purge_durable(now, name, client)) {
+            Some(true) => Ok(Answer::done(format!("durable {name} purged"))),
+            _ => Err(Failure::missing(format!("there is no durable `{name}`"))),
+        };
+    }
+    let pattern = Pattern::parse(name).map_err(Failure::usage)?;
+    let is_queue = request.command.object == Object::Queue;
+    let purged = engine.administer(|node, now| match is_queue {
+        true => node.purge_queues(now, &pattern),
+        false => node.purge_topics(now, &pattern),
+    });
+    let what = if is_queue { "queues" } else { "subscriptions" };
+    match purged {
+        Some(count @ 1..) => Ok(Answer::done(format!("{count} {what} purged"))),
+        _ => Err(Failure::missing(format!("there are no {what} of `{name}`"))),
+    }
+}
+
+/// Deletes a durable subscription that a client has made; nothing when there is none.
+pub(super) fn delete_durable(
+    engine: &Engine,
+    request: &Request,
+) -> std::result::Result<Option<Answer>, Failure> {
+    let (name, client) = (request.arguments.name(0), request.arguments.name(1));
+    match engine.administer(|node, now| node.delete_durable(now, name, client)) {
+        Some(Some(true)) => Ok(Some(Answer::done(format!("durable {name} deleted")))),
+        Some(Some(false)) => Err(Failure::conflict(format!(
+            "a client reads the durable `{name}` now: close its connection first"
+        ))),
+        _ => Ok(None),
+    }
+}
+
+/// Topics that the configuration names or somebody has subscribed to, with their subscriptions.
+fn all_topics(
+    engine: &Engine,
+    catalogue: &Catalogue,
+) -> BTreeMap<String, (bool, Vec<SubscriptionStatus>)> {
+    let mut topics: BTreeMap<String, (bool, Vec<SubscriptionStatus>)> = BTreeMap::new();
+    for (name, _) in catalogue.entries() {
+        topics.entry(name.to_string()).or_default().0 = true;
+    }
+    for status in engine.subscriptions() {
+        let topic = topics.entry(status.topic.clone()).or_default();
+        topic.1.push(status);
+    }
+    topics
+}
+
+fn topics(engine: &Engine, files: &Companions, request: &Request) -> Result {
+    let wanted = wanted(request)?;
+    let kind = DestinationKind::Topic;
+    let catalogue = files.catalogue(kind);
+    let mut rows = Vec::new();
+    for (name, (is_static, subscriptions)) in all_topics(engine, &catalogue) {
+        let is_wanted = wanted.as_str() == name || wanted.matches(&name);
+        if !is_wanted || rows.len() >= ROWS_MAX {
+            continue;
+        }
+        let own = catalogue.effective(&name).unwrap_or_default();
+        let mark = if is_static { "" } else { "*" };
+        let durables = subscriptions.iter().filter(|it| it.is_durable).count();
+        rows.push(vec![
+            format!("{mark}{name}").into(),
+            flags(kind, &own, is_bridged(files, kind, &name)).into(),
+            subscriptions.len().into(),
+            durables.into(),
+            sum(&subscriptions, |it| it.messages).into(),
+            sum(&subscriptions, |it| it.bytes).into(),
+        ]);
+    }
+    Ok(Answer::table(request.command.columns, rows))
+}
+
+fn sum(subscriptions: &[SubscriptionStatus], of: fn(&SubscriptionStatus) -> u64) -> u64 {
+    subscriptions.iter().map(of).sum()
+}
+
+fn topic(engine: &Engine, files: &Companions, name: &str) -> Result {
+    let kind = DestinationKind::Topic;
+    let catalogue = files.catalogue(kind);
+    let Some((is_static, subscriptions)) = all_topics(engine, &catalogue).remove(name) else {
+        return Err(Failure::missing(format!("there is no topic `{name}`")));
+    };
+    let own = catalogue.effective(name).unwrap_or_default();
+    Ok(Answer::record(vec![
+        ("topic", name.into()),
+        ("is_static", is_static.into()),
+        ("properties", properties(files, kind, name)),
+        (
+            "flags",
+            flags(kind, &own, is_bridged(files, kind, name)).into(),
+        ),
+        ("subscriptions", subscriptions.len().into()),
+        (
+            "pending_messages",
+            sum(&subscriptions, |it| it.messages).into(),
+        ),
+        (
+            "pending_message_bytes",
+            sum(&subscriptions, |it| it.bytes).into(),
+        ),
+    ]))
+}
+
+/// A durable subscription: of the configuration, of the server, or of both.
+struct Durable {
+    topic: String,
+    name: String,
+    client: String,
+    status: Option<SubscriptionStatus>,
+}
+
+fn all_durables(engine: &Engine, files: &Companions) -> Vec<Durable> {
+    let mut known: Vec<Durable> = engine
+        .subscriptions()
+        .into_iter()
+        .filter(|it| it.is_durable)
+        .map(|it| Durable {
+            topic: it.topic.clone(),
+            name: it.name.clone(),
+            client: it.client.clone(),
+            status: Some(it),
+        })
+        .collect();
+    for it in files.durables.entries() {
+        let is_same = |own: &Durable| own.name == it.name && own.client == it.client_id;
+        if !known.iter().any(is_same) {
+            known.push(Durable {
+                topic: it.topic.to_string(),
+                name: it.name.clone(),
+                client: it.client_id.clone(),
+                status: None,
+            });
+        }
+    }
+    known.sort_by(|one, other| (&one.topic, &one.name).cmp(&(&other.topic, &other.name)));
+    known
+}
+
+fn durables(engine: &Engine, files: &Companions, request: &Request) -> Answer {
+    let pattern = Pattern::parse(request.arguments.name(0)).ok();
+    let is_wanted = |it: &Durable| {
+        let pattern = pattern.as_ref();
+        pattern.is_none_or(|wanted| wanted.as_str() == it.topic || wanted.matches(&it.topic))
+    };
+    let rows = all_durables(engine, files).into_iter().filter(is_wanted);
+    let rows = rows.take(ROWS_MAX).map(|it| {
+        let status = it.status.as_ref();
+        vec![
+            it.topic.as_str().into(),
+            it.name.as_str().into(),
+            it.client.as_str().into(),
+            status.is_some_and(|it| it.is_active).into(),
+            status.map_or(0, |it| it.messages).into(),
+            status.map_or(0, |it| it.bytes).into(),
+        ]
+    });
+    Answer::table(request.command.columns, rows.collect())
+}
+
+fn durable(engine: &Engine, files: &Companions, name: &str, client: &str) -> Result {
+    let mut all = all_durables(engine, files).into_iter();
+    let found = all.find(|it| it.name == name && (client.is_empty() || it.client == client));
+    let Some(it) = found else {
+        return Err(Failure::missing(format!("there is no durable `{name}`")));
+    };
+    let status = it.status.as_ref();
+    Ok(Answer::record(vec![
+        ("durable", it.name.as_str().into()),
+        ("topic", it.topic.as_str().into()),
+        ("client_id", it.client.as_str().into()),
+        ("is_active", status.is_some_and(|it| it.is_active).into()),
+        ("no_local", status.is_some_and(|it| it.no_local).into()),
+        (
+            "pending_messages",
+            status.map_or(0, |it| it.messages).into(),
+        ),
+        (
+            "pending_message_bytes",
+            status.map_or(0, |it| it.bytes).into(),
+        ),
+    ]))
+}
+
+fn subscriptions(engine: &Engine, request: &Request) -> Answer {
+    let rows = engine.subscriptions().into_iter().take(ROWS_MAX);
+    let rows = rows.map(|it| {
+        vec![
+            it.topic.into(),
+            it.name.into(),
+            it.client.into(),
+            if it.is_durable { "D" } else { "N" }.into(),
+            it.is_active.into(),
+            it.messages.into(),
+            it.bytes.into(),
+        ]
+    });
+    Answer::table(request.command.columns, rows.collect())
+}
+
+// Clients
+
+fn connection_status(engine: &Engine) -> Vec<ConnectionStatus> {
+    let rows = engine.administer(|node, _| node.connection_status());
+    rows.unwrap_or_default()
+}
+
+fn connections(engine: &Engine, request: &Request) -> Answer {
+    let now_ms = clock::now().monotonic_ms;
+    let rows = connection_status(engine)
+        .into_iter()
+        .take(ROWS_MAX)
+        .map(|it| {
+            let host = engine.address(it.id).map(|address| address.to_string());
+            vec![
+                u64::from(it.id.serial()).into(),
+                if it.is_manager { "A" } else { "C" }.into(),
+                host.into(),
+                it.user.into(),
+                it.container.into(),
+                it.publishers.into(),
+                it.consumers.into(),
+                now_ms.saturating_sub(it.since_ms).into(),
+            ]
+        });
+    Answer::table(request.command.columns, rows.collect())
+}
+
+pub(super) fn delete_connection(engine: &Engine, id: &str) -> Result {
+    let serial: u32 = id
+        .parse()
+        .map_err(|_| Failure::usage(format!("`{id}` is not the number of a connection")))?;
+    match engine.administer(|node, now| node.close_connection(now, serial)) {
+        Some(true) => Ok(Answer::done(format!("connection {serial} closed"))),
+        _ => Err(Failure::missing(format!("there is no connection {serial}"))),
+    }
+}
+
+fn consumers(engine: &Engine, request: &Request) -> Answer {
+    let arguments = &request.arguments;
+    let is_wanted =
+        |name: &str, value: &str| arguments.setting(name).is_none_or(|wanted| wanted == value);
+    let rows = engine.administer(|node, _| node.consumer_status());
+    let rows = rows.unwrap_or_default().into_iter().filter(|it| {
+        is_wanted("queue", &it.queue)
+            && is_wanted("user", it.user.as_deref().unwrap_or(""))
+            && is_wanted("connection", &it.connection.serial().to_string())
+    });
+    let rows = rows.take(ROWS_MAX).map(|it| {
+        vec![
+            it.number.into(),
+            u64::from(it.connection.serial()).into(),
+            it.user.into(),
+            if it.is_subscription { "T" } else { "Q" }.into(),
+            it.queue.into(),
+        ]
+    });
+    Answer::table(request.command.columns, rows.collect())
+}
+
+fn consumer(engine: &Engine, id: &str) -> Result {
+    let rows = engine.administer(|node, _| node.consumer_status());
+    let found = rows
+        .unwrap_or_default()
+        .into_iter()
+        .find(|it| it.number.to_string() == id);
+    match found {
+        Some(it) => Ok(Answer::record(vec![
+            ("consumer", it.number.into()),
+            ("connection", u64::from(it.connection.serial()).into()),
+            ("user", it.user.into()),
+            ("destination", it.queue.into()),
+        ])),
+        None => Err(Failure::missing(format!("there is no consumer {id}"))),
+    }
+}

@@ -1,0 +1,458 @@
+//! Changing the configuration files. Everything here blocks.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use crate::admin::{self, Answer, Failure, Item, Request};
+use crate::auth::hash_password;
+use crate::config::companions::{Companion, Companions, read_anyway};
+use crate::config::{
+    CompanionSource, Config, Fault, Given, MainFile, Origin, Support, given_values, hide,
+    load_anyway, parameter, set_parameters,
+};
+
+type Result<T> = std::result::Result<T, Failure>;
+
+/// Status of a change for which no file is configured.
+pub(super) const NO_FILE: u16 = 424;
+
+/// What the server was started with.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    given: Given,
+}
+
+/// A change that was written.
+pub(super) struct Changed {
+    pub(super) text: String,
+    /// What the files say now.
+    pub(super) companions: Companions,
+    /// What the main file says now.
+    pub(super) config: Config,
+}
+
+/// The configuration as the files are now.
+struct Fresh {
+    given: Given,
+    config: Config,
+    companions: Companions,
+}
+
+impl Setup {
+    pub(super) fn new(given: Given) -> Self {
+        Self { given }
+    }
+
+    /// Whether the main file has the JSON form.
+    pub(super) fn is_json(&self) -> bool {
+        let file = self.given.file.as_ref();
+        let end = file.and_then(|file| file.path.extension());
+        end.is_some_and(|end| end.eq_ignore_ascii_case("json"))
+    }
+
+    /// Reads the main file again.
+    fn fresh_given(&self) -> Result<Given> {
+        let mut given = self.given.clone();
+        if let Some(file) = &mut given.file {
+            file.text = read_text(&file.path)?;
+        }
+        Ok(given)
+    }
+
+    fn fresh(&self) -> Result<Fresh> {
+        let given = self.fresh_given()?;
+        let (config, faults) = load_anyway(&given);
+        refuse(&faults, "the configuration has faults")?;
+        let (companions, report) = read_anyway(&config, &|path| fs::read(path));
+        refuse(&report.faults, "the configuration files have faults")?;
+        Ok(Fresh {
+            given,
+            config,
+            companions,
+        })
+    }
+
+    /// The parameters that were given.
+    pub(super) fn show_config(&self) -> Result<Answer> {
+        let given = self.fresh_given()?;
+        let rows = given_values(&given).into_iter().map(|it| {
+            let origin = it.origin.to_string();
+            let value = it.value.unwrap_or_else(|| "(secret)".to_owned());
+            vec![
+                Item::from(it.parameter),
+                Item::from(value),
+                Item::from(origin),
+            ]
+        });
+        let columns = [("", "parameter"), ("", "value"), ("", "origin")];
+        Ok(Answer::table(&columns, rows.collect()))
+    }
+
+    /// Carries out a command that changes companion files.
+    pub(super) fn change(&self, request: &Request) -> Result<Changed> {
+        self.check_writable()?;
+        let before = self.fresh()?;
+        let mut companions = before.companions.clone();
+        let edited = admin::change(request, &mut companions, &hash_password)?;
+        let texts = edited.files.iter().map(|which| {
+            let (path, text) = file_of(&companions, *which);
+            let path = place(&before.config, *which).unwrap_or(path);
+            (path, text)
+        });
+        let texts: Vec<(PathBuf, String)> = texts.collect();
+        check_together(&before.config, &texts)?;
+        for (path, text) in &texts {
+            replace(path, text)?;
+        }
+        Ok(Changed {
+            text: edited.text,
+            companions,
+            config: before.config,
+        })
+    }
+
+    /// Sets parameters in the main file.
+    pub(super) fn set_parameters(
+        &self,
+        settings: &[(String, Option<String>)],
+        seed: u64,
+    ) -> Result<Changed> {
+        self.check_writable()?;
+        let before = self.fresh()?;
+        let Some(file) = before.given.file.clone() else {
+            return Err(no_file());
+        };
+        let mut values = Vec::new();
+        for (name, value) in settings {
+            let value = value.clone().unwrap_or_default();
+            values.push((name.clone(), self.check_parameter(name, value, seed)?));
+        }
+        if values.is_empty() {
+            return Err(Failure::usage("write set server PARAMETER=VALUE"));
+        }
+        let text = set_parameters(&file.path, &file.text, &values).map_err(Failure::usage)?;
+        let given = Given {
+            file: Some(MainFile {
+                path: file.path.clone(),
+                text: text.clone(),
+            }),
+            ..before.given
+        };
+        let (config, faults) = load_anyway(&given);
+        refuse(&faults, "not changed")?;
+        let (companions, report) = read_anyway(&config, &|path| fs::read(path));
+        refuse(&report.faults, "not changed")?;
+        replace(&file.path, &text)?;
+        Ok(Changed {
+            text: told(&values, &file.path),
+            companions,
+            config,
+        })
+    }
+
+    /// The value to write.
+    fn check_parameter(&self, name: &str, value: String, seed: u64) -> Result<String> {
+        let row = parameter(name).filter(|row| !matches!(row.support, Support::None(_)));
+        if row.is_none() {
+            let text = format!("`{name}` is not a parameter; docs/PARAMETERS.md has all");
+            return Err(Failure::usage(text));
+        }
+        let given = given_values(&self.given);
+        let option = given
+            .iter()
+            .find(|it| it.parameter == name && matches!(it.origin, Origin::Option(_)));
+        if let Some(it) = option {
+            return Err(Failure::conflict(format!(
+                "{name} was given by {} when the server was started, which wins over the file: \
+                 start it without",
+                it.origin
+            )));
+        }
+        if name == "password" && !value.is_empty() {
+            return Ok(hide(&value, seed));
+        }
+        Ok(value)
+    }
+
+    fn check_writable(&self) -> Result<()> {
+        if self.is_json() {
+            return Err(Failure::new(
+                501,
+                "the configuration is a JSON file, which this version does not write: change it \
+                 by hand and restart the server",
+            ));
+        }
+        match &self.given.file {
+            Some(_) => Ok(()),
+            None => Err(no_file()),
+        }
+    }
+}
+
+fn no_file() -> Failure {
+    Failure::new(
+        NO_FILE,
+        "the server was started without a configuration file, so there is nowhere to write this \
+         to: start it with --config FILE",
+    )
+}
+
+/// What was set, and when it counts.
+fn told(values: &[(String, String)], path: &Path) -> String {
+    let is_live = |name: &str| parameter(name).is_some_and(|row| row.is_reloadable);
+    let names = |wanted: bool| -> Vec<&str> {
+        let names = values.iter().map(|(name, _)| name.as_str());
+        names.filter(|name| is_live(name) == wanted).collect()
+    };
+    let mut text = format!("written to {}", path.display());
+    let (now, later) = (names(true), names(false));
+    if !now.is_empty() {
+        text.push_str(&format!("; {} set", now.join(", ")));
+    }
+    if !later.is_empty() {
+        text.push_str(&format!(
+            "; {} will count when the server starts again",
+            later.join(", ")
+        ));
+    }
+    text
+}
+
+fn refuse(faults: &[Fault], what: &str) -> Result<()> {
+    if faults.is_empty() {
+        return Ok(());
+    }
+    let texts: Vec<String> = faults.iter().take(5).map(ToString::to_string).collect();
+    Err(Failure::conflict(format!("{what}: {}", texts.join("; "))))
+}
+
+fn read_text(path: &Path) -> Result<String> {
+    let failed =
+        |text: String| Failure::new(500, format!("{} cannot be read: {text}", path.display()));
+    let bytes = fs::read(path).map_err(|error| failed(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|_| failed("not UTF-8 text".to_owned()))
+}
+
+/// Where a file is, or is to be made.
+fn place(config: &Config, which: Companion) -> Option<PathBuf> {
+    match &config.companions {
+        CompanionSource::Files(files) => {
+            let mut files = files.iter();
+            files
+                .find(|file| file.which == which)
+                .map(|file| file.path.clone())
+        }
+        CompanionSource::Json(..) => None,
+    }
+}
+
+fn file_of(files: &Companions, which: Companion) -> (PathBuf, String) {
+    let path = |path: &Path| path.to_owned();
+    match which {
+        Companion::Users => (path(files.users.path()), files.users.to_string()),
+        Companion::Groups => (path(files.groups.path()), files.groups.to_string()),
+        Companion::Acl => (path(files.acl.path()), files.acl.to_string()),
+        Companion::Queues => (path(files.queues.path()), files.queues.to_string()),
+        Companion::Topics => (path(files.topics.path()), files.topics.to_string()),
+        Companion::Durables => (path(files.durables.path()), files.durables.to_string()),
+        Companion::Bridges => (path(files.bridges.path()), files.bridges.to_string()),
+        Companion::Factories => (path(files.factories.path()), files.factories.to_string()),
+        Companion::Stores => (path(files.stores.path()), files.stores.to_string()),
+        Companion::Routes => (path(files.routes.path()), files.routes.to_string()),
+    }
+}
+
+/// All files together, as they will be, must be without fault.
+fn check_together(config: &Config, texts: &[(PathBuf, String)]) -> Result<()> {
+    let read = |path: &Path| {
+        let mut texts = texts.iter();
+        match texts.find(|(changed, _)| changed == path) {
+            Some((_, text)) => Ok(text.clone().into_bytes()),
+            None => fs::read(path),
+        }
+    };
+    let (_, report) = read_anyway(config, &read);
+    refuse(&report.faults, "not changed")
+}
+
+/// Puts a new text in the place of a file: readers find the old one or the new one, also after a
+/// loss of power. Mode and owner stay.
+fn replace(path: &Path, text: &str) -> Result<()> {
+    write_beside(path, text).map_err(|error| {
+        let text = format!(
+            "{} cannot be written: {error}; nothing was changed",
+            path.display()
+        );
+        Failure::new(500, text)
+    })
+}
+
+fn write_beside(path: &Path, text: &str) -> io::Result<()> {
+    // A link leads to the file that is meant.
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
+    // One that an earlier process of this number left.
+    let _absent = fs::remove_file(&temporary);
+    let written = write_new(&temporary, &path, text).and_then(|()| fs::rename(&temporary, &path));
+    if written.is_err() {
+        let _absent = fs::remove_file(&temporary);
+        return written;
+    }
+    File::open(directory)?.sync_all()
+}
+
+fn write_new(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(temporary)?;
+    match fs::metadata(path) {
+        Ok(known) => {
+            let own = file.metadata()?;
+            if (own.uid(), own.gid()) != (known.uid(), known.gid()) {
+                fchown(&file, Some(known.uid()), Some(known.gid()))?;
+            }
+            file.set_permissions(known.permissions())?;
+        }
+        // It may get passwords.
+        Err(_) => file.set_permissions(fs::Permissions::from_mode(0o600))?,
+    }
+    file.write_all(text.as_bytes())?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setup(directory: &Path, main: &str) -> Setup {
+        let path = directory.join("a.conf");
+        fs::write(&path, main).expect("a file");
+        Setup::new(Given {
+            file: Some(MainFile {
+                path,
+                text: main.to_owned(),
+            }),
+            ..Given::default()
+        })
+    }
+
+    fn change(setup: &Setup, line: &str) -> Result<Changed> {
+        setup.change(&admin::parse_line(line).expect("a command"))
+    }
+
+    #[test]
+    fn a_change_is_written_beside_what_somebody_changed_by_hand() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "queues = q.conf\n");
+        let path = directory.path().join("q.conf");
+        fs::write(&path, "# mine\na\n").expect("a file");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).expect("it is ours");
+        change(&setup, "create queue b secure").expect("it is written");
+        fs::write(&path, "# by hand\nc\nb secure\n").expect("a file");
+        let changed = change(&setup, "addprop queue b exclusive").expect("it is written");
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert_eq!(text, "# by hand\nc\nb secure,exclusive\n");
+        assert_eq!(changed.companions.queues.items().len(), 2);
+        let mode = fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o640);
+        let names = fs::read_dir(directory.path()).expect("it is there").count();
+        assert_eq!(names, 2, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_file_that_nobody_named_is_made_and_one_with_faults_is_not_touched() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A\n");
+        change(&setup, "create user ann password=sesame").expect("it is written");
+        let path = directory.path().join("users.conf");
+        let text = fs::read_to_string(&path).expect("it was made");
+        assert!(
+            text.starts_with("ann:$argon2") || text.starts_with("ann:\"$argon2"),
+            "{text}"
+        );
+        assert!(!text.contains("sesame"));
+        let mode = fs::metadata(&path)
+            .expect("it is there")
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+
+        fs::write(&path, "what is this\n").expect("a file");
+        let failure = change(&setup, "create user bob")
+            .err()
+            .expect("it has a fault");
+        assert!(failure.text.contains("users.conf:1"), "{}", failure.text);
+        assert_eq!(
+            fs::read_to_string(&path).expect("it is there"),
+            "what is this\n"
+        );
+    }
+
+    #[test]
+    fn what_would_not_fit_together_is_not_written() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A\n");
+        change(&setup, "create queue a").expect("it is written");
+        change(&setup, "create queue b").expect("it is written");
+        change(&setup, "create topic t").expect("it is written");
+        change(&setup, "create bridge source=topic:t target=queue:a").expect("it is written");
+        let failure = change(&setup, "delete queue a")
+            .err()
+            .expect("it is a target");
+        assert_eq!(failure.status, 409, "{}", failure.text);
+        let text = fs::read_to_string(directory.path().join("queues.conf")).expect("it is there");
+        assert_eq!(text, "a\nb\n");
+    }
+
+    #[test]
+    fn parameters_are_written_and_a_password_does_not_meet_the_eye() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A # name\n");
+        let set = |name: &str, value: &str| {
+            setup.set_parameters(&[(name.to_owned(), Some(value.to_owned()))], 7)
+        };
+        let changed = set("password", "sesame").expect("it is written");
+        assert!(changed.text.contains("password set"), "{}", changed.text);
+        let path = directory.path().join("a.conf");
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert!(
+            text.starts_with("server = A # name\npassword = $hidden$"),
+            "{text}"
+        );
+        assert!(!text.contains("sesame"));
+        let given = setup.fresh_given().expect("it can be read");
+        let (config, _) = load_anyway(&given);
+        let password = config.password.expect("it is set");
+        assert_eq!(password.expose(), "sesame");
+
+        let later = set("max_connections", "5").expect("it is written");
+        assert!(
+            later.text.contains("max_connections will count"),
+            "{}",
+            later.text
+        );
+        assert_eq!(set("colour", "red").err().map(|it| it.status), Some(400));
+        assert_eq!(
+            set("ft_heartbeat", "soon").err().map(|it| it.status),
+            Some(409)
+        );
+        let text = fs::read_to_string(&path).expect("it is there");
+        assert!(!text.contains("ft_heartbeat"), "{text}");
+        let nowhere = Setup::new(Given::default());
+        let failure = nowhere
+            .set_parameters(&[("password".to_owned(), None)], 1)
+            .err();
+        assert_eq!(failure.map(|it| it.status), Some(NO_FILE));
+    }
+}

@@ -1,0 +1,419 @@
+//! Carries out what administrators ask for, on the engine thread; files are read and written on
+//! threads where nobody waits for them, one change at a time.
+
+mod figures;
+mod files;
+mod wire;
+
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, mpsc};
+use tokio::task::{spawn_blocking, spawn_local};
+
+use super::engine::Engine;
+use super::log;
+use super::server::News;
+use crate::admin::{self, Answer, Failure, Need, Object, OnStandby, Request, Verb};
+use crate::config::companions::Companions;
+use crate::config::{Config, Given};
+use crate::model::{ADMIN_GROUP, ADMIN_USER, Access, AdminRight, Pattern};
+use crate::monitor::{Board, Status};
+use crate::node::{ManagementReply, RequestId};
+use crate::proto::Value;
+use crate::proto::message::ValueMessage;
+
+pub(crate) use files::Setup;
+
+/// Requests that may wait.
+const CALLS_MAX: usize = 256;
+
+/// Where requests go.
+pub(super) type Calls = mpsc::Sender<Call>;
+
+/// A request, who made it, and where its answer goes.
+pub(super) struct Call {
+    /// The user of the connection.
+    pub(super) user: Option<String>,
+    /// The user was proved.
+    pub(super) is_verified: bool,
+    /// Where the client is.
+    pub(super) address: Option<IpAddr>,
+    pub(super) message: ValueMessage,
+    pub(super) reply_to: ReplyTo,
+}
+
+/// Where an answer goes.
+pub(super) enum ReplyTo {
+    /// To a client of the active server.
+    Node(Engine, RequestId),
+    /// To an administrator of a server that is not active.
+    Standby(mpsc::Sender<(u64, ManagementReply)>, u64),
+}
+
+impl ReplyTo {
+    fn send(self, reply: ManagementReply) {
+        match self {
+            Self::Node(engine, id) => engine.reply(id, reply),
+            // Nobody listens when the client is gone.
+            Self::Standby(sender, number) => drop(sender.try_send((number, reply))),
+        }
+    }
+}
+
+impl Call {
+    /// There is no room for it.
+    pub(super) fn refuse(self) {
+        self.reply_to.send(ManagementReply {
+            status: 503,
+            description: "the server has too many requests to answer: try again".to_owned(),
+            body: Value::Null,
+        });
+    }
+}
+
+/// What an administrator wants of the server as a whole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// Stop in order.
+    Shutdown,
+    /// Stop in order, then begin again as a standby.
+    Switchover,
+}
+
+/// Begins to answer requests. The last argument: what the server was started with, what its files say, and whether
+/// users are checked. To be used within the engine's `LocalSet`.
+pub(crate) fn start(
+    engine: &Engine,
+    board: &Board,
+    news: &mpsc::Sender<News>,
+    (given, companions): (Given, Companions),
+) -> Rc<Administrator> {
+    let (calls, mut requests) = mpsc::channel(CALLS_MAX);
+    engine.set_calls(calls);
+    let administrator = Rc::new(Administrator {
+        engine: engine.clone(),
+        board: board.clone(),
+        news: news.clone(),
+        setup: Arc::new(Setup::new(given)),
+        companions: RefCell::new(Arc::new(companions)),
+        changes: Mutex::new(()),
+    });
+    let answering = Rc::clone(&administrator);
+    spawn_local(async move {
+        while let Some(call) = requests.recv().await {
+            let administrator = Rc::clone(&answering);
+            spawn_local(async move {
+                let reply = administrator.reply(&call).await;
+                call.reply_to.send(reply);
+            });
+        }
+    });
+    administrator
+}
+
+/// Answers administrators.
+pub(crate) struct Administrator {
+    engine: Engine,
+    board: Board,
+    news: mpsc::Sender<News>,
+    setup: Arc<Setup>,
+    /// What the files said when they were last read.
+    companions: RefCell<Arc<Companions>>,
+    /// Changes of files come one after the other.
+    changes: Mutex<()>,
+}
+
+type Result<T> = std::result::Result<T, Failure>;
+
+impl Administrator {
+    async fn reply(self: &Rc<Self>, call: &Call) -> ManagementReply {
+        let answer = match wire::request(&call.message) {
+            Ok(wire::Asked::Command(request)) => self.answer(call, &request).await,
+            Ok(wire::Asked::Description(value)) => {
+                return ManagementReply {
+                    status: 200,
+                    description: "OK".to_owned(),
+                    body: value,
+                };
+            }
+            Err(failure) => Err(failure),
+        };
+        wire::reply(answer.unwrap_or_else(Answer::from))
+    }
+
+    async fn answer(self: &Rc<Self>, call: &Call, request: &Request) -> Result<Answer> {
+        let status = self.board.read().1;
+        self.check_place(request, &status)?;
+        self.check_right(call, request)?;
+        let answer = self.carry_out(call, request, &status).await;
+        if request.command.is_change() {
+            // Arguments may be passwords: only the command and its first name are logged.
+            let done = answer
+                .as_ref()
+                .map_or_else(|failure| failure.status, |answer| answer.status);
+            tracing::info!(
+                event = "administration",
+                user = call.user.as_deref().unwrap_or("anonymous"),
+                command = request.command.words,
+                about = request.arguments.name(0),
+                status = done,
+                "an administrator's command"
+            );
+        }
+        answer
+    }
+
+    /// Whether the server can do it in its present state.
+    fn check_place(&self, request: &Request, status: &Status) -> Result<()> {
+        let command = request.command;
+        if status.is_active() {
+            return Ok(());
+        }
+        match command.standby {
+            OnStandby::Always => Ok(()),
+            OnStandby::WithFiles if !self.setup.is_json() => Ok(()),
+            OnStandby::WithFiles => Err(Failure::conflict(format!(
+                "this server is {} and shares a JSON configuration with its peer: here only show \
+                 state, show connections, shutdown and rotatelog can be used; connect to the \
+                 active server",
+                state_words(status.role)
+            ))),
+            OnStandby::No => Err(Failure::conflict(format!(
+                "this server is {}: `{}` is for the active server; connect to that",
+                state_words(status.role),
+                command.words
+            ))),
+        }
+    }
+
+    /// Whether the user may.
+    fn check_right(&self, call: &Call, request: &Request) -> Result<()> {
+        let directory = self.engine.directory();
+        if !directory.authorization {
+            let is_local = call
+                .address
+                .is_none_or(|address| address.to_canonical().is_loopback());
+            if is_local {
+                return Ok(());
+            }
+            let text = "without authorization a server is administered from its own host only; \
+                        connect there, or enable authorization";
+            return Err(Failure::new(403, text));
+        }
+        let Some(user) = call.user.as_deref().filter(|_| call.is_verified) else {
+            let text = "administration needs a user: connect with --user and --password-file";
+            return Err(Failure::new(401, text));
+        };
+        let access = &directory.access;
+        let groups = access.groups_of(user);
+        let denied = |what: &str| {
+            let text = format!("the user `{user}` has not the right {what}");
+            Err(Failure::new(403, text))
+        };
+        let arguments = &request.arguments;
+        match request.command.need {
+            _ if request.command.object == Object::Password && arguments.name(0) != user => {
+                if !access.has_right(user, &groups, AdminRight::ChangeUser) {
+                    return denied("change-user");
+                }
+            }
+            Need::Nothing => {}
+            Need::Right(right) => {
+                if !access.has_right(user, &groups, right) {
+                    return denied(right.word());
+                }
+            }
+            Need::Destination(action) => {
+                let kind = request.command.object.destination();
+                let pattern = Pattern::parse(arguments.name(0)).map_err(Failure::usage)?;
+                let may =
+                    kind.is_some_and(|kind| access.allowed(user, &groups, action, kind, &pattern));
+                if !may {
+                    return denied(&format!("{} for `{pattern}`", action.word()));
+                }
+            }
+        }
+        if is_about_administrators(request, access) && !is_administrator(access, user) {
+            return denied("to change administrators; only administrators have it");
+        }
+        Ok(())
+    }
+
+    async fn carry_out(
+        self: &Rc<Self>,
+        call: &Call,
+        request: &Request,
+        status: &Status,
+    ) -> Result<Answer> {
+        let (verb, object) = (request.command.verb, request.command.object);
+        match (verb, object) {
+            (Verb::WhoAmI, _) => Ok(Answer::record(vec![
+                ("user", call.user.as_deref().unwrap_or("anonymous").into()),
+                ("server", status.server.as_str().into()),
+            ])),
+            (Verb::Shutdown, _) => self.order(Order::Shutdown, "the server stops").await,
+            (Verb::Switchover, _) => {
+                figures::check_switchover(status)?;
+                let text = "the server hands over to its standby and comes back as a standby";
+                self.order(Order::Switchover, text).await
+            }
+            (Verb::RotateLog, _) => rotate_log().await,
+            (Verb::List, Object::Config) => self.read_config().await,
+            (Verb::Set, Object::Server) => self.set_server(request).await,
+            (Verb::List | Verb::Show, _) => {
+                let files = Arc::clone(&self.companions.borrow());
+                let from_files = match verb {
+                    Verb::List => admin::list_files(request, &files),
+                    _ => admin::show_files(request, &files),
+                };
+                match from_files {
+                    Some(answer) => answer,
+                    None => figures::show(&self.engine, status, &files, request),
+                }
+            }
+            (Verb::Delete, Object::Connection) => {
+                figures::delete_connection(&self.engine, request.arguments.name(0))
+            }
+            (Verb::Purge, _) => figures::purge(&self.engine, request),
+            (Verb::Compact, _) => Ok(figures::compact(status)),
+            _ => self.change_files(request, status).await,
+        }
+    }
+
+    async fn order(&self, order: Order, text: &str) -> Result<Answer> {
+        let (news, engine) = (self.news.clone(), self.engine.clone());
+        spawn_local(async move {
+            // The answer leaves first.
+            engine.settle_output().await;
+            // Nobody listens only while the process ends anyway.
+            let _ = news.send(News::Ordered(order)).await;
+        });
+        Ok(Answer::done(text))
+    }
+
+    async fn read_config(&self) -> Result<Answer> {
+        let setup = Arc::clone(&self.setup);
+        blocking(move || setup.show_config()).await?
+    }
+
+    async fn set_server(self: &Rc<Self>, request: &Request) -> Result<Answer> {
+        let _one_at_a_time = self.changes.lock().await;
+        let (setup, settings) = (Arc::clone(&self.setup), request.arguments.settings.clone());
+        let seed = fastrand::u64(..);
+        let changed = blocking(move || setup.set_parameters(&settings, seed)).await??;
+        self.take(changed.config, changed.companions);
+        Ok(Answer::done(changed.text))
+    }
+
+    async fn change_files(self: &Rc<Self>, request: &Request, status: &Status) -> Result<Answer> {
+        let _one_at_a_time = self.changes.lock().await;
+        let (setup, owned) = (Arc::clone(&self.setup), request.clone());
+        let changed = blocking(move || setup.change(&owned)).await?;
+        let is_queue = request.command.object == Object::Queue && status.is_active();
+        let is_durable = request.command.object == Object::Durable && status.is_active();
+        let live = match request.command.verb {
+            Verb::Create if is_queue => figures::create_queue(&self.engine, request),
+            Verb::Delete if is_queue => figures::delete_queue(&self.engine, request),
+            Verb::Delete if is_durable && changed.is_err() => {
+                figures::delete_durable(&self.engine, request)?
+            }
+            _ => None,
+        };
+        match (changed, live) {
+            (Ok(changed), _) => {
+                self.take(changed.config, changed.companions);
+                Ok(Answer::done(changed.text))
+            }
+            // A queue that only the store knows, or no file to write to.
+            (Err(failure), Some(answer)) if matches!(failure.status, 404 | files::NO_FILE) => {
+                Ok(answer)
+            }
+            (Err(failure), None)
+                if is_queue
+                    && failure.status == files::NO_FILE
+                    && request.command.verb == Verb::Delete =>
+            {
+                let name = request.arguments.name(0);
+                Err(Failure::missing(format!("there is no queue `{name}`")))
+            }
+            (Err(failure), _) => Err(failure),
+        }
+    }
+
+    /// The files say something else now.
+    fn take(self: &Rc<Self>, config: Config, companions: Companions) {
+        let administrator = Rc::clone(self);
+        let directory = companions.directory(config.authorization);
+        let is_about_logins = directory.authorization != self.engine.directory().authorization;
+        self.configured(companions.clone());
+        if !is_about_logins {
+            self.engine.set_directory(Arc::new(directory));
+        }
+        spawn_local(async move {
+            if is_about_logins {
+                // The connection of the administrator may be among those that have to log in: the answer leaves first.
+                administrator.engine.settle_output().await;
+            }
+            let fresh = Box::new((config, companions));
+            // Nobody listens only while the process ends.
+            let _ = administrator.news.send(News::Configured(fresh)).await;
+        });
+    }
+
+    /// What the files say, as it was read last.
+    pub(crate) fn configured(&self, companions: Companions) {
+        self.companions.replace(Arc::new(companions));
+    }
+}
+
+/// Runs what blocks on a thread of its own.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    spawn_blocking(work)
+        .await
+        .map_err(|error| Failure::new(500, format!("a thread failed: {error}")))
+}
+
+async fn rotate_log() -> Result<Answer> {
+    let rotated = blocking(log::rotate).await?;
+    match rotated {
+        Ok(Some(kept)) => Ok(Answer::done(format!(
+            "the log so far is {}",
+            kept.display()
+        ))),
+        Ok(None) => Err(Failure::conflict(
+            "the log goes to standard error, not to a file: set the parameter `logfile`",
+        )),
+        Err(error) => Err(Failure::new(
+            500,
+            format!("the log cannot be rotated: {error}"),
+        )),
+    }
+}
+
+fn state_words(role: &str) -> &str {
+    match role {
+        "standby" => "standing by",
+        other => other,
+    }
+}
+
+/// Whoever may change users must not become an administrator by that.
+fn is_about_administrators(request: &Request, access: &Access) -> bool {
+    if !request.command.is_change() {
+        return false;
+    }
+    let arguments = &request.arguments;
+    let is_admin = |name: &str| name == ADMIN_USER || access.groups_of(name).contains(&ADMIN_GROUP);
+    match (request.command.verb, request.command.object) {
+        (_, Object::User | Object::Password) => is_admin(arguments.name(0)),
+        (_, Object::Group | Object::Member) => arguments.name(0) == ADMIN_GROUP,
+        _ => false,
+    }
+}
+
+fn is_administrator(access: &Access, user: &str) -> bool {
+    user == ADMIN_USER || access.groups_of(user).contains(&ADMIN_GROUP)
+}

@@ -1,0 +1,103 @@
+//! The engine for administrators.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::task::yield_now;
+use tokio::time::timeout;
+
+use super::{Engine, STOP_SOCKETS, Work};
+use crate::model::Directory;
+use crate::net::admin::{Call, Calls, ReplyTo};
+use crate::net::clock;
+use crate::node::{ConnectionId, ManagementReply, Node, Now, RequestId, SubscriptionStatus};
+
+impl Engine {
+    /// Destinations and permissions as they are.
+    pub(in crate::net) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.0.directory.borrow())
+    }
+
+    /// Where requests to `$management` go from now on.
+    pub(in crate::net) fn set_calls(&self, calls: Calls) {
+        self.0.calls.replace(Some(calls));
+    }
+
+    /// Hands a request over, or refuses it when too many wait.
+    pub(in crate::net) fn call(&self, call: Call) {
+        let calls = self.0.calls.borrow().clone();
+        let refused = match calls {
+            Some(calls) => calls.try_send(call).err().map(TrySendError::into_inner),
+            None => Some(call),
+        };
+        if let Some(call) = refused {
+            call.refuse();
+        }
+    }
+
+    /// Answers a request that came to the node.
+    pub(in crate::net) fn reply(&self, id: RequestId, reply: ManagementReply) {
+        let now = clock::now();
+        self.with_node(|node| node.reply(now, id, reply));
+        self.turn(now);
+    }
+
+    /// Waits until clients have taken what they are told, for a moment at most.
+    pub(in crate::net) async fn settle_output(&self) {
+        self.turn(clock::now());
+        let is_written = |work: &mut Work| {
+            let mut ids = work.sockets.keys().copied();
+            ids.all(|id| work.node.output(id).is_none_or(|output| output.is_empty()))
+        };
+        let _late = timeout(STOP_SOCKETS, async {
+            while !self.with(is_written).unwrap_or(true) {
+                yield_now().await;
+            }
+        })
+        .await;
+        yield_now().await;
+    }
+
+    /// Does something with the node, if there is one.
+    pub(in crate::net) fn administer<T>(&self, act: impl FnOnce(&mut Node, Now) -> T) -> Option<T> {
+        let now = clock::now();
+        let result = self.with_node(|node| act(node, now));
+        self.turn(now);
+        self.0.flush.notify_one();
+        result
+    }
+
+    /// The address of a client.
+    pub(in crate::net) fn address(&self, id: ConnectionId) -> Option<SocketAddr> {
+        let socket = self.with(|work| work.sockets.get(&id).cloned());
+        socket.flatten().and_then(|socket| socket.address())
+    }
+
+    /// Figures of all subscriptions; empty unless active.
+    pub fn subscriptions(&self) -> Vec<SubscriptionStatus> {
+        self.with_node(|node| node.subscription_status())
+            .unwrap_or_default()
+    }
+
+    /// Hands over what clients ask of `$management`.
+    pub(super) fn hand_over_requests(&self) {
+        let mut requests = Vec::new();
+        self.with_node(|node| {
+            while let Some(request) = node.poll_request() {
+                requests.push(request);
+            }
+        });
+        for request in requests {
+            let address = self.address(request.id.connection());
+            let call = Call {
+                user: request.user,
+                is_verified: request.is_verified,
+                address: address.map(|address| address.ip()),
+                message: request.message,
+                reply_to: ReplyTo::Node(self.clone(), request.id),
+            };
+            self.call(call);
+        }
+    }
+}

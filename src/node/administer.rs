@@ -1,0 +1,181 @@
+//! What an administrator does to a running server, and what the server shows of its clients.
+
+use crate::broker::{Event, QueueId, QueueKind, Route};
+use crate::model::Pattern;
+use crate::proto::{ErrorCondition, condition};
+
+use super::peer::Link;
+use super::{ConnectionId, Node, Now, connection_id};
+
+/// A client connection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionStatus {
+    /// Names it.
+    pub id: ConnectionId,
+    /// Its user; `None` for anonymous clients.
+    pub user: Option<String>,
+    /// Its container id, once it is open.
+    pub container: Option<String>,
+    /// It has a link to `$management`.
+    pub is_manager: bool,
+    /// Links on which it publishes.
+    pub publishers: usize,
+    /// Links on which it consumes.
+    pub consumers: usize,
+    /// When it came, monotonic milliseconds.
+    pub since_ms: u64,
+}
+
+/// A link on which a client consumes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsumerStatus {
+    /// Names it.
+    pub number: u64,
+    /// Its connection.
+    pub connection: ConnectionId,
+    /// Its user.
+    pub user: Option<String>,
+    /// Name of its queue, or words for its subscription.
+    pub queue: String,
+    /// It is on a subscription of a topic.
+    pub is_subscription: bool,
+}
+
+impl Node {
+    /// All connections, in the order of their numbers.
+    pub fn connection_status(&self) -> Vec<ConnectionStatus> {
+        let rows = self.peers.iter().map(|(index, peer)| ConnectionStatus {
+            id: connection_id(index, peer),
+            user: peer.user.clone(),
+            container: peer.container.clone(),
+            is_manager: peer.desk.is_some(),
+            publishers: peer.publishers,
+            consumers: peer.links.len() - peer.publishers,
+            since_ms: peer.since_ms,
+        });
+        let mut rows: Vec<_> = rows.collect();
+        rows.sort_by_key(|row| row.id.serial);
+        rows
+    }
+
+    /// All consumers and browsers, in the order of their numbers.
+    pub fn consumer_status(&self) -> Vec<ConsumerStatus> {
+        let mut rows = Vec::new();
+        for (index, peer) in &self.peers {
+            for link in peer.links.values() {
+                let Link::Consumer(consumer) = link else {
+                    continue;
+                };
+                let queue = self.broker.queue(consumer.id.queue);
+                rows.push(ConsumerStatus {
+                    number: consumer.id.number,
+                    connection: connection_id(index, peer),
+                    user: peer.user.clone(),
+                    queue: queue.map(|it| it.name.to_string()).unwrap_or_default(),
+                    is_subscription: queue.is_some_and(|it| it.kind.is_subscription()),
+                });
+            }
+        }
+        rows.sort_by_key(|row| row.number);
+        rows
+    }
+
+    /// Closes a connection by the number that [`ConnectionId::serial`] gives; its client may come
+    /// back. Says whether there was one.
+    pub fn close_connection(&mut self, now: Now, serial: u32) -> bool {
+        let mut peers = self.peers.iter();
+        let found = peers.find(|(_, peer)| peer.serial == serial);
+        let Some(id) = found.map(|(index, peer)| connection_id(index, peer)) else {
+            return false;
+        };
+        if let Some(peer) = self.peer_mut(id) {
+            let text = "an administrator closed the connection";
+            let error = ErrorCondition::new(condition::CONNECTION_FORCED, text);
+            peer.connection.close_now(Some(error));
+            self.take_events(now, id);
+            self.work(now);
+        }
+        true
+    }
+
+    /// Makes a queue unless it is there.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn add_queue(&mut self, name: &str) -> Result<(), String> {
+        match self.broker.route(name) {
+            Route::Queue(_) => Ok(()),
+            Route::Invalid(fault) => Err(super::translate::name_refused(name, fault).to_string()),
+            Route::Unknown => self
+                .create_queue(name, QueueKind::Permanent)
+                .map(drop)
+                .map_err(|error| error.to_string()),
+        }
+    }
+
+    /// Deletes the queues that a pattern stands for, temporary ones left out, with their messages.
+    /// Returns how many.
+    pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> usize {
+        let meant: Vec<_> = self
+            .broker
+            .queues()
+            .filter(|(_, entry)| entry.kind == QueueKind::Permanent)
+            .filter(|(_, entry)| pattern.matches(&entry.name))
+            .map(|(queue, _)| queue)
+            .collect();
+        for queue in &meant {
+            self.delete_queue(*queue);
+        }
+        self.work(now);
+        meant.len()
+    }
+
+    /// Drops the messages of the queues that a pattern stands for, except those that receivers have.
+    /// Returns how many queues that are.
+    pub fn purge_queues(&mut self, now: Now, pattern: &Pattern) -> usize {
+        let queues = self.broker.queues();
+        let meant = queues
+            .filter(|(_, entry)| !entry.kind.is_subscription() && pattern.matches(&entry.name));
+        let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
+        self.discard(now, &meant);
+        meant.len()
+    }
+
+    /// Drops what waits for a durable subscription. Says whether there is one.
+    pub fn purge_durable(&mut self, now: Now, name: &str, client: &str) -> bool {
+        let found = self.subscriptions.durable(client, name);
+        let queue = found.map(|(queue, _)| queue);
+        self.discard(now, queue.as_slice());
+        queue.is_some()
+    }
+
+    /// Drops what waits for the subscriptions of the topics that a pattern stands for. Returns how
+    /// many subscriptions that are.
+    pub fn purge_topics(&mut self, now: Now, pattern: &Pattern) -> usize {
+        let subscriptions = self.subscriptions.iter();
+        let meant = subscriptions.filter(|(_, it)| pattern.covers(&it.topic));
+        let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
+        self.discard(now, &meant);
+        meant.len()
+    }
+
+    fn discard(&mut self, now: Now, queues: &[QueueId]) {
+        let up_to = self.store.last_lsn().0;
+        for &queue in queues {
+            self.broker.handle(Event::Discard { queue, up_to });
+        }
+        self.work(now);
+    }
+
+    /// Deletes a durable subscription that nobody reads, with what waits for it. `None` when there
+    /// is none, `false` when a link reads it.
+    pub fn delete_durable(&mut self, now: Now, name: &str, client: &str) -> Option<bool> {
+        let (queue, subscription) = self.subscriptions.durable(client, name)?;
+        if subscription.reader.is_some() {
+            return Some(false);
+        }
+        self.delete_queue(queue);
+        self.work(now);
+        Some(true)
+    }
+}
