@@ -17,6 +17,10 @@ use super::records::{
 };
 use super::{ConnectionId, Node, Now};
 
+/// A client that returned in time has this much more, after the time is over, to attach the links for
+/// what is kept for it.
+const LINKS_MS: u64 = 5_000;
+
 /// Who a client is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Identity {
@@ -62,6 +66,8 @@ pub(super) struct Clients {
     /// Temporary queues of a predecessor that no link of their owner has taken up.
     pub(super) unclaimed: BTreeSet<QueueId>,
     reconnect: ReconnectStatus,
+    /// Until when those that returned may attach their links.
+    links_until_ms: Option<u64>,
     /// That there are too many was said.
     is_full: bool,
 }
@@ -272,8 +278,10 @@ impl Node {
         queues.len()
     }
 
-    /// At the end of the time for it, makes the state of all clients void that did not return.
+    /// At the end of the time for it, makes the state of all clients void that did not return. Later what
+    /// the others did not come for goes as well.
     pub(super) fn expire_clients(&mut self, now: Now) {
+        self.end_link_time(now);
         let deadline_at_ms = self.clients.reconnect.deadline_at_ms;
         if deadline_at_ms.is_none_or(|at| now.monotonic_ms < at) || self.is_stopping {
             return;
@@ -296,29 +304,30 @@ impl Node {
                 clients.push((id, client.identity));
             }
         }
+        let held: Vec<(QueueId, ClientId)> = self
+            .broker
+            .waiting_holdings()
+            .map(|(queue, client, _)| (queue, client))
+            .filter(|(_, client)| !self.clients.contains(*client))
+            .collect();
         let rows: Vec<ClientId> = clients.iter().map(|(id, _)| *id).collect();
         self.pending.push(ticket, Item::Expired(Expiry { clients }));
         for id in rows {
             self.delete_client_row(id);
         }
-        let held: Vec<(QueueId, ClientId)> = self
-            .broker
-            .waiting_holdings()
-            .map(|(queue, client, _)| (queue, client))
-            .collect();
         for (queue, client) in held {
             self.delete_holding(queue, client);
         }
     }
 
     /// It is durable that the state of clients is void.
-    pub(super) fn expired(&mut self, expiry: Expiry) {
+    pub(super) fn expired(&mut self, now: Now, expiry: Expiry) {
         let mut released: BTreeMap<ClientId, u64> = BTreeMap::new();
         for (_, client, messages) in self.broker.waiting_holdings() {
             *released.entry(client).or_default() += messages;
         }
-        self.broker.handle(Event::HoldsOver);
         for (id, identity) in expiry.clients {
+            self.broker.handle(Event::ClientGone { client: id });
             let destinations = self.delete_queues_of(id);
             self.clients.reconnect.expired += 1;
             tracing::info!(
@@ -330,7 +339,30 @@ impl Node {
                 "a client did not return in time: its state is removed, and others get its messages"
             );
         }
-        for queue in std::mem::take(&mut self.clients.unclaimed) {
+        self.delete_unclaimed(|owner_is_here| !owner_is_here);
+        self.clients.links_until_ms = Some(now.monotonic_ms + LINKS_MS);
+    }
+
+    /// Some time after that, what no link was attached for goes also where its client is here.
+    fn end_link_time(&mut self, now: Now) {
+        let until_ms = self.clients.links_until_ms;
+        if until_ms.is_none_or(|at| now.monotonic_ms < at) || self.is_stopping {
+            return;
+        }
+        self.clients.links_until_ms = None;
+        self.broker.handle(Event::HoldsOver);
+        self.delete_unclaimed(|_| true);
+    }
+
+    /// Deletes queues of a predecessor that nobody uses, if they are to go; the argument of `goes` is
+    /// whether their owner is here.
+    fn delete_unclaimed(&mut self, goes: impl Fn(bool) -> bool) {
+        for queue in self.clients.unclaimed.clone() {
+            let owner = self.broker.queue(queue).and_then(|it| it.kind.owner());
+            if !goes(owner.is_some_and(|owner| self.clients.contains(owner))) {
+                continue;
+            }
+            self.clients.unclaimed.remove(&queue);
             if self.broker.consumer_count(queue) == 0 {
                 self.delete_queue(queue);
             }

@@ -158,6 +158,8 @@ impl Node {
     /// The directory has changed: looks which queues do not hold.
     pub(super) fn apply_release_unsettled(&mut self) {
         let queues = self.broker.queues();
+        // A subscription has no name that a line of queues.conf could mean.
+        let queues = queues.filter(|(queue, _)| self.subscriptions.get(*queue).is_none());
         let releases = queues.filter(|(_, entry)| self.releases_unsettled(&entry.name));
         self.holds.released = releases.map(|(queue, _)| queue).collect();
         for queue in self.holds.released.clone() {

@@ -566,7 +566,7 @@ impl Node {
             }
             Item::Reserved { queue, up_to } => self.broker.handle(Event::Reserved { queue, up_to }),
             Item::Expired(expiry) => {
-                self.expired(expiry);
+                self.expired(now, expiry);
                 self.work(now);
             }
             Item::Arrived(arrival) => {

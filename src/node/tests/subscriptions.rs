@@ -338,3 +338,59 @@ fn a_durable_subscription_needs_a_client_id() {
     scene.check(nobody, "");
     assert_eq!(scene.topics().len(), 1);
 }
+
+#[test]
+fn a_client_that_returns_in_the_last_moment_finds_its_state_when_it_attaches() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("a client");
+    scene.subscribe(client, "s", topic("news"));
+    let link = scene.attach_receiver(client, "q", Some(Source::at("orders")));
+    scene.credit((client, link), 1);
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    let orders = scene.publisher("orders");
+    scene.publish(orders, "b");
+    scene.commit();
+    scene.rest();
+    scene.check(client, "got a, got b");
+
+    let mut scene = scene.take_over();
+    scene.pass(19_999);
+    let other = scene.consumer("orders", 10);
+    let client = scene.connect_again("a client");
+    scene.pass(1);
+    scene.commit();
+    scene.check(other.0, "");
+    scene.subscribe(client, "s", topic("news"));
+    let link = scene.attach_receiver(client, "q", Some(Source::at("orders")));
+    scene.credit((client, link), 1);
+    scene.commit();
+    scene.check(client, "got a x1, got b x1");
+}
+
+#[test]
+fn what_a_returned_client_does_not_come_for_goes_a_little_later() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("a client");
+    scene.subscribe(client, "s", topic("news"));
+    scene.attach_receiver(client, "q", Some(Source::at("orders")));
+    let link = scene.attach_receiver(client, "r", Some(Source::at("orders")));
+    scene.credit((client, link), 1);
+    let orders = scene.publisher("orders");
+    scene.publish(orders, "b");
+    scene.commit();
+    scene.rest();
+
+    let mut scene = scene.take_over();
+    scene.connect_again("a client");
+    let other = scene.consumer("orders", 10);
+    scene.pass(20_000);
+    scene.commit();
+    scene.pass(4_000);
+    scene.check(other.0, "");
+    assert_eq!(scene.topics().len(), 1);
+    scene.pass(2_000);
+    scene.commit();
+    scene.check(other.0, "got b x1");
+    assert_eq!(scene.topics().len(), 0);
+}
