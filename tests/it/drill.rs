@@ -102,6 +102,18 @@ fn clients_that_log_in_lose_nothing_through_tls_when_the_active_is_killed() {
 }
 
 #[test]
+fn proton_clients_that_log_in_lose_nothing_through_tls_when_the_active_is_killed() {
+    run(&Drill {
+        name: "scram",
+        senders: Library::Proton,
+        receivers: Library::Proton,
+        queues: "drill.secure",
+        is_tls: true,
+        has_logins: true,
+    });
+}
+
+#[test]
 fn idle_clients_find_the_active_server_after_a_stop_and_after_a_kill() {
     for library in [Library::Proton, Library::Rhea] {
         let mut pair = Pair::start(false, false);
