@@ -120,7 +120,7 @@ fn settled() -> Pair {
 }
 
 #[test]
-fn c07_an_administrator_is_served_by_a_standby_until_that_becomes_active() {
+fn c07_check11_an_administrator_is_served_by_a_standby_until_that_becomes_active() {
     let mut pair = settled();
     let standby = &pair.urls[1];
     let state = admin(standby, &["--json", "show", "state"]).json();
