@@ -193,10 +193,7 @@ impl Administrator {
     fn check_right(&self, call: &Call, request: &Request) -> Result<()> {
         let directory = self.engine.directory();
         if !directory.authorization {
-            let is_local = call
-                .address
-                .is_none_or(|address| address.to_canonical().is_loopback());
-            if is_local {
+            if is_local(call.address) {
                 return Ok(());
             }
             let text = "without authorization a server is administered from its own host only; \
@@ -416,4 +413,23 @@ fn is_about_administrators(request: &Request, access: &Access) -> bool {
 
 fn is_administrator(access: &Access, user: &str) -> bool {
     user == ADMIN_USER || access.groups_of(user).contains(&ADMIN_GROUP)
+}
+
+/// Whether a client is on this host. One whose address cannot be told is not: a client that resets its
+/// connection behind a request has none any more.
+fn is_local(address: Option<IpAddr>) -> bool {
+    address.is_some_and(|address| address.to_canonical().is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_is_known_to_be_on_this_host_is_local() {
+        let local = |text: &str| is_local(text.parse().ok());
+        assert!(local("127.0.0.1") && local("::1") && local("::ffff:127.0.0.1"));
+        assert!(!local("192.0.2.1") && !local("::ffff:192.0.2.1"));
+        assert!(!is_local(None));
+    }
 }
