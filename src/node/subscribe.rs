@@ -65,8 +65,8 @@ impl Node {
                 .map(|(queue, _)| queue)
         };
         if let Some(queue) = former {
-            self.take_up(queue, &wanted);
-            return Ok(reading(queue, true, None));
+            let ticket = self.take_up(queue, &wanted);
+            return Ok(reading(queue, true, ticket));
         }
         let (queue, ticket) = self.create_subscription(wanted)?;
         Ok(reading(queue, true, Some(ticket)))
@@ -80,14 +80,8 @@ impl Node {
         let found = self.subscriptions.durable(&wanted.container, &wanted.name);
         let found = found.map(|(queue, it)| (queue, it.clone()));
         if let Some((queue, it)) = found {
-            if let Some((reader, _)) = it.reader {
-                self.displace_reader(now, reader, &it)?;
-            }
-            if it.is_to(wanted.topic.as_str(), wanted.no_local) {
-                self.take_up(queue, &wanted);
-                return Ok(reading(queue, false, None));
-            }
-            if it.is_static {
+            let is_same = it.is_to(wanted.topic.as_str(), wanted.no_local);
+            if it.is_static && !is_same {
                 return Err(ErrorCondition::new(
                     condition::NOT_ALLOWED,
                     format!(
@@ -96,8 +90,17 @@ impl Node {
                     ),
                 ));
             }
-            // Another topic makes another subscription (Jakarta Messaging 6.3.3).
-            self.delete_queue(queue);
+            if let Some((reader, _)) = it.reader {
+                self.displace_reader(now, reader, &it)?;
+            }
+            if is_same {
+                let ticket = self.take_up(queue, &wanted);
+                return Ok(reading(queue, false, ticket));
+            }
+            if !wanted.container.is_empty() {
+                // Another topic makes another subscription (Jakarta Messaging 6.3.3).
+                self.delete_queue(queue);
+            }
         }
         if wanted.container.is_empty() {
             // Everybody could take it for his own.
@@ -135,11 +138,14 @@ impl Node {
         Ok(())
     }
 
-    fn take_up(&mut self, queue: QueueId, wanted: &Subscription) {
+    /// Gives a subscription its reader; returns the batch that makes it durable if it is that new.
+    fn take_up(&mut self, queue: QueueId, wanted: &Subscription) -> Option<Ticket> {
         self.clients.unclaimed.remove(&queue);
         if let Some(it) = self.subscriptions.get_mut(queue) {
             it.reader = wanted.reader;
         }
+        let durable = self.store.durable_ticket();
+        self.subscriptions.not_durable_yet(queue, durable)
     }
 
     /// Makes a subscription; returns the batch that makes it durable.
@@ -159,6 +165,7 @@ impl Node {
             .put_row(KIND_SUBSCRIPTION, &queue_key(queue.0), &value)
             .map_err(|error| failed(error.to_string()))?;
         self.add_subscription(queue, subscription, QueueOrigin::Created);
+        self.subscriptions.made(queue, ticket);
         Ok((queue, ticket))
     }
 

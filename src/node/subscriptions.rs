@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use steadfast_storage::Ticket;
+
 use crate::broker::{ClientId, QueueId};
 use crate::model::Pattern;
 use crate::proto::LinkId;
@@ -58,6 +60,8 @@ pub(crate) struct Subscriptions {
     by_queue: BTreeMap<QueueId, Subscription>,
     /// By container and name.
     by_client: BTreeMap<(Arc<str>, Arc<str>), Vec<QueueId>>,
+    /// The batches that make new ones durable.
+    made: BTreeMap<QueueId, Ticket>,
 }
 
 impl Subscriptions {
@@ -72,6 +76,7 @@ impl Subscriptions {
 
     pub(crate) fn remove(&mut self, queue: QueueId) -> Option<Subscription> {
         let subscription = self.by_queue.remove(&queue)?;
+        self.made.remove(&queue);
         let client = (
             Arc::clone(&subscription.container),
             Arc::clone(&subscription.name),
@@ -83,6 +88,17 @@ impl Subscriptions {
             }
         }
         Some(subscription)
+    }
+
+    /// A subscription is new, and durable with this batch.
+    pub(crate) fn made(&mut self, queue: QueueId, ticket: Ticket) {
+        self.made.insert(queue, ticket);
+    }
+
+    /// The batch that makes a subscription durable, unless that is among the `durable` ones.
+    pub(crate) fn not_durable_yet(&mut self, queue: QueueId, durable: Ticket) -> Option<Ticket> {
+        self.made.retain(|_, ticket| *ticket > durable);
+        self.made.get(&queue).copied()
     }
 
     pub(crate) fn get(&self, queue: QueueId) -> Option<&Subscription> {
@@ -112,11 +128,20 @@ impl Subscriptions {
         queues.filter_map(|queue| Some((*queue, self.by_queue.get(queue)?)))
     }
 
+    /// The durable subscription of exactly this client.
+    pub(crate) fn own_durable(
+        &self,
+        container: &str,
+        name: &str,
+    ) -> Option<(QueueId, &Subscription)> {
+        self.of(container, name).find(|(_, it)| it.is_durable())
+    }
+
     /// A client's durable subscription; else the configured one of that name that belongs to no
     /// client.
     pub(crate) fn durable(&self, container: &str, name: &str) -> Option<(QueueId, &Subscription)> {
-        let durable = |container| self.of(container, name).find(|(_, it)| it.is_durable());
-        durable(container).or_else(|| durable(""))
+        let own = self.own_durable(container, name);
+        own.or_else(|| self.own_durable("", name))
     }
 }
 

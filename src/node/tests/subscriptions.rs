@@ -81,6 +81,23 @@ fn a_subscriber_is_answered_when_its_subscription_is_durable() {
 }
 
 #[test]
+fn one_that_comes_again_is_not_answered_earlier() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.attach_receiver(client, "d", Some(durable("news")));
+    scene.lose(client);
+    let client = scene.connect_again("c1");
+    let link = scene.attach_receiver(client, "d", Some(durable("news")));
+    assert!(!scene.clients[client].addresses.contains_key(&link));
+    scene.commit();
+    assert_eq!(scene.clients[client].addresses[&link], "news");
+    scene.lose(client);
+    let client = scene.connect_again("c1");
+    let link = scene.attach_receiver(client, "d", Some(durable("news")));
+    assert_eq!(scene.clients[client].addresses[&link], "news");
+}
+
+#[test]
 fn a_subscription_survives_a_takeover_with_its_backlog_if_its_client_comes_back() {
     let mut scene = Scene::new();
     let client = scene.connect_again("a client");
