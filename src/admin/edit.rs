@@ -6,8 +6,8 @@ use super::parse::{Arguments, Request};
 use crate::config::companions::compose::{self, Setting};
 use crate::config::companions::{AclEntry, Companion, Companions, Entry, File, Section};
 use crate::model::{
-    ADMIN_USER, AdminGrant, Bridge, DestinationKind, Durable, Grant, Pattern, Principal,
-    StoredPassword,
+    ADMIN_GROUP, ADMIN_USER, AdminGrant, Bridge, DestinationKind, Durable, Grant, Pattern,
+    Principal, StoredPassword,
 };
 
 /// What was changed.
@@ -57,6 +57,47 @@ pub fn change(
     Ok(Edited { text, files })
 }
 
+/// Carries out `delete all`. What the server or its administrators cannot do without stays: the
+/// destinations whose names begin with `$`, the user `admin`, the users named by `kept_users`, and
+/// the group `$admin`. Nothing to delete is no failure.
+///
+/// # Errors
+/// Why it cannot be done; nothing counts then.
+pub fn delete_all(
+    request: &Request,
+    files: &mut Companions,
+    kept_users: &[&str],
+) -> Result<Edited> {
+    let mut editor = Editor {
+        files,
+        arguments: &request.arguments,
+        changed: Vec::new(),
+    };
+    let object = request.command.object;
+    let is_kept = |key: &String| match object {
+        Object::Queue | Object::Topic => key.starts_with('$'),
+        Object::User => key == ADMIN_USER || kept_users.contains(&key.as_str()),
+        Object::Group => key == ADMIN_GROUP,
+        _ => false,
+    };
+    let (kept, gone): (Vec<_>, Vec<_>) = editor.keys(object).into_iter().partition(is_kept);
+    for key in &gone {
+        editor.remove(object, key)?;
+    }
+    let what = request.command.words.rsplit(' ').next().unwrap_or_default();
+    let mut text = format!("{} {what} deleted from the file", gone.len());
+    if !kept.is_empty() {
+        let verb = if kept.len() == 1 { "stays" } else { "stay" };
+        text.push_str(&format!("; {} {verb}", kept.join(", ")));
+    }
+    let files = editor.changed;
+    Ok(Edited { text, files })
+}
+
+fn keys<E: Entry>(file: &File<E>) -> Vec<String> {
+    file.entries().map(Entry::key).collect()
+}
+
 struct Editor<'a> {
     files: &'a mut Companions,
     arguments: &'a Arguments,
@@ -81,6 +122,33 @@ impl Editor<'_> {
         if !self.changed.contains(&which) {
             self.changed.push(which);
         }
+    }
+
+    // All of a kind
+
+    fn keys(&self, object: Object) -> Vec<String> {
+        match object {
+            Object::Queue => keys(&self.files.queues),
+            Object::Topic => keys(&self.files.topics),
+            Object::Durable => keys(&self.files.durables),
+            Object::User => keys(&self.files.users),
+            Object::Group => keys(&self.files.groups),
+            _ => Vec::new(),
+        }
+    }
+
+    fn remove(&mut self, object: Object, key: &str) -> Result<()> {
+        let (is_gone, which) = match object {
+            Object::Queue => (self.files.queues.remove(key), Companion::Queues),
+            Object::Topic => (self.files.topics.remove(key), Companion::Topics),
+            Object::Durable => (self.files.durables.remove(key), Companion::Durables),
+            Object::User => return self.delete_user(key).map(drop),
+            _ => return self.delete_group(key).map(drop),
+        };
+        if is_gone {
+            self.note(which);
+        }
+        Ok(())
     }
 
     // Destinations
@@ -228,12 +296,7 @@ impl Editor<'_> {
         let name = self.arguments.name(0);
         let is_there = self.files.groups.get(name).is_some();
         if verb == Verb::Delete {
-            if !self.files.groups.remove(name) {
-                return Err(missing("group", name));
-            }
-            self.note(Companion::Groups);
-            self.forget(&Principal::Group(name.to_owned()));
-            return Ok(format!("group {name} deleted"));
+            return self.delete_group(name);
         }
         if is_there {
             return Err(there("group", name));
@@ -242,6 +305,15 @@ impl Editor<'_> {
         set(&mut self.files.groups, &group)?;
         self.note(Companion::Groups);
         Ok(format!("group {name} created"))
+    }
+
+    fn delete_group(&mut self, name: &str) -> Result<String> {
+        if !self.files.groups.remove(name) {
+            return Err(missing("group", name));
+        }
+        self.note(Companion::Groups);
+        self.forget(&Principal::Group(name.to_owned()));
+        Ok(format!("group {name} deleted"))
     }
 
     /// Permissions of somebody who is not there any more.

@@ -14,7 +14,7 @@ mod view;
 
 pub use answer::{Answer, Body, Failure, Item, Table, title};
 pub use command::{Command, Need, Object, OnStandby, Rest, Verb};
-pub use edit::{Edited, change};
+pub use edit::{Edited, change, delete_all};
 pub use parse::{Arguments, Attributes, Request, find, parse_line, parse_map, parse_words, split};
 pub use reference::reference;
 pub use table::COMMANDS;

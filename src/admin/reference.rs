@@ -84,9 +84,9 @@ group `$admin` takes all rights.
 A change is written to the configuration file that it is about: comments and everything else in the file stay, and the
 file is replaced in one step. The file is read again before, so that what somebody changed by hand is kept, and a
 file that cannot be understood is not touched. A file that no parameter names is made beside the main file under its
-usual name. Without a main file (`serve` without `--config`), and with the JSON form, nothing can be written, and such
-commands are refused; a queue without properties can be created and deleted all the same. A parameter that was given with
-`--set` wins over the file, so changing it is refused. Passwords of users are kept as keys; `set server password=...`
+usual name. With the JSON form nothing is written, and such commands are refused as a whole. Without a main file (`serve`
+without `--config`) they are refused, too, but a queue without properties can be created and deleted all the same; what
+is deleted then may be made again by a client. A parameter that was given with `--set` wins over the file, so changing it is refused. Passwords of users are kept as keys; `set server password=...`
 is kept in a form that does not meet the eye (`$hidden$`), which is no protection against somebody who may read the
 file.
 

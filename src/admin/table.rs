@@ -84,6 +84,10 @@ const fn delete(object: Object) -> (Verb, Object) {
     (Verb::Delete, object)
 }
 
+const fn delete_all(object: Object) -> (Verb, Object) {
+    (Verb::DeleteAll, object)
+}
+
 const ACL_COLUMNS: &[(&str, &str)] = &[
     ("Destination", "destination"),
     ("Principal", "principal"),
@@ -127,6 +131,8 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], settings(PROPERTIES, row("create topic", create(Object::Topic), Destination(Action::Create), WithFiles, "Adds a topic to topics.conf."))),
     needs(&["pattern"], row("delete queue", delete(Object::Queue), Destination(Action::Delete), WithFiles, "Removes queues from queues.conf and the server, with their messages.")),
     needs(&["pattern"], row("delete topic", delete(Object::Topic), Destination(Action::Delete), WithFiles, "Removes topics from topics.conf.")),
+    row("delete all queues", delete_all(Object::Queue), Right(R::DeleteDestination), WithFiles, "Removes all queues from queues.conf and the server, with their messages; those whose names begin with $ stay."),
+    row("delete all topics", delete_all(Object::Topic), Right(R::DeleteDestination), WithFiles, "Removes all topics from topics.conf; those whose names begin with $ stay."),
     needs(&["pattern"], row("purge queue", (Verb::Purge, Object::Queue), Destination(Action::Purge), No, "Drops the messages of queues, except those that receivers have.")),
     needs(&["pattern"], row("purge topic", (Verb::Purge, Object::Topic), Destination(Action::Purge), No, "Drops what waits for the subscriptions of topics, except what receivers have.")),
     needs(&["name"], may(&["clientid"], row("purge durable", (Verb::Purge, Object::Durable), Right(R::PurgeDurable), No, "Drops what waits for a durable subscription, except what its receiver has."))),
@@ -144,6 +150,7 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], may(&["clientid"], row("show durable", show(Object::Durable), Right(R::ViewDurable), WithFiles, "One durable subscription."))),
     needs(&["topic", "name"], settings("[clientid=ID,nolocal]", row("create durable", create(Object::Durable), Right(R::ChangeDurable), WithFiles, "Adds a durable subscription to durables.conf."))),
     needs(&["name"], may(&["clientid"], row("delete durable", delete(Object::Durable), Right(R::ChangeDurable), WithFiles, "Removes a durable subscription."))),
+    row("delete all durables", delete_all(Object::Durable), Right(R::ChangeDurable), WithFiles, "Removes all durable subscriptions with what waits for them; those that clients read now stay on the server."),
     // Clients.
     columns(&[("ID", "id"), ("T", "type"), ("Host", "host"), ("User", "user"), ("ClientID", "client_id"), ("Prod", "producers"), ("Cons", "consumers"), ("Uptime", "uptime_ms")], row("show connections", list(Object::Connection), Right(R::ViewConnection), Always, "Connections of clients (T: C) and administrators (A).")),
     needs(&["id"], row("delete connection", delete(Object::Connection), Right(R::ChangeConnection), No, "Closes a connection; its client may come back.")),
@@ -157,11 +164,13 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("set user", (Verb::Set, Object::User), Right(R::ChangeUser), WithFiles, "Changes description or password.")))),
     needs(&["user"], may(&["password"], row("set password", (Verb::Set, Object::Password), Nothing, WithFiles, "Changes a password; without one: the empty password. Users may change their own."))),
     needs(&["name"], row("delete user", delete(Object::User), Right(R::ChangeUser), WithFiles, "Removes a user, also from groups and permissions.")),
+    row("delete all users", delete_all(Object::User), Right(R::ChangeUser), WithFiles, "Removes all users, also from groups and permissions; admin, the user of this connection and the one with which the servers of a pair log in stay."),
     columns(&[("Group Name", "name"), ("Description", "description"), ("Members", "members")], row("show groups", list(Object::Group), Right(R::ViewGroup), WithFiles, "Groups.")),
     needs(&["name"], row("show group", show(Object::Group), Right(R::ViewGroup), WithFiles, "One group.")),
     needs(&["group"], columns(&[("User Name", "name")], row("show members", list(Object::Member), Right(R::ViewGroup), WithFiles, "The members of a group."))),
     needs(&["name"], may(&["description"], row("create group", create(Object::Group), Right(R::ChangeGroup), WithFiles, "Adds a group to groups.conf."))),
     needs(&["name"], row("delete group", delete(Object::Group), Right(R::ChangeGroup), WithFiles, "Removes a group, also from permissions.")),
+    row("delete all groups", delete_all(Object::Group), Right(R::ChangeGroup), WithFiles, "Removes all groups, also from permissions; $admin stays."),
     needs(&["group"], names("USER ...", row("add member", (Verb::Add, Object::Member), Right(R::ChangeGroup), WithFiles, "Adds users to a group."))),
     needs(&["group"], names("USER ...", row("remove member", (Verb::Remove, Object::Member), Right(R::ChangeGroup), WithFiles, "Removes users from a group."))),
     // Permissions.

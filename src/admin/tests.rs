@@ -218,6 +218,45 @@ fn text_of(files: &Companions, which: Companion) -> String {
     }
 }
 
+#[test]
+fn all_of_a_kind_are_deleted_but_what_nobody_can_do_without() {
+    let all = |files: &mut Companions, what: &str| {
+        let request = parse(&format!("delete all {what}"));
+        delete_all(&request, files, &["bob"]).unwrap_or_else(|it| panic!("{}", it.text))
+    };
+    let mut files = files();
+    files.queues = file(Companion::Queues, "# mine\na\n$sys.undelivered\nb.>\n");
+    files.groups = file(Companion::Groups, "$admin:\"\"\n  ann\n  bob\neng:\"\"\n");
+    files.acl = file(
+        Companion::Acl,
+        "QUEUE=a GROUP=eng PERM=send\nADMIN USER=ann PERM=shutdown\n",
+    );
+    let edited = all(&mut files, "queues");
+    assert_eq!(edited.files, [Companion::Queues]);
+    assert!(edited.text.contains("$sys.undelivered stays"), "{edited:?}");
+    assert_eq!(files.queues.to_string(), "# mine\n$sys.undelivered\n");
+    all(&mut files, "topics");
+    all(&mut files, "durables");
+    assert_eq!(files.topics.items().len() + files.durables.items().len(), 0);
+
+    let edited = all(&mut files, "users");
+    let touched = [Companion::Users, Companion::Groups, Companion::Acl];
+    assert_eq!(edited.files, touched);
+    let left: Vec<_> = files.users.entries().map(|it| it.name.clone()).collect();
+    assert_eq!(left, ["bob"]);
+    all(&mut files, "groups");
+    assert_eq!(files.acl.items().len(), 0);
+    let left: Vec<_> = files.groups.entries().cloned().collect();
+    assert_eq!(left.len(), 1, "{left:?}");
+    assert!(
+        left.iter()
+            .all(|it| it.name == "$admin" && it.members.len() == 1)
+    );
+
+    let again = all(&mut files, "groups");
+    assert_eq!(again.files, [], "nothing to delete is no failure");
+}
+
 fn edit(files: &mut Companions, line: &str) -> Result<Edited, Failure> {
     change(&parse(line), files, &hash)
 }

@@ -116,11 +116,20 @@ impl Node {
     /// Deletes the queues that a pattern stands for, temporary ones left out, with their messages.
     /// Returns how many.
     pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> usize {
+        self.delete_permanent(now, |name| pattern.matches(name))
+    }
+
+    /// Deletes all queues, temporary ones and those whose names begin with `$` left out, with their
+    /// messages. Returns how many.
+    pub fn delete_all_queues(&mut self, now: Now) -> usize {
+        self.delete_permanent(now, |name| !name.starts_with('$'))
+    }
+
+    fn delete_permanent(&mut self, now: Now, is_meant: impl Fn(&str) -> bool) -> usize {
         let meant: Vec<_> = self
             .broker
             .queues()
-            .filter(|(_, entry)| entry.kind == QueueKind::Permanent)
-            .filter(|(_, entry)| pattern.matches(&entry.name))
+            .filter(|(_, entry)| entry.kind == QueueKind::Permanent && is_meant(&entry.name))
             .map(|(queue, _)| queue)
             .collect();
         for queue in &meant {
@@ -177,5 +186,19 @@ impl Node {
         self.delete_queue(queue);
         self.work(now);
         Some(true)
+    }
+
+    /// Deletes all durable subscriptions that nobody reads, with what waits for them. Returns how
+    /// many, and how many are read and stay.
+    pub fn delete_all_durables(&mut self, now: Now) -> (usize, usize) {
+        let all = self.subscriptions.iter().filter(|(_, it)| it.is_durable());
+        let (kept, gone): (Vec<_>, Vec<_>) = all
+            .map(|(queue, it)| (queue, it.reader.is_some()))
+            .partition(|(_, is_read)| *is_read);
+        for (queue, _) in &gone {
+            self.delete_queue(*queue);
+        }
+        self.work(now);
+        (gone.len(), kept.len())
     }
 }

@@ -587,6 +587,50 @@ async fn publish(servers: Vec<ServerUrl>, stop: &std::sync::atomic::AtomicBool) 
     }
 }
 
+/// Publishes durable texts and waits until all are confirmed.
+async fn fill(url: &str, queue: &str, count: u64) {
+    let url = ServerUrl::parse(url).expect("a URL");
+    let options = ClientOptions::named("publisher");
+    let mut client = Client::connect(&url, &options).await.expect("a connection");
+    let link = client.attach_sender(queue).await.expect("a link");
+    for number in 0..count {
+        let message = SimpleMessage {
+            header: proto::message::Header {
+                durable: true,
+                priority: 7,
+                ttl_ms: None,
+                first_acquirer: false,
+                delivery_count: 0,
+            },
+            message_id: Some(format!("m{number}")),
+            properties: vec![(
+                "colour".to_owned(),
+                proto::message::PropertyValue::Text("red".to_owned()),
+            )],
+            body: format!("hello {number}").into_bytes(),
+            ..SimpleMessage::default()
+        };
+        while !client.can_send(link) {
+            client.next().await.expect("it goes on");
+        }
+        client
+            .send(link, number, &message.encode())
+            .expect("there is credit");
+    }
+    let mut confirmed = 0;
+    while confirmed < count {
+        let wake = client.next().await.expect("it goes on");
+        if let Wake::Event(Event::Disposition {
+            outcome: Some(Outcome::Accepted),
+            ..
+        }) = wake
+        {
+            confirmed += 1;
+        }
+    }
+    client.close().await;
+}
+
 /// Takes messages from the queue until all of these have come.
 async fn drain(url: &ServerUrl, mut missing: BTreeSet<u64>) {
     let options = ClientOptions::named("consumer");
@@ -646,6 +690,41 @@ fn a_switchover_under_traffic_loses_nothing_and_both_servers_go_on() {
     command(&pair.urls[1], "switchover").done();
     pair.servers[0].wait("active");
     pair.servers[1].wait("handed_over");
+}
+
+#[test]
+fn all_of_a_kind_go_at_once_and_a_refusal_costs_no_message() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let main = "server = A\nlisten = tcp://127.0.0.1:0\n";
+    let config = configured(directory.path(), "a", main);
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    for line in [
+        "create queue a",
+        "create queue b",
+        "create topic t",
+        "create bridge source=topic:t target=queue:a",
+        "create user ann",
+        "create durable t d clientid=c",
+    ] {
+        command(&url, line).done();
+    }
+    run(fill(&url, "a", 3));
+    // The bridge needs its target: nothing goes, neither its line nor its messages.
+    let complaint = command(&url, "delete queue a").refused();
+    assert!(complaint.contains("bridges"), "{complaint}");
+    let queue = admin(&url, &["--json", "show", "queue", "a"]).json();
+    assert_eq!(queue["pending_messages"], 3, "{queue}");
+
+    command(&url, "delete bridge source=topic:t").done();
+    for what in ["queues", "durables", "topics", "users", "groups"] {
+        command(&url, &format!("delete all {what}")).done();
+    }
+    for what in ["queues", "durables", "topics", "users"] {
+        let rows = admin(&url, &["--json", "show", what]).json();
+        assert_eq!(rows, json!([]), "{what}");
+    }
 }
 
 #[test]

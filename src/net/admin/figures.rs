@@ -368,6 +368,24 @@ pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<Answer>
     (count > 0).then(|| Answer::done(format!("{count} queues deleted from the store")))
 }
 
+/// Deletes all queues of the running server except its own.
+pub(super) fn delete_all_queues(engine: &Engine) -> Option<Answer> {
+    let count = engine.administer(|node, now| node.delete_all_queues(now))?;
+    Some(Answer::done(format!(
+        "{count} queues deleted from the store"
+    )))
+}
+
+/// Deletes all durable subscriptions that nobody reads.
+pub(super) fn delete_all_durables(engine: &Engine) -> Option<Answer> {
+    let (gone, kept) = engine.administer(|node, now| node.delete_all_durables(now))?;
+    let mut text = format!("{gone} durables deleted from the store");
+    if kept > 0 {
+        text.push_str(&format!("; {kept} stay because clients read them now"));
+    }
+    Some(Answer::done(text))
+}
+
 /// Drops messages.
 pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     let name = request.arguments.name(0);

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::admin::{self, Answer, Failure, Item, Request};
+use crate::admin::{self, Answer, Failure, Item, Request, Verb};
 use crate::auth::hash_password;
 use crate::config::companions::{Companion, Companions, read_anyway};
 use crate::config::{
@@ -17,6 +17,8 @@ type Result<T> = std::result::Result<T, Failure>;
 
 /// Status of a change for which no file is configured.
 pub(super) const NO_FILE: u16 = 424;
+/// Status of a change for which there is only a JSON file.
+const JSON: u16 = 501;
 
 /// What the server was started with.
 #[derive(Debug)]
@@ -90,12 +92,19 @@ impl Setup {
         Ok(Answer::table(&columns, rows.collect()))
     }
 
-    /// Carries out a command that changes companion files.
-    pub(super) fn change(&self, request: &Request) -> Result<Changed> {
+    /// Carries out a command of a user that changes companion files.
+    pub(super) fn change(&self, request: &Request, user: Option<&str>) -> Result<Changed> {
         self.check_writable()?;
         let before = self.fresh()?;
         let mut companions = before.companions.clone();
-        let edited = admin::change(request, &mut companions, &hash_password)?;
+        let edited = match request.command.verb {
+            Verb::DeleteAll => {
+                // Without these the pair, or whoever asks, could not log in again.
+                let kept: Vec<&str> = user.into_iter().chain([&*before.config.server]).collect();
+                admin::delete_all(request, &mut companions, &kept)?
+            }
+            _ => admin::change(request, &mut companions, &hash_password)?,
+        };
         let texts = edited.files.iter().map(|which| {
             let (path, text) = file_of(&companions, *which);
             let path = place(&before.config, *which).unwrap_or(path);
@@ -177,14 +186,18 @@ impl Setup {
     }
 
     fn check_writable(&self) -> Result<()> {
-        if self.is_json() {
-            return Err(Failure::new(
-                501,
-                "the configuration is a JSON file, which this version does not write: change it \
-                 by hand and restart the server",
-            ));
-        }
         match &self.given.file {
+            Some(file) if self.is_json() => Err(Failure::new(
+                JSON,
+                format!(
+                    "nothing was changed: {} has the JSON form, which the server reads and does \
+                     not write. Edit that file, look at it with `steadfast check-config FILE`, \
+                     then restart the servers one after the other (`switchover` hands over \
+                     first). Or start them with a file of the form NAME = VALUE: to that this \
+                     command writes",
+                    file.path.display()
+                ),
+            )),
             Some(_) => Ok(()),
             None => Err(no_file()),
         }
@@ -345,7 +358,7 @@ mod tests {
     }
 
     fn change(setup: &Setup, line: &str) -> Result<Changed> {
-        setup.change(&admin::parse_line(line).expect("a command"))
+        setup.change(&admin::parse_line(line).expect("a command"), Some("ann"))
     }
 
     #[test]
@@ -397,6 +410,41 @@ mod tests {
             fs::read_to_string(&path).expect("it is there"),
             "what is this\n"
         );
+    }
+
+    #[test]
+    fn a_json_file_is_not_written_and_it_is_said_what_to_do_instead() {
+        let setup = Setup::new(Given {
+            file: Some(MainFile {
+                path: PathBuf::from("/etc/steadfast/pair.json"),
+                text: String::from("{}"),
+            }),
+            ..Given::default()
+        });
+        let set = setup.set_parameters(&[("password".to_owned(), None)], 1);
+        for failure in [set.err(), change(&setup, "delete all users").err()] {
+            let failure = failure.expect("it is refused");
+            assert_eq!(failure.status, JSON);
+            for part in ["pair.json", "check-config", "restart"] {
+                assert!(failure.text.contains(part), "{}", failure.text);
+            }
+        }
+    }
+
+    #[test]
+    fn whoever_asks_and_the_user_of_the_pair_stay_when_all_users_go() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A\n");
+        for name in ["A", "ann", "bob", "admin"] {
+            change(&setup, &format!("create user {name}")).expect("it is written");
+        }
+        let changed = change(&setup, "delete all users").expect("it is written");
+        assert_eq!(
+            changed.text,
+            "1 users deleted from the file; A, ann, admin stay"
+        );
+        let text = fs::read_to_string(directory.path().join("users.conf")).expect("it is there");
+        assert!(!text.contains("bob") && text.contains("ann"), "{text}");
     }
 
     #[test]

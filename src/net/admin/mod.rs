@@ -276,7 +276,10 @@ impl Administrator {
             }
             (Verb::Purge, _) => figures::purge(&self.engine, request),
             (Verb::Compact, _) => Ok(figures::compact(status)),
-            _ => self.change_files(request, status).await,
+            _ => {
+                self.change_files(call.user.as_deref(), request, status)
+                    .await
+            }
         }
     }
 
@@ -305,29 +308,40 @@ impl Administrator {
         Ok(Answer::done(changed.text))
     }
 
-    async fn change_files(self: &Rc<Self>, request: &Request, status: &Status) -> Result<Answer> {
+    async fn change_files(
+        self: &Rc<Self>,
+        user: Option<&str>,
+        request: &Request,
+        status: &Status,
+    ) -> Result<Answer> {
         let _one_at_a_time = self.changes.lock().await;
         let (setup, owned) = (Arc::clone(&self.setup), request.clone());
-        let changed = blocking(move || setup.change(&owned)).await?;
+        let user = user.map(str::to_owned);
+        let changed = blocking(move || setup.change(&owned, user.as_deref())).await?;
         let is_queue = request.command.object == Object::Queue && status.is_active();
         let is_durable = request.command.object == Object::Durable && status.is_active();
+        // What the files refuse is refused as a whole: no message may go for it.
+        let is_refused = |failure: &Failure| !matches!(failure.status, 404 | files::NO_FILE);
         let live = match request.command.verb {
+            _ if changed.as_ref().is_err_and(is_refused) => None,
             Verb::Create if is_queue => figures::create_queue(&self.engine, request),
             Verb::Delete if is_queue => figures::delete_queue(&self.engine, request),
             Verb::Delete if is_durable && changed.is_err() => {
                 figures::delete_durable(&self.engine, request)?
             }
+            Verb::DeleteAll if is_queue => figures::delete_all_queues(&self.engine),
+            Verb::DeleteAll if is_durable => figures::delete_all_durables(&self.engine),
             _ => None,
         };
         match (changed, live) {
-            (Ok(changed), _) => {
+            (Ok(changed), live) => {
                 self.take(changed.config, changed.companions);
-                Ok(Answer::done(changed.text))
+                let live = live.filter(|_| request.command.verb == Verb::DeleteAll);
+                let more = live.map_or_else(String::new, |live| format!("; {}", live.text));
+                Ok(Answer::done(changed.text + &more))
             }
             // A queue that only the store knows, or no file to write to.
-            (Err(failure), Some(answer)) if matches!(failure.status, 404 | files::NO_FILE) => {
-                Ok(answer)
-            }
+            (Err(_), Some(answer)) => Ok(answer),
             (Err(failure), None)
                 if is_queue
                     && failure.status == files::NO_FILE
@@ -405,6 +419,8 @@ fn is_about_administrators(request: &Request, access: &Access) -> bool {
     let arguments = &request.arguments;
     let is_admin = |name: &str| name == ADMIN_USER || access.groups_of(name).contains(&ADMIN_GROUP);
     match (request.command.verb, request.command.object) {
+        // Administrators may be among them.
+        (Verb::DeleteAll, Object::User | Object::Group) => true,
         (_, Object::User | Object::Password) => is_admin(arguments.name(0)),
         (_, Object::Group | Object::Member) => arguments.name(0) == ADMIN_GROUP,
         _ => false,
