@@ -4,6 +4,8 @@ use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -171,10 +173,22 @@ impl Drop for Server {
     }
 }
 
-/// Two ports that were free a moment ago: each server of a pair must know the other's beforehand.
+/// Two ports that nobody uses and that no other test gets: each server of a pair must know the other's
+/// beforehand. They lie below those that the system gives to connections and to listeners without a choice.
 pub(crate) fn two_ports() -> (u16, u16) {
-    let listen = || TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = |listener: &TcpListener| listener.local_addr().expect("it is bound").port();
-    let (first, second) = (listen(), listen());
-    (port(&first), port(&second))
+    (port(), port())
+}
+
+/// Ports for tests that need to know them beforehand.
+const PORTS: std::ops::Range<u16> = 12_000..32_000;
+
+fn port() -> u16 {
+    static NEXT: OnceLock<AtomicU16> = OnceLock::new();
+    // Another run of the tests at the same time most likely begins elsewhere.
+    let next = NEXT.get_or_init(|| AtomicU16::new(fastrand::u16(..)));
+    let count = PORTS.end - PORTS.start;
+    (0..count)
+        .map(|_| PORTS.start + next.fetch_add(1, Ordering::Relaxed) % count)
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .expect("a port is free")
 }
