@@ -165,9 +165,9 @@ impl Entry for Group {
             let name = item.entry.name.clone();
             match unquote(content).and_then(|member| check_name(&member, "user")) {
                 Ok(member) => {
-                    if item.entry.members.insert(member.clone()) {
-                        item.inner.push((member, index));
-                    } else {
+                    // Also of a double: the line goes with its section, or it would be one of the section above.
+                    item.inner.push((member.clone(), index));
+                    if !item.entry.members.insert(member.clone()) {
                         let text = format!("`{member}` is a member twice; remove one line");
                         report.warn(origin, &name, text);
                     }
