@@ -107,14 +107,15 @@ impl Setup {
         };
         let texts = edited.files.iter().map(|which| {
             let (path, text) = file_of(&companions, *which);
-            let path = place(&before.config, *which).unwrap_or(path);
-            (path, text)
+            Rewrite {
+                path: place(&before.config, *which).unwrap_or(path),
+                before: file_of(&before.companions, *which).1,
+                text,
+            }
         });
-        let texts: Vec<(PathBuf, String)> = texts.collect();
+        let texts: Vec<Rewrite> = texts.collect();
         check_together(&before.config, &texts)?;
-        for (path, text) in &texts {
-            replace(path, text)?;
-        }
+        replace(&texts)?;
         Ok(Changed {
             text: edited.text,
             companions,
@@ -153,7 +154,11 @@ impl Setup {
         refuse(&faults, "not changed")?;
         let (companions, report) = read_anyway(&config, &|path| fs::read(path));
         refuse(&report.faults, "not changed")?;
-        replace(&file.path, &text)?;
+        replace(&[Rewrite {
+            path: file.path.clone(),
+            before: file.text,
+            text,
+        }])?;
         Ok(Changed {
             text: told(&values, &file.path),
             companions,
@@ -278,11 +283,11 @@ fn file_of(files: &Companions, which: Companion) -> (PathBuf, String) {
 }
 
 /// All files together, as they will be, must be without fault.
-fn check_together(config: &Config, texts: &[(PathBuf, String)]) -> Result<()> {
+fn check_together(config: &Config, texts: &[Rewrite]) -> Result<()> {
     let read = |path: &Path| {
         let mut texts = texts.iter();
-        match texts.find(|(changed, _)| changed == path) {
-            Some((_, text)) => Ok(text.clone().into_bytes()),
+        match texts.find(|changed| changed.path == path) {
+            Some(changed) => Ok(changed.text.clone().into_bytes()),
             None => fs::read(path),
         }
     };
@@ -290,35 +295,93 @@ fn check_together(config: &Config, texts: &[(PathBuf, String)]) -> Result<()> {
     refuse(&report.faults, "not changed")
 }
 
-/// Puts a new text in the place of a file: readers find the old one or the new one, also after a
-/// loss of power. Mode and owner stay.
-fn replace(path: &Path, text: &str) -> Result<()> {
-    write_beside(path, text).map_err(|error| {
-        let text = format!(
-            "{} cannot be written: {error}; nothing was changed",
-            path.display()
-        );
-        Failure::new(500, text)
-    })
+/// A file that gets another text.
+struct Rewrite {
+    path: PathBuf,
+    /// What the change was made of; empty for a file that is made.
+    before: String,
+    text: String,
 }
 
-fn write_beside(path: &Path, text: &str) -> io::Result<()> {
-    // A link leads to the file that is meant.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
+/// A new text that is on the disk, beside the file whose place it takes.
+struct Prepared<'a> {
+    temporary: PathBuf,
+    path: PathBuf,
+    rewrite: &'a Rewrite,
+}
+
+impl Drop for Prepared<'_> {
+    fn drop(&mut self) {
+        // It is gone once it has taken the place.
+        let _absent = fs::remove_file(&self.temporary);
+    }
+}
+
+/// Puts new texts in the place of files: readers find the old one or the new one, also after a loss of power. Mode
+/// and owner stay. All texts are on the disk before the first file changes, and each file must still say what the
+/// change was made of: people and other servers write there too.
+fn replace(rewrites: &[Rewrite]) -> Result<()> {
+    let mut prepared = Vec::new();
+    for rewrite in rewrites {
+        prepared.push(prepare(rewrite).map_err(|error| {
+            let path = rewrite.path.display();
+            let text = format!("{path} cannot be written: {error}; nothing was changed");
+            Failure::new(500, text)
+        })?);
+    }
+    for Prepared { path, rewrite, .. } in &prepared {
+        let is_same = match fs::read(path) {
+            Ok(text) => text == rewrite.before.as_bytes(),
+            Err(error) => rewrite.before.is_empty() && error.kind() == io::ErrorKind::NotFound,
+        };
+        if !is_same {
+            return Err(Failure::conflict(format!(
+                "{} was changed by somebody else at this moment; nothing was changed, try again",
+                path.display()
+            )));
+        }
+    }
+    // Permissions and members go before their user: what a loss of power leaves permits nobody anything.
+    for one in prepared.iter().rev() {
+        take_place(one).map_err(|error| {
+            let path = one.path.display();
+            let text = format!("{path} cannot be written: {error}; other files may be changed");
+            Failure::new(500, text)
+        })?;
+    }
+    Ok(())
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+fn prepare(rewrite: &Rewrite) -> io::Result<Prepared<'_>> {
+    // A link leads to the file that is meant.
+    let path = match fs::canonicalize(&rewrite.path) {
+        Ok(path) => path,
+        Err(_) if fs::symlink_metadata(&rewrite.path).is_err() => rewrite.path.clone(),
+        Err(error) => return Err(error),
     };
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.{}.new", std::process::id()));
+    let temporary = directory_of(&path).join(format!(".{name}.{}.new", std::process::id()));
     // One that an earlier process of this number left.
     let _absent = fs::remove_file(&temporary);
-    let written = write_new(&temporary, &path, text).and_then(|()| fs::rename(&temporary, &path));
-    if written.is_err() {
-        let _absent = fs::remove_file(&temporary);
-        return written;
-    }
-    File::open(directory)?.sync_all()
+    let prepared = Prepared {
+        temporary,
+        path,
+        rewrite,
+    };
+    write_new(&prepared.temporary, &prepared.path, &rewrite.text)?;
+    Ok(prepared)
+}
+
+fn take_place(prepared: &Prepared<'_>) -> io::Result<()> {
+    fs::rename(&prepared.temporary, &prepared.path)?;
+    File::open(directory_of(&prepared.path))?.sync_all()
 }
 
 fn write_new(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
@@ -445,6 +508,65 @@ mod tests {
         );
         let text = fs::read_to_string(directory.path().join("users.conf")).expect("it is there");
         assert!(!text.contains("bob") && text.contains("ann"), "{text}");
+    }
+
+    #[test]
+    fn of_several_files_none_is_changed_when_one_cannot_be() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A\n");
+        change(&setup, "create user ann").expect("it is written");
+        change(&setup, "create group eng").expect("it is written");
+        change(&setup, "add member eng ann").expect("it is written");
+        change(&setup, "grant admin user=ann all").expect("it is written");
+        let users = directory.path().join("users.conf");
+        let before = fs::read_to_string(&users).expect("it is there");
+        // A directory in the way stands for a disk that is full.
+        let way = format!(".acl.conf.{}.new", std::process::id());
+        fs::create_dir_all(directory.path().join(&way).join("x")).expect("it is ours");
+        let failure = change(&setup, "delete user ann").err().expect("no room");
+        assert!(failure.text.contains("nothing was changed"), "{failure:?}");
+        assert_eq!(fs::read_to_string(&users).expect("it is there"), before);
+        fs::remove_dir_all(directory.path().join(&way)).expect("it is ours");
+        change(&setup, "delete user ann").expect("it is written");
+        let names = fs::read_dir(directory.path()).expect("it is there").count();
+        assert_eq!(names, 4, "nothing is left behind");
+    }
+
+    #[test]
+    fn a_file_that_changed_meanwhile_and_a_link_to_nowhere_are_not_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("q.conf");
+        let rewrite = |before: &str| {
+            replace(&[Rewrite {
+                path: path.clone(),
+                before: before.to_owned(),
+                text: "mine\n".to_owned(),
+            }])
+            .err()
+            .map(|failure| failure.status)
+        };
+        fs::write(&path, "theirs\n").expect("it is ours");
+        for before in ["old\n", ""] {
+            assert_eq!(rewrite(before), Some(409));
+            assert_eq!(fs::read_to_string(&path).expect("it is there"), "theirs\n");
+        }
+        assert_eq!(rewrite("theirs\n"), None);
+        fs::remove_file(&path).expect("it is ours");
+        std::os::unix::fs::symlink("elsewhere", &path).expect("it is ours");
+        assert_eq!(rewrite(""), Some(500));
+        let link = fs::symlink_metadata(&path).expect("it is there");
+        assert!(link.file_type().is_symlink());
+    }
+
+    #[test]
+    fn a_double_member_does_not_move_into_the_group_above() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let setup = setup(directory.path(), "server = A\n");
+        let path = directory.path().join("groups.conf");
+        let admins = "$admin:\"\"\n  root\n";
+        fs::write(&path, format!("{admins}ops:\"\"\n  ann\n  ann\n")).expect("it is ours");
+        change(&setup, "delete group ops").expect("it is written");
+        assert_eq!(fs::read_to_string(&path).expect("it is there"), admins);
     }
 
     #[test]
