@@ -5,18 +5,17 @@
 //! decides anything.
 
 mod configuration;
+mod handover;
 
 use std::collections::BTreeMap;
 use std::net::{TcpListener as StdListener, ToSocketAddrs};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::{LocalSet, spawn_local};
-use tokio::time::{MissedTickBehavior, interval, sleep_until, timeout};
+use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
 use super::admin::{self, Administrator, Order};
 use super::engine::{Engine, EngineSettings};
@@ -51,8 +50,6 @@ const SIGNAL_REPEAT: Duration = Duration::from_secs(1);
 const REFUSAL_REPEAT: Duration = Duration::from_secs(600);
 /// Different refusals are at least so far apart in the log.
 const REFUSAL_PAUSE: Duration = Duration::from_secs(1);
-/// How long a server that has handed over waits for its successor.
-const SUCCESSOR: Duration = Duration::from_secs(30);
 
 /// Something that happened outside the engine thread's own loop.
 pub(crate) enum News {
@@ -97,22 +94,9 @@ pub fn run(given: Given, config: Config, companions: Companions, reload: Reload)
     // Tasks that still run, and host names that are still looked up, end with the process.
     runtime.shutdown_background();
     match end {
-        ((Exit::Done, _), true) => (Exit::Failed, begin_again()),
+        ((Exit::Done, _), true) => (Exit::Failed, handover::begin_again()),
         (end, _) => end,
     }
-}
-
-/// Starts this program anew in this process: nothing of the server that has ended is left, and the configuration is
-/// read again. Returns only when that fails.
-fn begin_again() -> String {
-    let mut arguments = std::env::args_os();
-    let name = arguments.next().unwrap_or_default();
-    // The same program, also when its file was replaced meanwhile.
-    let error = Command::new("/proc/self/exe")
-        .arg0(name)
-        .args(arguments)
-        .exec();
-    format!("the standby has taken over, but this server could not begin again: {error}; start it")
 }
 
 struct Server {
@@ -132,6 +116,8 @@ struct Server {
     published: Published,
     reload: Reload,
     rereading: Option<Rereading>,
+    /// They changed while they were read.
+    rereads_again: bool,
     /// Time has passed since the files were read: somebody else was active.
     has_stood_by: bool,
     /// The store that this server serves.
@@ -213,6 +199,7 @@ impl Server {
             published,
             reload,
             rereading: None,
+            rereads_again: false,
             has_stood_by: false,
             store_id: None,
             peer_store: None,
@@ -277,14 +264,15 @@ impl Server {
                         }
                     }
                     fresh = wait_for(&mut self.rereading) => {
-                        self.rereading = None;
-                        self.adopt(fresh);
+                        self.finish(fresh);
                     }
                     signal = self.signals.next() => {
                         if signal == "SIGHUP" && self.config.main_file.is_some() {
                             self.reread();
                             break Input::Tick;
                         }
+                        // Whoever ends the process does not want it to begin again.
+                        self.set_handed_over(false);
                         if self.role.state() == State::Stopping {
                             if self.state_since.elapsed() < SIGNAL_REPEAT {
                                 // Some senders signal a process and then its group.
@@ -331,40 +319,6 @@ impl Server {
                 Input::Tick
             }
         })
-    }
-
-    fn take_order(&mut self, order: Order) -> Input {
-        let reason = match order {
-            Order::Shutdown => "an administrator's shutdown",
-            Order::Switchover => {
-                self.is_handed_over = true;
-                self.service.stay();
-                "an administrator's switchover"
-            }
-        };
-        let reason = reason.to_owned();
-        Input::Stop { reason }
-    }
-
-    /// Waits until the standby owns the store: this server must not be faster. When nobody takes it, this one will.
-    async fn await_successor(&mut self) {
-        let is_owned = async {
-            while self.peers.owner().is_none() {
-                match self.news.recv().await {
-                    Some(News::Peer(event)) => drop(self.take_peer(event)),
-                    Some(_) => {}
-                    None => return,
-                }
-            }
-        };
-        let is_late = timeout(SUCCESSOR, is_owned).await.is_err();
-        let by = self.peers.owner().map_or("nobody", |news| &news.name);
-        tracing::info!(
-            event = "handed_over",
-            by,
-            is_late,
-            "the store was given up; this server begins again as a standby of whoever owns it"
-        );
     }
 
     fn take_peer(&mut self, event: PeerEvent) -> Result<Input, (Exit, String)> {

@@ -34,9 +34,9 @@ impl Service {
         }
     }
 
-    /// The end that comes is not one of the service: the server begins again in this process.
-    pub(super) fn stay(&self) {
-        self.stays.store(true, Ordering::Relaxed);
+    /// Whether the end that comes is not one of the service: the server begins again in this process.
+    pub(super) fn stay(&self, stays: bool) {
+        self.stays.store(stays, Ordering::Relaxed);
     }
 }
 

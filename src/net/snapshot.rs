@@ -92,6 +92,12 @@ impl PeerViews {
         owner.map(|view| &view.news)
     }
 
+    /// Whether there is a link to the other server of a pair.
+    pub(crate) fn has_pair(&self) -> bool {
+        let mut views = self.links.values();
+        views.any(|view| view.relation == Relation::Pair)
+    }
+
     /// One entry a peer of this kind, the one that owns the store first.
     fn list(&self, relation: Relation) -> Vec<Peer> {
         let mut peers: BTreeMap<&str, Peer> = BTreeMap::new();

@@ -8,6 +8,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use steadfast::net::client::{Client, ClientOptions, Failover, ServerUrl, Wake};
 use steadfast::proto::message::{SimpleMessage, ValueMessage};
@@ -725,6 +726,33 @@ fn all_of_a_kind_go_at_once_and_a_refusal_costs_no_message() {
         let rows = admin(&url, &["--json", "show", what]).json();
         assert_eq!(rows, json!([]), "{what}");
     }
+}
+
+#[test]
+fn a_server_that_hands_over_to_a_standby_that_hangs_can_be_stopped() {
+    let mut pair = settled();
+    pair.servers[1].signal(Signal::SIGSTOP);
+    command(&pair.urls[0], "switchover").done();
+    pair.servers[0].wait("stopping");
+    pair.servers[0].signal(Signal::SIGTERM);
+    assert_eq!(pair.servers[0].exit_code(), 0);
+    assert_eq!(
+        pair.servers[0].count("starting"),
+        1,
+        "it has not begun again"
+    );
+}
+
+#[test]
+fn a_server_whose_standby_dies_while_it_hands_over_serves_again() {
+    let mut pair = settled();
+    pair.servers[1].signal(Signal::SIGSTOP);
+    command(&pair.urls[0], "switchover").done();
+    pair.servers[0].wait("stopping");
+    pair.servers[1].kill();
+    let handed_over = pair.servers[0].wait("handed_over");
+    assert_eq!(handed_over["is_late"], false, "{handed_over}");
+    pair.servers[0].wait("active");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 
 mod figures;
 mod files;
+mod rights;
 mod wire;
 
 use std::cell::RefCell;
@@ -16,16 +17,16 @@ use tokio::task::{spawn_blocking, spawn_local};
 use super::engine::Engine;
 use super::log;
 use super::server::News;
-use crate::admin::{self, Answer, Failure, Need, Object, OnStandby, Request, Verb};
+use crate::admin::{self, Answer, Failure, Object, OnStandby, Request, Verb};
 use crate::config::companions::Companions;
 use crate::config::{Config, Given};
-use crate::model::{ADMIN_GROUP, ADMIN_USER, Access, AdminRight, Pattern};
 use crate::monitor::{Board, Status};
 use crate::node::{ManagementReply, RequestId};
 use crate::proto::Value;
 use crate::proto::message::ValueMessage;
 
 pub(crate) use files::Setup;
+use rights::Caller;
 
 /// Requests that may wait.
 const CALLS_MAX: usize = 256;
@@ -147,7 +148,12 @@ impl Administrator {
     async fn answer(self: &Rc<Self>, call: &Call, request: &Request) -> Result<Answer> {
         let status = self.board.read().1;
         self.check_place(request, &status)?;
-        self.check_right(call, request)?;
+        let caller = Caller {
+            user: call.user.as_deref(),
+            is_verified: call.is_verified,
+            address: call.address,
+        };
+        rights::check(&self.engine.directory(), &status.server, &caller, request)?;
         let answer = self.carry_out(call, request, &status).await;
         if request.command.is_change() {
             // Arguments may be passwords: only the command and its first name are logged.
@@ -187,56 +193,6 @@ impl Administrator {
                 command.words
             ))),
         }
-    }
-
-    /// Whether the user may.
-    fn check_right(&self, call: &Call, request: &Request) -> Result<()> {
-        let directory = self.engine.directory();
-        if !directory.authorization {
-            if is_local(call.address) {
-                return Ok(());
-            }
-            let text = "without authorization a server is administered from its own host only; \
-                        connect there, or enable authorization";
-            return Err(Failure::new(403, text));
-        }
-        let Some(user) = call.user.as_deref().filter(|_| call.is_verified) else {
-            let text = "administration needs a user: connect with --user and --password-file";
-            return Err(Failure::new(401, text));
-        };
-        let access = &directory.access;
-        let groups = access.groups_of(user);
-        let denied = |what: &str| {
-            let text = format!("the user `{user}` has not the right {what}");
-            Err(Failure::new(403, text))
-        };
-        let arguments = &request.arguments;
-        match request.command.need {
-            _ if request.command.object == Object::Password && arguments.name(0) != user => {
-                if !access.has_right(user, &groups, AdminRight::ChangeUser) {
-                    return denied("change-user");
-                }
-            }
-            Need::Nothing => {}
-            Need::Right(right) => {
-                if !access.has_right(user, &groups, right) {
-                    return denied(right.word());
-                }
-            }
-            Need::Destination(action) => {
-                let kind = request.command.object.destination();
-                let pattern = Pattern::parse(arguments.name(0)).map_err(Failure::usage)?;
-                let may =
-                    kind.is_some_and(|kind| access.allowed(user, &groups, action, kind, &pattern));
-                if !may {
-                    return denied(&format!("{} for `{pattern}`", action.word()));
-                }
-            }
-        }
-        if is_about_administrators(request, access) && !is_administrator(access, user) {
-            return denied("to change administrators; only administrators have it");
-        }
-        Ok(())
     }
 
     async fn carry_out(
@@ -408,44 +364,5 @@ fn state_words(role: &str) -> &str {
     match role {
         "standby" => "standing by",
         other => other,
-    }
-}
-
-/// Whoever may change users must not become an administrator by that.
-fn is_about_administrators(request: &Request, access: &Access) -> bool {
-    if !request.command.is_change() {
-        return false;
-    }
-    let arguments = &request.arguments;
-    let is_admin = |name: &str| name == ADMIN_USER || access.groups_of(name).contains(&ADMIN_GROUP);
-    match (request.command.verb, request.command.object) {
-        // Administrators may be among them.
-        (Verb::DeleteAll, Object::User | Object::Group) => true,
-        (_, Object::User | Object::Password) => is_admin(arguments.name(0)),
-        (_, Object::Group | Object::Member) => arguments.name(0) == ADMIN_GROUP,
-        _ => false,
-    }
-}
-
-fn is_administrator(access: &Access, user: &str) -> bool {
-    user == ADMIN_USER || access.groups_of(user).contains(&ADMIN_GROUP)
-}
-
-/// Whether a client is on this host. One whose address cannot be told is not: a client that resets its
-/// connection behind a request has none any more.
-fn is_local(address: Option<IpAddr>) -> bool {
-    address.is_some_and(|address| address.to_canonical().is_loopback())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_who_is_known_to_be_on_this_host_is_local() {
-        let local = |text: &str| is_local(text.parse().ok());
-        assert!(local("127.0.0.1") && local("::1") && local("::ffff:127.0.0.1"));
-        assert!(!local("192.0.2.1") && !local("::ffff:192.0.2.1"));
-        assert!(!is_local(None));
     }
 }

@@ -131,9 +131,10 @@ impl Differences {
 }
 
 impl Server {
-    /// Begins to read the files again, unless that is under way.
+    /// Begins to read the files again. Where that is under way it may have read the old ones: then once more after it.
     pub(super) fn reread(&mut self) {
         if self.rereading.is_some() {
+            self.rereads_again = true;
             return;
         }
         let (sender, receiver) = oneshot::channel();
@@ -158,10 +159,7 @@ impl Server {
             return;
         };
         match timeout(REREAD, receiver).await {
-            Ok(fresh) => {
-                self.rereading = None;
-                self.adopt(fresh);
-            }
+            Ok(fresh) => self.finish(fresh),
             Err(_) => tracing::warn!(
                 event = "config_late",
                 "the configuration files could not be read in time; this server becomes active with \
@@ -170,8 +168,22 @@ impl Server {
         }
     }
 
+    /// The files were read again.
+    pub(super) fn finish(
+        &mut self,
+        fresh: Result<Result<Box<Fresh>, String>, oneshot::error::RecvError>,
+    ) {
+        self.rereading = None;
+        self.adopt(fresh);
+        if std::mem::take(&mut self.rereads_again) {
+            self.reread();
+        }
+    }
+
     /// Applies what an administrator has written.
     pub(super) fn configured(&mut self, (config, companions): (Config, Companions)) {
+        // What is being read may be older.
+        self.rereads_again |= self.rereading.is_some();
         self.adopt(Ok(Ok(Box::new(Fresh { config, companions }))));
     }
 
