@@ -152,7 +152,7 @@ impl Node {
 
     /// Drops what waits for a durable subscription. Says whether there is one.
     pub fn purge_durable(&mut self, now: Now, name: &str, client: &str) -> bool {
-        let found = self.subscriptions.own_durable(client, name);
+        let found = self.subscriptions.meant(client, name);
         let queue = found.map(|(queue, _)| queue);
         self.discard(now, queue.as_slice());
         queue.is_some()
@@ -179,7 +179,7 @@ impl Node {
     /// Deletes a durable subscription that nobody reads, with what waits for it. `None` when there
     /// is none, `false` when a link reads it.
     pub fn delete_durable(&mut self, now: Now, name: &str, client: &str) -> Option<bool> {
-        let (queue, subscription) = self.subscriptions.own_durable(client, name)?;
+        let (queue, subscription) = self.subscriptions.meant(client, name)?;
         if subscription.reader.is_some() {
             return Some(false);
         }

@@ -137,6 +137,19 @@ impl Subscriptions {
         self.of(container, name).find(|(_, it)| it.is_durable())
     }
 
+    /// The durable subscription that an administrator means: that of this client; without a client the one
+    /// that belongs to nobody, or the only one of that name.
+    pub(crate) fn meant(&self, client: &str, name: &str) -> Option<(QueueId, &Subscription)> {
+        let named = || {
+            let mut named = self.iter();
+            let found = named.find(|(_, it)| it.is_durable() && *it.name == *name)?;
+            let is_other = |(_, it): (QueueId, &Subscription)| it.is_durable() && *it.name == *name;
+            (!named.any(is_other)).then_some(found)
+        };
+        let own = self.own_durable(client, name);
+        own.or_else(|| client.is_empty().then(named).flatten())
+    }
+
     /// A client's durable subscription; else the configured one of that name that belongs to no
     /// client.
     pub(crate) fn durable(&self, container: &str, name: &str) -> Option<(QueueId, &Subscription)> {
@@ -159,6 +172,21 @@ mod tests {
             no_local: false,
             reader: None,
         }
+    }
+
+    #[test]
+    fn an_administrator_need_not_name_the_client_of_the_only_one_of_a_name() {
+        let mut all = Subscriptions::default();
+        all.add(QueueId(1), subscription("c1", "d", true));
+        all.add(QueueId(2), subscription("c2", "d", false));
+        let queue = |all: &Subscriptions, client| all.meant(client, "d").map(|(queue, _)| queue);
+        assert_eq!(queue(&all, ""), Some(QueueId(1)));
+        assert_eq!(queue(&all, "c1"), Some(QueueId(1)));
+        assert_eq!(queue(&all, "c3"), None);
+        all.add(QueueId(3), subscription("c3", "d", true));
+        assert_eq!(queue(&all, ""), None);
+        all.add(QueueId(4), subscription("", "d", true));
+        assert_eq!(queue(&all, ""), Some(QueueId(4)));
     }
 
     #[test]

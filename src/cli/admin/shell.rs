@@ -32,8 +32,7 @@ pub(super) fn run(tool: &mut Tool<'_>) -> Result<Exit, ToolError> {
     loop {
         match editor.readline(&tool.prompt()) {
             Ok(line) => {
-                // Passwords stay nowhere.
-                if !line.trim().is_empty() && !line.to_ascii_lowercase().contains("password") {
+                if !line.trim().is_empty() && !may_hold_password(&line) {
                     let _kept = editor.add_history_entry(&line);
                 }
                 if tool.line(&line) == Next::Exit {
@@ -85,5 +84,28 @@ impl Completer for Words {
                 replacement: format!("{word} "),
             });
         Ok((start, pairs.collect()))
+    }
+}
+
+/// Passwords stay nowhere: `connect URL USER PASSWORD` has one too.
+fn may_hold_password(line: &str) -> bool {
+    let line = line.to_ascii_lowercase();
+    line.contains("password") || line.trim_start().starts_with("connect")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_line_with_a_password_is_kept() {
+        for line in [
+            "set server password=x",
+            " CONNECT tcp://a ann secret",
+            "set password ann x",
+        ] {
+            assert!(may_hold_password(line), "{line}");
+        }
+        assert!(!may_hold_password("show connections"));
     }
 }
