@@ -5,7 +5,7 @@
 //! opener says who calls, the listener answers; where `authorization` is enabled, each then proves to the
 //! other that it knows the password ([`pair_login`](super::pair_login)). Only after that do both say what they are, at once, at each
 //! change, and every `ft_heartbeat`, and compare their configurations
-//! ([`comparison`](super::comparison)). A side that will not talk to the other says why in a line
+//! ([`super::comparison`]). A side that will not talk to the other says why in a line
 //! `{"refused": ...}` and closes. Where the URL says `ssl://`, all of this goes through TLS: the
 //! opener uses `ft_ssl_*`, the listener `ssl_*`.
 //!
