@@ -68,6 +68,20 @@ fn node_settings() -> NodeSettings {
     }
 }
 
+/// Limits that a simulation reaches all the time.
+fn cramped_settings() -> NodeSettings {
+    NodeSettings {
+        limits: broker::Limits {
+            window_messages: 6,
+            read_messages: 4,
+            returned: 5,
+            ..broker::Limits::default()
+        },
+        publisher_credit: 50,
+        ..node_settings()
+    }
+}
+
 impl Scene {
     fn new() -> Self {
         Self::with(node_settings(), store_options())

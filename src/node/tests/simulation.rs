@@ -35,17 +35,7 @@ struct World {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let settings = NodeSettings {
-            limits: broker::Limits {
-                window_messages: 6,
-                read_messages: 4,
-                returned: 5,
-                ..broker::Limits::default()
-            },
-            publisher_credit: 50,
-            ..node_settings()
-        };
-        let mut scene = Scene::with(settings, store_options());
+        let mut scene = Scene::with(cramped_settings(), store_options());
         let publisher = scene.publisher("orders");
         Self {
             scene,

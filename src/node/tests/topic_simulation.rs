@@ -107,16 +107,6 @@ fn directory() -> Directory {
 
 impl World {
     fn new(seed: u64) -> Self {
-        let settings = NodeSettings {
-            limits: broker::Limits {
-                window_messages: 6,
-                read_messages: 4,
-                returned: 5,
-                ..broker::Limits::default()
-            },
-            publisher_credit: 50,
-            ..node_settings()
-        };
         let both = &["px.a", "px.b"];
         let targets = vec![
             Target::new("d1", durable("px.>"), both, true),
@@ -126,7 +116,7 @@ impl World {
             Target::new("archive", Source::at("archive"), &["px.a"], true),
         ];
         let mut world = Self {
-            scene: Scene::with(settings, store_options()),
+            scene: Scene::with(cramped_settings(), store_options()),
             random: fastrand::Rng::with_seed(seed),
             published: 0,
             confirmed: BTreeSet::new(),
