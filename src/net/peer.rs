@@ -62,6 +62,8 @@ pub(crate) enum PeerEvent {
         server: String,
         news: PeerNews,
         listens: Vec<String>,
+        /// Identity of the store that the peer owns; `None` also where a caller may be anybody: a server ends
+        /// for this word, so it is taken only from who was called at its configured address or has logged in.
         store: Option<String>,
         /// Notified, it closes the link.
         hang_up: Arc<Notify>,
@@ -71,6 +73,7 @@ pub(crate) enum PeerEvent {
         link: LinkId,
         news: PeerNews,
         listens: Vec<String>,
+        /// As above.
         store: Option<String>,
     },
     /// The configurations of the two servers were compared.
@@ -192,7 +195,9 @@ impl Links {
             relation,
             has_logged_in,
         } = agreed;
-        let (store, server) = (hello.store.clone(), hello.server.clone());
+        let is_known = peer.is_some() || has_logged_in;
+        let store = hello.store.clone().filter(|_| is_known);
+        let server = hello.server.clone();
         let (news, listens) = split(hello, &name);
         let hang_up = Arc::new(Notify::new());
         let handle = Arc::clone(&hang_up);
@@ -218,6 +223,7 @@ impl Links {
             name: &name,
             server: &server,
             relation,
+            is_known,
         };
         let result = tokio::select! {
             result = ear.listen(&mut reader, &mut buffer) => result,
@@ -287,6 +293,8 @@ struct Ear<'a> {
     /// The `server` parameter of the peer.
     server: &'a str,
     relation: Relation,
+    /// Whether the peer is who it says: this server called it at its configured address, or it has logged in.
+    is_known: bool,
 }
 
 impl Ear<'_> {
@@ -341,7 +349,7 @@ impl Ear<'_> {
         if hello.server != self.server {
             return Err(invalid("its `server` name changed"));
         }
-        let store = hello.store.clone();
+        let store = hello.store.clone().filter(|_| self.is_known);
         let (news, listens) = split(hello, self.name);
         let link = self.link;
         self.links

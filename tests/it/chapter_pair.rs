@@ -276,10 +276,11 @@ impl Stranger {
         self.stream.write_all(line.as_bytes()).expect("it is taken");
     }
 
-    fn claim(&mut self, role: &str, epoch: u64) {
+    fn claim(&mut self, role: &str, epoch: u64, store: Option<&str>) {
         self.beat += 1;
         let hello = json!({"server": "EMS-SERVER", "role": role, "epoch": epoch, "beat": self.beat,
-                           "instance": self.instance, "listens": ["tcp://127.0.0.1:9"]});
+                           "instance": self.instance, "listens": ["tcp://127.0.0.1:9"],
+                           "store": store});
         self.say(&hello);
     }
 }
@@ -291,7 +292,7 @@ fn a_claim_of_a_higher_epoch_is_only_a_hint() {
     let epoch = first.wait("active")["epoch"].as_u64().expect("a number");
     let before = first.state()["store"]["durable_lsn"].as_u64();
     let mut stranger = Stranger::call(place.ports[0]);
-    stranger.claim("active", epoch + 10);
+    stranger.claim("active", epoch + 10, None);
     let dual = first.wait("dual_active");
     assert_eq!(dual["peer_epoch"], epoch + 10, "{dual}");
     let state = first.wait_state("proved by a write", |state| {
@@ -300,6 +301,18 @@ fn a_claim_of_a_higher_epoch_is_only_a_hint() {
     assert_eq!(state["role"], "active");
     assert_eq!(turned_away(place.ports[0]), None, "it goes on");
     assert_eq!(first.count("fenced"), 0);
+    // Of two servers with two stores one has to end, but not for the word of who may be anybody: neither at
+    // its first word nor at a later one.
+    for mut stranger in [stranger, Stranger::call(place.ports[0])] {
+        let before = first.state()["store"]["durable_lsn"].as_u64();
+        let other = "f".repeat(32);
+        stranger.claim("active", epoch + 20 + stranger.beat, Some(&other));
+        first.wait("dual_active");
+        first.wait_state("proved by a write", |state| {
+            state["store"]["durable_lsn"].as_u64() > before
+        });
+    }
+    assert_eq!(turned_away(place.ports[0]), None, "it goes on");
 }
 
 /// What a file system without working locks leads to: somebody took the store over from a living owner.
@@ -328,7 +341,7 @@ fn an_active_server_that_hears_of_a_later_owner_and_finds_it_in_the_store_ends_w
         fs::copy(copy.join(name), store.join(name)).expect("it can be copied");
     }
     let mut stranger = Stranger::call(place.ports[0]);
-    stranger.claim("active", later);
+    stranger.claim("active", later, None);
     first.wait("dual_active");
     assert_eq!(first.exit_code(), 5, "{}", first.said());
     let said = first.said();
@@ -729,7 +742,7 @@ fn nobody_without_the_password_speaks_as_a_peer() {
     let mut first = place.start(0);
     first.wait("active");
     let mut stranger = Stranger::call(place.ports[0]);
-    stranger.claim("active", 1_000_000);
+    stranger.claim("active", 1_000_000, None);
     let refused = first.wait("peer_refused");
     let reason = refused["reason"].as_str().unwrap_or_default();
     assert!(
