@@ -28,8 +28,8 @@ impl Canary {
     /// # Errors
     /// What the operating system says.
     pub fn look(&mut self, disk: &dyn Disk) -> io::Result<Option<String>> {
-        let names = disk.list()?;
-        let mut segments: Vec<u64> = names.iter().filter_map(|it| segment_of(&it.name)).collect();
+        let names = disk.names()?;
+        let mut segments: Vec<u64> = names.iter().filter_map(|it| segment_of(it)).collect();
         segments.sort_unstable();
         let before = std::mem::take(&mut self.unlocked);
         for segment in segments.into_iter().rev().take(SEGMENTS) {

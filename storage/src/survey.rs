@@ -24,8 +24,11 @@ use crate::scan::{BatchReader, Beyond, look_beyond};
 const RELEASE_WAIT_MS: u64 = 50;
 /// No segment is made smaller where zeros are written ahead.
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
-/// A segment whose header and first bytes are zero up to here was prepared and never used.
-const PREPARED_BYTES: u64 = 1 << 20;
+/// A segment whose header and so many bytes of batches are zero was prepared and never used. Each takeover
+/// reads them from a disk that has not seen them yet.
+const PREPARED_BYTES: usize = 64 << 10;
+/// Bytes read at once behind them.
+const CHUNK_BYTES: usize = 1 << 20;
 
 /// Identity of the store and alignment of its batches.
 pub(crate) type StoreIdentity = (Identity, u32);
@@ -147,11 +150,10 @@ pub fn newer_epoch(disk: &dyn Disk, id: [u8; 16], epoch: u64) -> Result<Option<u
 /// The files of a store. Locks nothing.
 pub(crate) fn listing(disk: &dyn Disk) -> Result<Survey, OpenError> {
     let names = disk
-        .list()
+        .names()
         .map_err(|error| OpenError::io("listing failed", "the store", error))?;
     let mut survey = Survey::default();
-    for entry in names {
-        let name = entry.name;
+    for name in names {
         if let Some(segment) = segment_of(&name) {
             survey.segments.push(segment);
         } else if let Some(epoch) = checkpoint_of(&name) {
@@ -239,7 +241,7 @@ fn sectors(
     unit: u64,
     visit: &mut dyn FnMut(u64, &[u8]) -> io::Result<bool>,
 ) -> io::Result<()> {
-    let chunk_bytes = usize::try_from(PREPARED_BYTES).unwrap_or(1 << 20);
+    let mut chunk_bytes = PREPARED_BYTES;
     let mut offset = FIRST_BATCH_OFFSET;
     let mut zero = true;
     loop {
@@ -257,6 +259,7 @@ fn sectors(
             return Ok(());
         }
         offset += chunk.len() as u64;
+        chunk_bytes = CHUNK_BYTES;
     }
 }
 

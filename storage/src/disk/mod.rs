@@ -75,6 +75,15 @@ pub trait Disk: Send + Sync + Debug {
     /// What the operating system says.
     fn list(&self) -> io::Result<Vec<Entry>>;
 
+    /// The names of the plain files of the directory, in no particular order. Asks for no file's length:
+    /// on a cold disk or a network file system that costs a round trip for each.
+    ///
+    /// # Errors
+    /// What the operating system says.
+    fn names(&self) -> io::Result<Vec<String>> {
+        Ok(self.list()?.into_iter().map(|entry| entry.name).collect())
+    }
+
     /// Opens a file of the directory.
     ///
     /// # Errors

@@ -234,6 +234,10 @@ impl Disk for CountedDisk {
         self.disk.list()
     }
 
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         Ok(Arc::new(CountedFile {
             file: self.disk.open(name, mode)?,
