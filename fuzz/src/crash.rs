@@ -37,7 +37,12 @@ pub(crate) fn count_point() {
     POINTS.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Recoveries of this process that used what a standby had kept of the log.
+/// Counts a recovery that used what a standby had kept of the log.
+pub(crate) fn count_warm() {
+    WARM.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Such recoveries of this process.
 pub(crate) fn warm_points() -> u64 {
     WARM.load(Ordering::Relaxed)
 }
@@ -423,7 +428,7 @@ impl Life {
     fn agree(&self, world: &SimWorld, warm: Option<Warm>, cold: &SimWorld) {
         let both = open(world, &self.options, warm).and_then(|(_, warm, report)| {
             if report.warm == WarmUse::Used {
-                WARM.fetch_add(1, Ordering::Relaxed);
+                count_warm();
             }
             self.oracle.check(&warm, &report)?;
             let (_, cold, _) = open(cold, &self.options, None)?;

@@ -14,13 +14,13 @@ use std::thread::Scope;
 use steadfast_storage::disk::{Disk, HostSettings, NfsSettings, SimDisk, SimHost, SimWorld, Turns};
 use steadfast_storage::{
     Acquire, Canary, Fence, JobDone, NewMessage, OpenError, Place, QueueId, Store, StoreOptions,
-    Ticket, try_acquire,
+    Ticket, Warm, WarmUse, try_acquire,
 };
 
 mod oracle;
 
 use crate::Target;
-use crate::crash::{body, count_point};
+use crate::crash::{body, count_point, count_warm};
 use oracle::{Contents, Known, Oracle, Pending};
 
 /// Queues of a life, from 1.
@@ -116,7 +116,7 @@ impl Scene {
         }
         count_point();
         let disk = world.host(HostSettings::default()).process();
-        let checked = open(&disk, &self.setting.options)
+        let checked = open(&disk, &self.setting.options, &mut None)
             .map_err(|error| error.to_string())
             .and_then(|store| Contents::of(&store))
             .and_then(|contents| lock(&self.oracle).check(&contents));
@@ -127,12 +127,21 @@ impl Scene {
     }
 }
 
-fn open(disk: &SimDisk, options: &StoreOptions) -> Result<Store, OpenError> {
+/// `warm` is what a standby has kept; it is taken once the lock is owned.
+fn open(
+    disk: &SimDisk,
+    options: &StoreOptions,
+    warm: &mut Option<Warm>,
+) -> Result<Store, OpenError> {
     let ownership = match try_acquire(Arc::new(disk.clone()), "fuzz")? {
         Acquire::Owned(ownership) => ownership,
         Acquire::Busy(holder) => return Err(OpenError::Busy(holder)),
     };
-    let (store, report) = Store::open(ownership, options.clone(), &mut |_| ())?;
+    let opened = Store::open_warm(ownership, options.clone(), warm.take(), &mut |_| ());
+    let (store, report) = opened?;
+    if report.warm == WarmUse::Used {
+        count_warm();
+    }
     if report.damaged.is_empty() {
         return Ok(store);
     }
@@ -150,6 +159,8 @@ struct Server<'scene, 'env> {
     random: fastrand::Rng,
     canary: Canary,
     looked_at_ms: u64,
+    /// What it follows the store with while that belongs to somebody else.
+    warm: Option<Warm>,
 }
 
 impl<'scene, 'env> Server<'scene, 'env> {
@@ -162,6 +173,7 @@ impl<'scene, 'env> Server<'scene, 'env> {
             scene.turns.move_to(&groups);
             lock(&scene.processes)[self.number] = Some(disk.clone());
             self.canary = Canary::default();
+            self.warm = self.random.bool().then(Warm::default);
             if let Some(store) = self.stand_by(&disk) {
                 scene.tell(&format!(
                     "server {} has opened epoch {}",
@@ -187,9 +199,12 @@ impl<'scene, 'env> Server<'scene, 'env> {
         let scene = self.scene;
         while !scene.is_over() && !disk.is_dead() {
             let epoch = lock(&scene.oracle).epoch;
-            match open(disk, &scene.setting.options) {
+            match open(disk, &scene.setting.options, &mut self.warm) {
                 Ok(store) => return Some(store),
-                Err(OpenError::Busy(_)) => self.look(disk),
+                Err(OpenError::Busy(_)) => {
+                    self.look(disk);
+                    self.follow(disk);
+                }
                 // Whoever was overtaken while it opened may read what a successor removes.
                 Err(error @ OpenError::Damaged(_)) => {
                     if !disk.is_dead() && lock(&scene.oracle).epoch == epoch {
@@ -202,6 +217,15 @@ impl<'scene, 'env> Server<'scene, 'env> {
             scene.turns.sleep_ms(self.random.u64(50..150));
         }
         None
+    }
+
+    /// Reads what its owner has written since, as far as this host sees it.
+    fn follow(&mut self, disk: &SimDisk) {
+        let Some(warm) = &mut self.warm else { return };
+        for _ in 0..self.random.u32(..8) {
+            // A host that is cut off reads nothing; what was kept stays.
+            let Ok(true) = warm.poll(disk) else { return };
+        }
     }
 
     /// The canary must never sing where locks work.
@@ -622,6 +646,7 @@ fn live(seed: u64, mutant: Mutant) -> Result<u32, String> {
                             random,
                             canary: Canary::default(),
                             looked_at_ms: 0,
+                            warm: None,
                         };
                         server.run();
                     }
