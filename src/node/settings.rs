@@ -137,7 +137,8 @@ impl NodeSettings {
         if let Some(epoch) = epoch {
             properties.push((Symbol::from("epoch"), Value::Ulong(epoch)));
         }
-        if !self.failover.is_empty() {
+        // Not from a standby: Qpid JMS would put the server that it hears this from first, and come back for ever.
+        if epoch.is_some() && !self.failover.is_empty() {
             let list = self.failover.iter().map(server_value).collect();
             properties.push((Symbol::from("failover-server-list"), Value::List(list)));
         }

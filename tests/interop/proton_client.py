@@ -204,12 +204,14 @@ class Receiver(Client):
         self.held.clear()
 
     def on_message(self, event):
-        sender, seq, attempt = event.message.id.split("-")
+        # Jakarta Messaging lets nobody choose the ids of messages.
+        name = event.message.correlation_id or event.message.id
+        sender, seq, attempt = name.split("-")
         known = {"sender": sender, "seq": int(seq), "attempt": int(attempt)}
         emit("deliver", self.name, connection=self.number,
              delivery_count=event.message.delivery_count, **known)
         text = event.message.body
-        if not isinstance(text, str) or text != body(event.message.id, len(text)):
+        if not isinstance(text, str) or text != body(name, len(text)):
             emit("corrupt", self.name, text="not what was sent", **known)
         self.held.append((time.monotonic(), event.delivery, known))
         self.settle_all_but(self.program.options.hold)

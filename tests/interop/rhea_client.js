@@ -246,7 +246,7 @@ class Receiver extends Client {
     }
 
     message(context) {
-        const id = context.message.message_id;
+        const id = context.message.correlation_id || context.message.message_id;
         const [sender, seq, attempt] = id.split('-');
         const known = { sender, seq: Number(seq), attempt: Number(attempt) };
         const count = context.message.delivery_count || 0;

@@ -169,6 +169,7 @@ fn subscriptions_go_on(name: &'static str, subscribers: Library, publishers: Lib
 fn c17_subscriptions_go_on_after_a_takeover() {
     subscriptions_go_on("proton", Library::Proton, Library::Rhea);
     subscriptions_go_on("rhea", Library::Rhea, Library::Proton);
+    subscriptions_go_on("jms", Library::Jms, Library::Jms);
 }
 
 /// A publisher that does not stop while the active is killed, and a subscriber that has no durable
@@ -212,7 +213,7 @@ fn a_durable_subscription_keeps_what_comes_while_its_client_is_away() {
     let durables = [("durables.conf", "news fixed clientid=fixed0\n")];
     let mut scene = Scene::new("away", &durables);
     let durable = ["--durable", "1"];
-    for library in [Library::Proton, Library::Rhea] {
+    for library in [Library::Proton, Library::Rhea, Library::Jms] {
         let subscriber =
             |scene: &Scene| scene.clients(library, "receive", "d", (1, "topic://news"), &durable);
         // A client of the round before ends before the server has noticed: its link is not the one to wait for.

@@ -78,6 +78,30 @@ fn proton_and_rhea_clients_together_lose_nothing_when_the_active_is_killed() {
 }
 
 #[test]
+fn jms_clients_lose_nothing_when_the_active_is_killed() {
+    run(&Drill {
+        name: "jms",
+        senders: Library::Jms,
+        receivers: Library::Jms,
+        queues: "drill.jms.0,drill.jms.1",
+        is_tls: false,
+        has_logins: false,
+    });
+}
+
+#[test]
+fn jms_and_rhea_clients_that_log_in_lose_nothing_through_tls_when_the_active_is_killed() {
+    run(&Drill {
+        name: "jms-scram",
+        senders: Library::Jms,
+        receivers: Library::Rhea,
+        queues: "drill.secure",
+        is_tls: true,
+        has_logins: true,
+    });
+}
+
+#[test]
 fn c13_proton_and_rhea_clients_lose_nothing_through_tls_when_the_active_is_killed() {
     run(&Drill {
         name: "tls",
@@ -115,7 +139,7 @@ fn proton_clients_that_log_in_lose_nothing_through_tls_when_the_active_is_killed
 
 #[test]
 fn idle_clients_find_the_active_server_after_a_stop_and_after_a_kill() {
-    for library in [Library::Proton, Library::Rhea] {
+    for library in [Library::Proton, Library::Rhea, Library::Jms] {
         let mut pair = Pair::start(false, false);
         let drill = Drill {
             name: "idle",
@@ -401,7 +425,7 @@ impl Drill {
         let password = pair.data.path().join("password.txt").display().to_string();
         if pair.has_logins {
             options.extend(["--user", USER, "--password-file", &password]);
-            if library == Library::Proton && has_scram() {
+            if library == Library::Jms || library == Library::Proton && has_scram() {
                 options.extend(["--mechanism", "SCRAM-SHA-256"]);
             }
         }

@@ -54,9 +54,9 @@ fn exchange(senders: Library, receivers: Library) {
 }
 
 #[test]
-fn proton_and_rhea_exchange_messages_of_many_frames() {
-    for senders in [Library::Proton, Library::Rhea] {
-        for receivers in [Library::Proton, Library::Rhea] {
+fn proton_rhea_and_jms_exchange_messages_of_many_frames() {
+    for senders in [Library::Proton, Library::Rhea, Library::Jms] {
+        for receivers in [Library::Proton, Library::Rhea, Library::Jms] {
             exchange(senders, receivers);
         }
     }

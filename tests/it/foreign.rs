@@ -1,7 +1,8 @@
-//! Client programs that nobody here wrote a library for: `tests/interop` on python-qpid-proton and rhea.
+//! Client programs that nobody here wrote a library for: `tests/interop` on python-qpid-proton, rhea and
+//! Qpid JMS.
 //!
-//! Their libraries are installed once, from PyPI and npm, into cargo's directory for tests. A machine
-//! that cannot do that fails the tests with the reason: nothing is skipped.
+//! Their libraries are installed once, from PyPI, npm and Maven Central, into cargo's directory for tests.
+//! A machine that cannot do that fails the tests with the reason: nothing is skipped.
 
 use std::fs;
 use std::io::{BufRead, BufReader, BufWriter, Write, stderr};
@@ -23,7 +24,12 @@ pub(crate) enum Library {
     Proton,
     /// rhea, for node.js.
     Rhea,
+    /// Apache Qpid JMS, for Java.
+    Jms,
 }
+
+/// The sources of the programs on Qpid JMS.
+const JMS_SOURCES: [&str; 3] = ["jms/pom.xml", "jms/Options.java", "jms/Client.java"];
 
 impl Library {
     /// A command that runs the client program of this library, with the library installed.
@@ -45,8 +51,22 @@ impl Library {
                 command.arg(source("rhea_client.js"));
                 command
             }
+            Self::Jms => jakarta("Client"),
         }
     }
+}
+
+/// A command that runs a program of `tests/interop/jms`.
+pub(crate) fn jakarta(program: &str) -> Command {
+    static JMS: OnceLock<PathBuf> = OnceLock::new();
+    let home = JMS.get_or_init(|| install("jms", &JMS_SOURCES, jms));
+    let classes = [home.join("classes"), home.join("lib/*")];
+    let classes = std::env::join_paths(classes).expect("the test directory has no colon");
+    let mut command = Command::new("java");
+    // Small and soon there: several of them run beside the servers.
+    command.args(["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]);
+    command.arg("-cp").arg(classes).arg(program);
+    command
 }
 
 /// A command that runs another script with python-qpid-proton.
@@ -148,6 +168,21 @@ fn rhea(home: &Path) {
             .current_dir(home),
         why,
     );
+}
+
+fn jms(home: &Path) {
+    let why = "needs a JDK (17 or later) and Maven (Debian: default-jdk-headless, maven) and Maven Central";
+    let quietly = ["-B", "-q", "dependency:copy-dependencies"];
+    let mut maven = Command::new("mvn");
+    maven.args(quietly).arg("-f").arg(source("jms/pom.xml"));
+    maven.arg(format!("-DoutputDirectory={}", home.join("lib").display()));
+    must(&mut maven, why);
+    let mut compiler = Command::new("javac");
+    compiler.arg("-Xlint:all").arg("-Werror");
+    compiler.arg("-d").arg(home.join("classes"));
+    compiler.arg("-cp").arg(home.join("lib/*"));
+    compiler.args(JMS_SOURCES[1..].iter().map(|file| source(file)));
+    must(&mut compiler, why);
 }
 
 fn must(command: &mut Command, why: &str) {
