@@ -245,6 +245,13 @@ pub enum Event {
         /// The number.
         up_to: u64,
     },
+    /// An administrator removes one message, wherever it waits; not one that a consumer has.
+    DiscardOne {
+        /// The queue.
+        queue: QueueId,
+        /// The message.
+        position: Position,
+    },
     /// A reservation became durable.
     Reserved {
         /// The queue.

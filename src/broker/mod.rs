@@ -130,6 +130,13 @@ impl Broker {
         self.queues.get(&queue).map_or(0, Queue::in_flight_count)
     }
 
+    /// How a message stands that is in a queue: how often it was delivered in vain, as far as that
+    /// is known, and whether a consumer has it now.
+    pub fn standing(&self, queue: QueueId, message: &Message) -> (u32, bool) {
+        let queue = self.queues.get(&queue);
+        queue.map_or((0, false), |queue| queue.standing(message))
+    }
+
     /// Whether [`Self::poll_changed_holdings`] has something.
     pub fn has_changed_holdings(&self) -> bool {
         !self.context.changed_holdings.is_empty()
@@ -238,6 +245,12 @@ impl Broker {
             Event::Discard { queue, up_to } => {
                 if let Some(it) = self.queues.get_mut(&queue) {
                     it.discard(up_to);
+                    self.mark_busy(queue);
+                }
+            }
+            Event::DiscardOne { queue, position } => {
+                if let Some(it) = self.queues.get_mut(&queue) {
+                    it.discard_one(&mut self.context, position);
                     self.mark_busy(queue);
                 }
             }

@@ -353,6 +353,24 @@ impl Queue {
         self.discard_up_to = self.discard_up_to.max(Some(up_to));
     }
 
+    /// One message goes, wherever it waits: in memory, came back, set aside, or on disk only.
+    pub(super) fn discard_one(&mut self, context: &mut Context, position: Position) {
+        if self.in_flight.contains_key(&position.lsn) || self.purging {
+            return;
+        }
+        self.parked.remove(&position.lsn);
+        self.change_window(context, |window, _| window.forget(position.lsn));
+        self.held.take(position.lsn);
+        self.hold_otherwise(context);
+        context.counters.discarded += 1;
+        self.settle(context, position);
+    }
+
+    pub(super) fn standing(&self, message: &Message) -> (u32, bool) {
+        let is_taken = self.in_flight.contains_key(&message.position.lsn);
+        (self.delivery_count(message), is_taken)
+    }
+
     fn discard_old(&mut self, context: &mut Context) {
         while let Some(up_to) = self.discard_up_to {
             let oldest = self.window.get(0).map(|message| message.position.lsn);

@@ -711,6 +711,30 @@ fn a_queue_without_consumers_is_emptied_too() {
 }
 
 #[test]
+fn one_message_goes_wherever_it_waits_but_not_from_a_consumer() {
+    let mut scene = Scene::new(small_limits());
+    scene.attach(1);
+    scene.publish(3);
+    scene.block(1);
+    scene.publish(30);
+    for lsn in [1, 4, 33] {
+        let position = Position {
+            lsn,
+            segment: 1,
+            ordinal: lsn as u32,
+            offset: 0,
+            bytes: 1,
+        };
+        scene.handle(Event::DiscardOne {
+            queue: QUEUE,
+            position,
+        });
+    }
+    // The consumer has the first one.
+    assert_eq!(scene.settled, BTreeSet::from([4, 33]));
+}
+
+#[test]
 fn a_damaged_message_is_passed_over() {
     let mut scene = Scene::new(Limits::default());
     scene.attach(1);

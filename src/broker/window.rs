@@ -117,6 +117,20 @@ impl Window {
         Some(message)
     }
 
+    /// A message is gone. A read that is under way does not bring it back: the store leaves out what
+    /// is settled.
+    pub(super) fn forget(&mut self, lsn: u64) {
+        self.returned.remove(&lsn);
+        let index = self.ready.partition_point(|it| it.position.lsn < lsn);
+        if self
+            .ready
+            .get(index)
+            .is_some_and(|it| it.position.lsn == lsn)
+        {
+            self.remove(index);
+        }
+    }
+
     /// Whether all that there is waits with its bytes.
     pub(super) fn is_complete(&self) -> bool {
         self.returned.is_empty() && !self.behind && self.reading.is_none()
