@@ -94,6 +94,18 @@ const ACL_COLUMNS: &[(&str, &str)] = &[
     ("Permissions", "permissions"),
 ];
 
+const MESSAGE_COLUMNS: &[(&str, &str)] = &[
+    ("ID", "id"),
+    ("Message-ID", "message_id"),
+    ("State", "state"),
+    ("ClientID", "client_id"),
+    ("Pri", "priority"),
+    ("Durable", "is_durable"),
+    ("Delivered", "delivery_count"),
+    ("Size", "bytes"),
+    ("Age", "age_ms"),
+];
+
 /// Every command. A row is a line.
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
@@ -123,7 +135,7 @@ pub const COMMANDS: &[Command] = &[
     columns(&[("Store Name", "name"), ("Type", "type"), ("Messages", "messages"), ("Size", "bytes")], row("show stores", list(Object::Store), Right(R::ViewServer), No, "All stores.")),
     needs(&["name"], row("show store", show(Object::Store), Right(R::ViewServer), No, "Figures of a store.")),
     // Destinations.
-    columns(&[("Queue Name", "name"), ("SNFGXIBCT", "flags"), ("Pre", "prefetch"), ("Rcvrs", "receivers"), ("Msgs", "messages"), ("Size", "bytes")], may(&["pattern"], row("show queues", list(Object::Queue), Right(R::ViewDestination), No, "Queues; the pattern may have wildcards. A * before a name: not in queues.conf."))),
+    columns(&[("Queue Name", "name"), ("SNFGXIBCT", "flags"), ("Pre", "prefetch"), ("Rcvrs", "receivers"), ("Msgs", "messages"), ("Size", "bytes"), ("Held", "held")], may(&["pattern"], row("show queues", list(Object::Queue), Right(R::ViewDestination), No, "Queues; the pattern may have wildcards. A * before a name: not in queues.conf. Held: messages among them that are kept for clients that had them before a takeover."))),
     needs(&["name"], row("show queue", show(Object::Queue), Destination(Action::View), No, "One queue: its properties and figures.")),
     columns(&[("Topic Name", "name"), ("SNFGEIBCTM", "flags"), ("Subs", "subscriptions"), ("Durs", "durables"), ("Msgs", "messages"), ("Size", "bytes")], may(&["pattern"], row("show topics", list(Object::Topic), Right(R::ViewDestination), No, "Topics; the pattern may have wildcards. A * before a name: not in topics.conf."))),
     needs(&["name"], row("show topic", show(Object::Topic), Destination(Action::View), No, "One topic: its properties and figures.")),
@@ -145,6 +157,11 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], settings("PROPERTY,...", row("removeprop queue", (Verb::RemoveProperties, Object::Queue), Destination(Action::Modify), WithFiles, "Removes properties of a queue."))),
     needs(&["name"], settings("PROPERTY,...", row("removeprop topic", (Verb::RemoveProperties, Object::Topic), Destination(Action::Modify), WithFiles, "Removes properties of a topic."))),
     needs(&["name"], settings("PROPERTY,...", row("removeprop factory", (Verb::RemoveProperties, Object::Factory), Right(R::ChangeFactory), WithFiles, "Removes settings of a factory."))),
+    // Messages.
+    needs(&["queue"], columns(MESSAGE_COLUMNS, settings("[limit=N] [after=ID]", row("show messages", list(Object::Message), Right(R::ViewMessage), No, "Messages of a queue, the oldest first: 100 of them or `limit` (at most 1000, and no more than 64 MiB of messages are read), those behind the message `after`. State: waiting, delivered (a client has it and has not settled it), kept (for a client that had it before a takeover), expired.")))),
+    needs(&["name"], may(&["clientid"], columns(MESSAGE_COLUMNS, settings("[limit=N] [after=ID]", row("show messages durable", list(Object::Message), Right(R::ViewMessage), No, "The same for a durable subscription."))))),
+    needs(&["id"], row("show message", show(Object::Message), Right(R::ViewMessage), No, "One message: who has it, its properties and the size of its body; not the body. The id is that of show messages.")),
+    needs(&["id"], row("delete message", delete(Object::Message), Right(R::ChangeMessage), No, "Deletes a message that waits. One that a client has, or that is kept for a client, is not deleted.")),
     // Subscriptions.
     columns(&[("Topic Name", "topic"), ("Durable", "name"), ("ClientID", "client_id"), ("Active", "is_active"), ("Msgs", "messages"), ("Size", "bytes")], may(&["pattern"], row("show durables", list(Object::Durable), Right(R::ViewDurable), WithFiles, "Durable subscriptions."))),
     needs(&["name"], may(&["clientid"], row("show durable", show(Object::Durable), Right(R::ViewDurable), WithFiles, "One durable subscription."))),

@@ -133,6 +133,17 @@ pub struct Loaded {
     pub unreadable: Vec<Position>,
 }
 
+/// Who has a message that is in a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nobody: it waits for a consumer.
+    Waiting,
+    /// A consumer, which has not settled it.
+    With(ConsumerId),
+    /// A client had it when the predecessor ended: it is kept for that client.
+    KeptFor(ClientId),
+}
+
 /// What happened.
 #[derive(Debug, Clone)]
 pub enum Event {
@@ -245,7 +256,8 @@ pub enum Event {
         /// The number.
         up_to: u64,
     },
-    /// An administrator removes one message, wherever it waits; not one that a consumer has.
+    /// An administrator removes one message, wherever it waits; not one that somebody has, or
+    /// that is kept for somebody.
     DiscardOne {
         /// The queue.
         queue: QueueId,

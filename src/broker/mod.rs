@@ -34,7 +34,7 @@ pub use catalogue::{NameFault, QueueEntry, QueueKind, Route};
 pub use effect::{Delivery, Effect, ReadFrom, ReadRequest, Reader};
 pub use event::{
     ClientId, ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId,
-    QueueOrigin,
+    QueueOrigin, Standing,
 };
 pub use held::{HeldRun, Holding};
 pub use limits::Limits;
@@ -130,11 +130,16 @@ impl Broker {
         self.queues.get(&queue).map_or(0, Queue::in_flight_count)
     }
 
-    /// How a message stands that is in a queue: how often it was delivered in vain, as far as that
-    /// is known, and whether a consumer has it now.
-    pub fn standing(&self, queue: QueueId, message: &Message) -> (u32, bool) {
-        let queue = self.queues.get(&queue);
-        queue.map_or((0, false), |queue| queue.standing(message))
+    /// How often a message of a queue was delivered in vain, as far as that is known, and who has it
+    /// now. `None`: the queue is being deleted.
+    pub fn standing(&self, queue: QueueId, message: &Message) -> Option<(u32, Standing)> {
+        self.queues.get(&queue)?.standing(message)
+    }
+
+    /// Messages of a queue that are kept for clients of a predecessor, those included that have
+    /// returned and not got them yet; as they were last written down.
+    pub fn held_count(&self, queue: QueueId) -> u64 {
+        self.queues.get(&queue).map_or(0, Queue::held_count)
     }
 
     /// Whether [`Self::poll_changed_holdings`] has something.

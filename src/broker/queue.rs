@@ -8,7 +8,7 @@ use super::reservation::Reservation;
 use super::window::Window;
 use super::{
     ClientId, ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Holding, Limits, Loaded,
-    Message, Outcome, Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
+    Message, Outcome, Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader, Standing,
 };
 
 /// What all queues share.
@@ -355,20 +355,33 @@ impl Queue {
 
     /// One message goes, wherever it waits: in memory, came back, set aside, or on disk only.
     pub(super) fn discard_one(&mut self, context: &mut Context, position: Position) {
-        if self.in_flight.contains_key(&position.lsn) || self.purging {
+        if self.purging || self.standing_of(position.lsn) != Standing::Waiting {
             return;
         }
         self.parked.remove(&position.lsn);
         self.change_window(context, |window, _| window.forget(position.lsn));
-        self.held.take(position.lsn);
-        self.hold_otherwise(context);
         context.counters.discarded += 1;
         self.settle(context, position);
     }
 
-    pub(super) fn standing(&self, message: &Message) -> (u32, bool) {
-        let is_taken = self.in_flight.contains_key(&message.position.lsn);
-        (self.delivery_count(message), is_taken)
+    pub(super) fn standing(&self, message: &Message) -> Option<(u32, Standing)> {
+        let standing = self.standing_of(message.position.lsn);
+        (!self.purging).then(|| (self.delivery_count(message), standing))
+    }
+
+    fn standing_of(&self, lsn: u64) -> Standing {
+        if let Some(it) = self.in_flight.get(&lsn) {
+            return Standing::With(ConsumerId {
+                queue: self.id,
+                number: it.consumer,
+            });
+        }
+        let owner = self.held.owner(lsn);
+        owner.map_or(Standing::Waiting, Standing::KeptFor)
+    }
+
+    pub(super) fn held_count(&self) -> u64 {
+        self.held.shares().map(|(_, messages, _)| messages).sum()
     }
 
     fn discard_old(&mut self, context: &mut Context) {

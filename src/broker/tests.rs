@@ -735,6 +735,53 @@ fn one_message_goes_wherever_it_waits_but_not_from_a_consumer() {
 }
 
 #[test]
+fn what_is_kept_for_a_client_is_not_removed_and_loses_no_count() {
+    let run = HeldRun {
+        first: 1,
+        last: 3,
+        count: 1,
+    };
+    let holding = Holding {
+        client: ClientId(7),
+        messages: 3,
+        runs: vec![run],
+    };
+    let mut scene = Scene::with_origin(
+        Limits::default(),
+        QueueOrigin::Recovered {
+            maybe_delivered_up_to: 3,
+            reserved_up_to: 3,
+            counts: Vec::new(),
+            held: vec![holding],
+        },
+    );
+    scene.store(4);
+    let discard = |lsn: u64| Event::DiscardOne {
+        queue: QUEUE,
+        position: Position {
+            lsn,
+            segment: 1,
+            ordinal: lsn as u32,
+            offset: 0,
+            bytes: 1,
+        },
+    };
+    scene.handle(discard(2));
+    scene.handle(discard(4));
+    assert_eq!(scene.settled, BTreeSet::from([4]));
+    assert_eq!(scene.broker.held_count(QUEUE), 3);
+    scene.handle(Event::ClientGone {
+        client: ClientId(7),
+    });
+    assert_eq!(scene.broker.held_count(QUEUE), 0);
+    scene.handle(discard(2));
+    assert_eq!(scene.settled, BTreeSet::from([2, 4]));
+    scene.take_log();
+    scene.attach(1);
+    scene.check("1<1 x2, 1<3 x2");
+}
+
+#[test]
 fn a_damaged_message_is_passed_over() {
     let mut scene = Scene::new(Limits::default());
     scene.attach(1);

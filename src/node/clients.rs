@@ -90,6 +90,10 @@ impl Clients {
         self.by_id.contains_key(&id)
     }
 
+    pub(super) fn identity(&self, id: ClientId) -> Option<&Identity> {
+        self.by_id.get(&id).map(|client| &client.identity)
+    }
+
     pub(super) fn reconnect(&self) -> ReconnectStatus {
         ReconnectStatus {
             kept: self.stored as u64,

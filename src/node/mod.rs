@@ -65,7 +65,7 @@ use translate::store_queue;
 pub use administer::{ConnectionStatus, ConsumerStatus};
 pub use clients::ReconnectStatus;
 pub use desk::ManagementReply;
-pub use look::{Look, Looked, MessageId, WaitingMessage};
+pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, SeenMessage, Undiscarded};
 pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};

@@ -66,6 +66,8 @@ pub struct QueueStatus {
     pub bytes: u64,
     /// Messages on their way to consumers.
     pub in_flight: usize,
+    /// Messages that are kept for clients of a predecessor, as they were last written down.
+    pub held: u64,
     /// Consumers and browsers.
     pub consumers: usize,
 }
@@ -93,6 +95,8 @@ pub struct SubscriptionStatus {
     pub bytes: u64,
     /// Messages on their way to its link.
     pub in_flight: usize,
+    /// Messages that are kept for a client of a predecessor, as they were last written down.
+    pub held: u64,
 }
 
 impl Node {
@@ -134,6 +138,7 @@ impl Node {
                 messages: stats.messages,
                 bytes: stats.bytes,
                 in_flight: self.broker.in_flight_count(queue),
+                held: self.broker.held_count(queue),
             }
         });
         subscriptions.collect()
@@ -151,6 +156,7 @@ impl Node {
                 messages: stats.messages,
                 bytes: stats.bytes,
                 in_flight: self.broker.in_flight_count(id),
+                held: self.broker.held_count(id),
                 consumers: self.broker.consumer_count(id),
             }
         });

@@ -18,7 +18,7 @@ use super::foreign;
 use super::support::{PATIENCE, PROGRAM, Server, serve, two_ports};
 
 /// What the tool answered: exit code, answers, complaints.
-struct Told {
+pub(crate) struct Told {
     code: i32,
     out: String,
     err: String,
@@ -35,23 +35,23 @@ impl Told {
     }
 
     /// The answer of a command that was carried out.
-    fn done(self) -> String {
+    pub(crate) fn done(self) -> String {
         assert_eq!(self.code, 0, "{}{}", self.out, self.err);
         self.out
     }
 
     /// The complaint about one that was not.
-    fn refused(self) -> String {
+    pub(crate) fn refused(self) -> String {
         assert_eq!(self.code, 1, "{}{}", self.out, self.err);
         self.err
     }
 
-    fn json(self) -> Value {
+    pub(crate) fn json(self) -> Value {
         serde_json::from_str(&self.out).unwrap_or_else(|_| panic!("{}{}", self.out, self.err))
     }
 }
 
-fn admin(url: &str, options: &[&str]) -> Told {
+pub(crate) fn admin(url: &str, options: &[&str]) -> Told {
     let output = Command::new(PROGRAM)
         .args(["admin", "--server", url])
         .args(options)
@@ -60,18 +60,18 @@ fn admin(url: &str, options: &[&str]) -> Told {
     Told::of(&output.expect("the program starts"))
 }
 
-fn command(url: &str, line: &str) -> Told {
+pub(crate) fn command(url: &str, line: &str) -> Told {
     admin(url, &line.split(' ').collect::<Vec<_>>())
 }
 
 /// The URL of a server that was seen to start.
-fn url_of(server: &Server) -> String {
+pub(crate) fn url_of(server: &Server) -> String {
     let state = server.state();
     state["listens"][0].as_str().expect("it listens").to_owned()
 }
 
 /// A configuration file in a directory of its own.
-fn configured(directory: &Path, name: &str, text: &str) -> PathBuf {
+pub(crate) fn configured(directory: &Path, name: &str, text: &str) -> PathBuf {
     let folder = directory.join(name);
     fs::create_dir_all(&folder).expect("the directory is ours");
     let path = folder.join("tibemsd.conf");
@@ -79,19 +79,19 @@ fn configured(directory: &Path, name: &str, text: &str) -> PathBuf {
     path
 }
 
-fn start(store: &Path, config: &Path) -> Server {
+pub(crate) fn start(store: &Path, config: &Path) -> Server {
     serve(store, &["--config", &config.display().to_string()])
 }
 
 /// A pair whose servers have files of their own, server 0 active.
-struct Pair {
-    directory: tempfile::TempDir,
-    files: [PathBuf; 2],
-    urls: [String; 2],
-    servers: [Server; 2],
+pub(crate) struct Pair {
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) files: [PathBuf; 2],
+    pub(crate) urls: [String; 2],
+    pub(crate) servers: [Server; 2],
 }
 
-fn settled() -> Pair {
+pub(crate) fn settled() -> Pair {
     let directory = tempfile::tempdir().expect("a directory");
     let (a, b) = two_ports();
     let text = |own: u16, other: u16| {
@@ -434,7 +434,7 @@ fn a_foreign_client_asks_for_the_same_over_amqp() {
     assert_eq!(queues, "orders secure,maxmsgs=9\n");
 }
 
-fn run<T>(work: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(work: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
@@ -589,7 +589,7 @@ async fn publish(servers: Vec<ServerUrl>, stop: &std::sync::atomic::AtomicBool) 
 }
 
 /// Publishes durable texts and waits until all are confirmed.
-async fn fill(url: &str, queue: &str, count: u64) {
+pub(crate) async fn fill(url: &str, queue: &str, count: u64) {
     let url = ServerUrl::parse(url).expect("a URL");
     let options = ClientOptions::named("publisher");
     let mut client = Client::connect(&url, &options).await.expect("a connection");

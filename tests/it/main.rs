@@ -15,6 +15,7 @@
 //! * `hostile`: bad input, while well-behaved clients go on.
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `chapter_admin`: administration, as the chapter promises it, with the tool and over AMQP.
+//! * `chapter_messages`: messages as an administrator sees them, and the deletion of one.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `configuration`: whole sets of configuration files, and those of the documentation.
 //! * `chapter_topics`: subscriptions and bridges of such clients, over takeovers.
@@ -29,6 +30,7 @@ mod certificates;
 mod chapter_admin;
 mod chapter_authorization;
 mod chapter_clients;
+mod chapter_messages;
 mod chapter_pair;
 mod chapter_topics;
 mod configuration;

@@ -25,28 +25,32 @@ pub(super) fn text(command: &Command, answer: &Answer) -> String {
             }
             table.to_string()
         }
-        Body::Table(answer) => {
+        Body::Table(content) => {
             let mut table = Table::new();
             table.load_style(NOTHING);
-            let titles = answer.attributes.iter().map(|name| {
+            let titles = content.attributes.iter().map(|name| {
                 let columns = command.columns.iter();
                 let known = columns.clone().find(|(_, own)| own == name);
                 known.map_or_else(|| title(name), |(title, _)| (*title).to_owned())
             });
             table.set_header(titles.collect::<Vec<_>>());
-            for row in &answer.rows {
-                let cells = row.iter().zip(&answer.attributes);
+            for row in &content.rows {
+                let cells = row.iter().zip(&content.attributes);
                 let cells = cells.map(|(item, name)| shown(name, item));
                 table.add_row(cells.collect::<Vec<_>>());
             }
-            for index in 0..answer.attributes.len() {
-                let mut cells = answer.rows.iter().filter_map(|row| row.get(index));
+            for index in 0..content.attributes.len() {
+                let mut cells = content.rows.iter().filter_map(|row| row.get(index));
                 let is_number = cells.any(|item| matches!(item, Item::Number(_)));
                 if let Some(column) = table.column_mut(index).filter(|_| is_number) {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
             }
-            format!("{table}\n{} in all", grouped(answer.rows.len() as u64))
+            let count = grouped(content.rows.len() as u64);
+            match answer.text.as_str() {
+                "" => format!("{table}\n{count} in all"),
+                text => format!("{table}\n{count} shown; {text}"),
+            }
         }
     }
 }
@@ -55,7 +59,7 @@ fn shown(name: &str, item: &Item) -> String {
     match item {
         Item::Nothing => "-".to_owned(),
         Item::Text(text) if text.is_empty() => "-".to_owned(),
-        Item::Text(text) => text.clone(),
+        Item::Text(text) => visible(text),
         Item::Number(number) if name == "bytes" || name.ends_with("_bytes") => {
             bytes_text(*number as f64)
         }
@@ -66,8 +70,21 @@ fn shown(name: &str, item: &Item) -> String {
         Item::Flag(true) => "yes".to_owned(),
         Item::Flag(false) => "no".to_owned(),
         Item::List(texts) if texts.is_empty() => "-".to_owned(),
-        Item::List(texts) => texts.join(", "),
+        Item::List(texts) => visible(&texts.join(", ")),
     }
+}
+
+/// A text without what would change the terminal: much of it comes from clients.
+fn visible(text: &str) -> String {
+    let letters = text.chars().flat_map(|letter| {
+        let is_shown = !letter.is_control();
+        let escaped = (!is_shown).then(|| letter.escape_default());
+        is_shown
+            .then_some(letter)
+            .into_iter()
+            .chain(escaped.into_iter().flatten())
+    });
+    letters.collect()
 }
 
 /// Time in the two largest units that it has.
@@ -148,6 +165,7 @@ mod tests {
     fn figures_are_shown_for_people_and_exactly_for_programs() {
         assert_eq!(shown("bytes", &Item::Number(2048)), "2.0 KiB");
         assert_eq!(shown("messages", &Item::Number(12_345)), "12,345");
+        assert_eq!(shown("name", &"a\u{1b}[2Jb\n".into()), "a\\u{1b}[2Jb\\n");
         assert_eq!(duration(999), "999 ms");
         assert_eq!(duration(61_000), "1 min 1 s");
         assert_eq!(duration(90_061_000), "1 d 1 h");

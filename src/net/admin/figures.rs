@@ -25,7 +25,7 @@ pub(super) fn show(
     let name = request.arguments.name(0);
     match (request.command.verb, request.command.object) {
         (_, Object::Server) => Ok(server(engine, status, files)),
-        (_, Object::State) => Ok(state(status)),
+        (_, Object::State) => Ok(state(engine, status)),
         (_, Object::Database) => database(status),
         (_, Object::Statistics) => Ok(statistics(status, request)),
         (Verb::List, Object::Store) => stores(status, files, request),
@@ -88,6 +88,7 @@ fn server(engine: &Engine, status: &Status, files: &Companions) -> Answer {
         fields.extend([
             ("pending_messages", Item::from(store.messages)),
             ("pending_message_bytes", store.bytes.into()),
+            ("held_messages", held_messages(engine).into()),
             (
                 "storage",
                 "every confirmed durable message is synced".into(),
@@ -109,7 +110,15 @@ fn peer(status: &Status) -> Vec<(&'static str, Item)> {
     ]
 }
 
-fn state(status: &Status) -> Answer {
+/// Messages that are kept for clients that may return, and for those that are back and have not got them.
+fn held_messages(engine: &Engine) -> u64 {
+    let queues = engine.queues();
+    let subscriptions = engine.subscriptions();
+    let held = queues.iter().map(|it| it.held);
+    held.chain(subscriptions.iter().map(|it| it.held)).sum()
+}
+
+fn state(engine: &Engine, status: &Status) -> Answer {
     let mut fields: Vec<(&str, Item)> = vec![
         ("server", status.server.as_str().into()),
         ("process_id", u64::from(status.process_id).into()),
@@ -121,6 +130,18 @@ fn state(status: &Status) -> Answer {
     fields.extend(peer(status));
     if let Some(warm) = &status.warm_standby {
         fields.push(("follows_the_active", warm.current.into()));
+    }
+    if status.is_active() {
+        let clients = &status.reconnect;
+        let settled = clients.returned + clients.expired;
+        fields.extend([
+            (
+                "awaited_clients",
+                Item::from(clients.expected.saturating_sub(settled)),
+            ),
+            ("awaited_for_ms", clients.deadline_ms.into()),
+            ("held_messages", held_messages(engine).into()),
+        ]);
     }
     Answer::record(fields)
 }
@@ -303,6 +324,7 @@ fn queues(engine: &Engine, files: &Companions, request: &Request) -> Result {
             status.map_or(0, |it| it.consumers).into(),
             status.map_or(0, |it| it.messages).into(),
             status.map_or(0, |it| it.bytes).into(),
+            status.map_or(0, |it| it.held).into(),
         ]);
     }
     Ok(Answer::table(request.command.columns, rows))
@@ -346,6 +368,7 @@ fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
             "in_flight_messages",
             status.map_or(0, |it| it.in_flight).into(),
         ),
+        ("held_messages", status.map_or(0, |it| it.held).into()),
     ]))
 }
 
@@ -573,6 +596,7 @@ fn durable(engine: &Engine, files: &Companions, name: &str, client: &str) -> Res
             "pending_message_bytes",
             status.map_or(0, |it| it.bytes).into(),
         ),
+        ("held_messages", status.map_or(0, |it| it.held).into()),
     ]))
 }
 

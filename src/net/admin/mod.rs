@@ -3,6 +3,7 @@
 
 mod figures;
 mod files;
+mod messages;
 mod rights;
 mod wire;
 
@@ -101,6 +102,7 @@ pub(crate) fn start(
         setup: Arc::new(Setup::new(given)),
         companions: RefCell::new(Arc::new(companions)),
         changes: Mutex::new(()),
+        looks: Mutex::new(()),
     });
     let answering = Rc::clone(&administrator);
     spawn_local(async move {
@@ -125,6 +127,8 @@ pub(crate) struct Administrator {
     companions: RefCell<Arc<Companions>>,
     /// Changes of files come one after the other.
     changes: Mutex<()>,
+    /// So do looks at messages: what they read is in memory for a moment.
+    looks: Mutex<()>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -216,6 +220,14 @@ impl Administrator {
             (Verb::RotateLog, _) => rotate_log().await,
             (Verb::List, Object::Config) => self.read_config().await,
             (Verb::Set, Object::Server) => self.set_server(request).await,
+            (Verb::List | Verb::Show, Object::Message) => {
+                let _one_at_a_time = self.looks.lock().await;
+                messages::show(&self.engine, request).await
+            }
+            (Verb::Delete, Object::Message) => {
+                let _one_at_a_time = self.looks.lock().await;
+                messages::delete(&self.engine, status, request).await
+            }
             (Verb::List | Verb::Show, _) => {
                 let files = Arc::clone(&self.companions.borrow());
                 let from_files = match verb {

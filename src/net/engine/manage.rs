@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use steadfast_storage::Ticket;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::yield_now;
 use tokio::time::timeout;
@@ -66,6 +67,16 @@ impl Engine {
         self.turn(now);
         self.0.flush.notify_one();
         result
+    }
+
+    /// Waits until a batch is durable and the store is known to be ours. False: the server ends before that is
+    /// known.
+    pub(in crate::net) async fn is_durable(&self, ticket: Ticket) -> bool {
+        let is_safe = |work: &mut Work| work.node.is_safe(clock::now(), ticket);
+        self.until(is_safe).await;
+        let is_durable = self.with(is_safe).unwrap_or(false);
+        self.turn(clock::now());
+        is_durable
     }
 
     /// The address of a client.

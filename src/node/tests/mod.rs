@@ -3,6 +3,7 @@
 mod clients;
 mod consuming;
 mod limits;
+mod look;
 mod ownership;
 mod permits;
 mod publishing;

@@ -6,6 +6,7 @@
 //! |<-------- per hop ---------->| |<---------- forwarded as received, from `bare_offset` on ------------->|
 //! ```
 
+mod outline;
 mod simple;
 mod valued;
 
@@ -14,6 +15,7 @@ use std::ops::{Deref, Range};
 use super::Payload;
 use super::wire::{DecodeError, Fields, Reader, TRUNCATED, code};
 
+pub use outline::{Entries, MessageOutline};
 pub use simple::{PropertyValue, SimpleMessage};
 pub use valued::ValueMessage;
 

@@ -163,7 +163,7 @@ impl ValueMessage {
 }
 
 /// Decodes bytes that are exactly one value.
-fn value(bytes: &[u8], values_max: usize) -> Result<Value, DecodeError> {
+pub(super) fn value(bytes: &[u8], values_max: usize) -> Result<Value, DecodeError> {
     check(bytes, values_max)?;
     serde_amqp::from_slice(bytes).map_err(|_| DecodeError("a value cannot be read"))
 }

@@ -1,0 +1,313 @@
+//! The messages of a queue or durable subscription, for administrators: listed, shown, deleted.
+
+use std::str::FromStr;
+
+use super::{Result, blocking};
+use crate::admin::{Answer, Failure, Item, Request, Verb};
+use crate::monitor::Status;
+use crate::net::clock;
+use crate::net::engine::Engine;
+use crate::node::{Holder, Look, LookAt, LookFrom, MessageId, SeenMessage, Undiscarded};
+use crate::proto::message::{Entries, MessageIndex, MessageOutline};
+
+/// Rows of a list when nobody says how many.
+const ROWS: usize = 100;
+/// Most rows of a list.
+const ROWS_MAX: usize = 1_000;
+/// A list ends when so many bytes of messages were read for it.
+const READ_BYTES_MAX: usize = 64 << 20;
+/// Messages that are read at a time.
+const PART_MESSAGES: usize = 256;
+
+/// Lists or shows messages.
+pub(super) async fn show(engine: &Engine, request: &Request) -> Result<Answer> {
+    match request.command.verb {
+        Verb::List => list(engine, request).await,
+        _ => {
+            let id = id(request.arguments.name(0))?;
+            let seen = find(engine, id).await?;
+            Ok(record(engine, &seen))
+        }
+    }
+}
+
+/// Deletes a message that nobody has; answers when that is durable.
+pub(super) async fn delete(engine: &Engine, status: &Status, request: &Request) -> Result<Answer> {
+    let id = id(request.arguments.name(0))?;
+    let seen = find(engine, id).await?;
+    let place = engine.administer(|node, _| node.place_of(id));
+    let discarded = engine.administer(|node, now| node.discard_message(now, &seen));
+    let ticket = match discarded.ok_or_else(not_active)? {
+        Ok(ticket) => ticket,
+        Err(why) => return Err(undiscarded(id, why, status)),
+    };
+    if !engine.is_durable(ticket).await {
+        return Err(Failure::new(
+            503,
+            format!(
+                "the server ends, and it is not certain that message {id} is deleted: look with \
+                 show message {id} at the server that is active next"
+            ),
+        ));
+    }
+    let place = place.unwrap_or_default();
+    Ok(Answer::done(format!("message {id} deleted from {place}")))
+}
+
+fn undiscarded(id: MessageId, why: Undiscarded, status: &Status) -> Failure {
+    match why {
+        Undiscarded::Gone | Undiscarded::Held(Holder::Nobody) => missing(id),
+        Undiscarded::Held(Holder::Consumer {
+            number,
+            connection,
+            container,
+        }) => {
+            let end = connection.map_or_else(String::new, |connection| {
+                format!(
+                    ", or close its connection: delete connection {}",
+                    connection.serial()
+                )
+            });
+            Failure::conflict(format!(
+                "message {id} is delivered to consumer {number} of client `{container}`, which has \
+                 not settled it: wait until it does{end}"
+            ))
+        }
+        Undiscarded::Held(Holder::Client { container, .. }) => {
+            let left_ms = status.reconnect.deadline_ms;
+            let until = match left_ms {
+                Some(left_ms) => format!(
+                    "when that has settled it, or in {} s when it does not return",
+                    left_ms.div_ceil(1_000)
+                ),
+                None => "when that has settled it or given it back".to_owned(),
+            };
+            Failure::conflict(format!(
+                "client `{container}` had message {id} when the server before this one ended, so it \
+                 is kept for that client: delete it {until}"
+            ))
+        }
+        Undiscarded::NotNow => Failure::new(
+            503,
+            "it is not certain at this moment that the server owns the store: try again",
+        ),
+    }
+}
+
+fn id(text: &str) -> Result<MessageId> {
+    MessageId::from_str(text).map_err(Failure::usage)
+}
+
+fn missing(id: MessageId) -> Failure {
+    Failure::missing(format!(
+        "there is no message {id}: it was consumed, has expired, or was deleted"
+    ))
+}
+
+fn not_active() -> Failure {
+    Failure::conflict("this server is not active any more: connect to the active server")
+}
+
+/// Runs a part of a look where it may wait.
+async fn look_on(engine: &Engine, look: Look) -> Result<(Vec<SeenMessage>, Option<LookFrom>)> {
+    let looked = blocking(move || look.run()).await?;
+    let seen = engine.administer(|node, _| node.looked(looked));
+    seen.ok_or_else(not_active)?
+        .map_err(|error| Failure::new(500, format!("the store cannot be read: {error}")))
+}
+
+async fn find(engine: &Engine, id: MessageId) -> Result<SeenMessage> {
+    let look = engine.administer(|node, _| node.look_at(id));
+    let look = look.ok_or_else(not_active)?.ok_or_else(|| missing(id))?;
+    let (seen, _) = look_on(engine, look).await?;
+    let mut seen = seen.into_iter();
+    seen.find(|it| it.id == id).ok_or_else(|| missing(id))
+}
+
+/// What a list is asked for beside its queue.
+struct Wanted {
+    rows: usize,
+    after: Option<MessageId>,
+}
+
+fn wanted(request: &Request) -> Result<Wanted> {
+    let mut wanted = Wanted {
+        rows: ROWS,
+        after: None,
+    };
+    for (name, value) in &request.arguments.settings {
+        let value = value.as_deref().unwrap_or("");
+        match name.to_ascii_lowercase().as_str() {
+            "limit" => {
+                let rows = value.parse().ok();
+                let rows = rows.filter(|rows| (1..=ROWS_MAX).contains(rows));
+                wanted.rows = rows.ok_or_else(|| {
+                    Failure::usage(format!(
+                        "limit={value}: write a number from 1 to {ROWS_MAX}"
+                    ))
+                })?;
+            }
+            "after" => wanted.after = Some(id(value)?),
+            _ => {
+                let usage = request.command.usage();
+                return Err(Failure::usage(format!(
+                    "`{name}` is not known; write {usage}"
+                )));
+            }
+        }
+    }
+    Ok(wanted)
+}
+
+async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
+    let (name, client) = (request.arguments.name(0), request.arguments.name(1));
+    let is_durable = request.command.words.ends_with("durable");
+    let at = match is_durable {
+        true => LookAt::Durable { name, client },
+        false => LookAt::Queue(name),
+    };
+    let wanted = wanted(request)?;
+    let from = engine.administer(|node, _| node.look_from(at, wanted.after));
+    let from = from.ok_or_else(not_active)?.ok_or_else(|| match is_durable {
+        true => Failure::missing(format!(
+            "there is no durable `{name}` of this client, or there are several of that name: write \
+             show messages durable NAME CLIENTID"
+        )),
+        false => Failure::missing(format!(
+            "there is no queue `{name}`; the messages of a durable subscription are shown by show \
+             messages durable NAME"
+        )),
+    })?;
+    if let Some(after) = wanted.after
+        && engine.administer(|node, _| node.is_of(after, from)) == Some(false)
+    {
+        let text = format!("after={after}: that is the id of a message of another queue");
+        return Err(Failure::usage(text));
+    }
+    let now_ms = clock::now().wall_ms;
+    let (mut rows, mut last, mut read_bytes) = (Vec::new(), None, 0);
+    let mut next = Some(from);
+    while let Some(from) = next
+        && rows.len() < wanted.rows
+        && read_bytes < READ_BYTES_MAX
+    {
+        let messages = (wanted.rows - rows.len()).min(PART_MESSAGES);
+        let look = engine.administer(|node, _| node.look(from, messages));
+        let (seen, following) = look_on(engine, look.ok_or_else(not_active)?).await?;
+        for message in &seen {
+            read_bytes += message.message.body.len();
+            last = Some(message.id);
+            rows.push(row(message, now_ms));
+        }
+        next = following;
+    }
+    let mut answer = Answer::table(request.command.columns, rows);
+    if let (Some(_), Some(last)) = (next, last) {
+        answer.text = format!("there are more: add after={last}");
+    }
+    Ok(answer)
+}
+
+fn state(seen: &SeenMessage, now_ms: u64) -> &'static str {
+    match seen.holder {
+        Holder::Consumer { .. } => "delivered",
+        Holder::Client { .. } => "kept",
+        Holder::Nobody if (1..=now_ms).contains(&seen.expires_at_ms) => "expired",
+        Holder::Nobody => "waiting",
+    }
+}
+
+/// The client that has a message.
+fn client(holder: &Holder) -> Option<&str> {
+    match holder {
+        Holder::Nobody => None,
+        Holder::Consumer { container, .. } | Holder::Client { container, .. } => Some(container),
+    }
+}
+
+/// How long a message has been there; nothing when that is not known.
+fn age_ms(seen: &SeenMessage, now_ms: u64) -> Option<u64> {
+    (seen.arrived_at_ms > 0).then(|| now_ms.saturating_sub(seen.arrived_at_ms))
+}
+
+fn row(seen: &SeenMessage, now_ms: u64) -> Vec<Item> {
+    let body = &seen.message.body;
+    // What cannot be read is told by `show message`.
+    let index = MessageIndex::scan(body).ok().filter(|_| seen.format == 0);
+    let message_id = index.and_then(|index| MessageOutline::message_id(body, &index));
+    vec![
+        seen.id.to_string().into(),
+        message_id.into(),
+        state(seen, now_ms).into(),
+        client(&seen.holder).into(),
+        u64::from(seen.priority).into(),
+        seen.is_durable.into(),
+        u64::from(seen.delivery_count).into(),
+        body.len().into(),
+        age_ms(seen, now_ms).into(),
+    ]
+}
+
+fn record(engine: &Engine, seen: &SeenMessage) -> Answer {
+    let now_ms = clock::now().wall_ms;
+    let body = &seen.message.body;
+    let place = engine.administer(|node, _| node.place_of(seen.id));
+    let mut fields: Vec<(&str, Item)> = vec![
+        ("id", seen.id.to_string().into()),
+        ("destination", place.into()),
+        ("number", seen.message.position.lsn.into()),
+        ("state", state(seen, now_ms).into()),
+        ("client_id", client(&seen.holder).into()),
+    ];
+    if let Holder::Consumer {
+        number, connection, ..
+    } = &seen.holder
+    {
+        let connection = connection.map(|it| u64::from(it.serial()));
+        fields.extend([
+            ("consumer", Item::from(*number)),
+            ("connection", connection.into()),
+        ]);
+    }
+    let left_ms = seen.expires_at_ms.saturating_sub(now_ms);
+    fields.extend([
+        ("is_durable", Item::from(seen.is_durable)),
+        ("priority", u64::from(seen.priority).into()),
+        ("is_redelivered", (seen.delivery_count > 0).into()),
+        ("delivery_count", u64::from(seen.delivery_count).into()),
+        ("age_ms", age_ms(seen, now_ms).into()),
+        (
+            "expires_in_ms",
+            (seen.expires_at_ms > 0).then_some(left_ms).into(),
+        ),
+        ("message_bytes", body.len().into()),
+    ]);
+    if seen.format != 0 {
+        let text = format!("format {}, which only its receivers know", seen.format);
+        fields.push(("body", text.into()));
+        return Answer::record(fields);
+    }
+    let outline = MessageOutline::read(body);
+    fields.extend([
+        ("body", Item::from(outline.body)),
+        ("body_bytes", outline.body_bytes.into()),
+        ("properties", pairs(outline.properties)),
+        (
+            "application_properties",
+            pairs(outline.application_properties),
+        ),
+        ("message_annotations", pairs(outline.annotations)),
+    ]);
+    if !outline.faults.is_empty() {
+        let faults = outline.faults.iter().map(ToString::to_string);
+        fields.push(("faults", Item::List(faults.collect())));
+    }
+    Answer::record(fields)
+}
+
+fn pairs(entries: Entries) -> Item {
+    let pairs = entries
+        .into_iter()
+        .map(|(name, value)| format!("{name}={value}"));
+    Item::List(pairs.collect())
+}

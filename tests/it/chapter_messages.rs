@@ -1,0 +1,341 @@
+//! Messages as an administrator sees them, and the deletion of one: real servers, the tool, real clients.
+
+use std::fs;
+
+use serde_json::{Value, json};
+use steadfast::net::client::{Client, ClientOptions, ServerUrl, Wake};
+use steadfast::proto::Event;
+
+use super::chapter_admin::{admin, command, configured, fill, run, settled, start, url_of};
+
+/// Rows of a list of messages.
+fn listed(url: &str, line: &str) -> Vec<Value> {
+    let options: Vec<&str> = ["--json"].into_iter().chain(line.split(' ')).collect();
+    let rows = admin(url, &options).json();
+    rows.as_array().cloned().unwrap_or_else(|| panic!("{rows}"))
+}
+
+/// One attribute of all rows, in order.
+fn column(rows: &[Value], name: &str) -> Vec<String> {
+    let values = rows.iter().map(|row| match &row[name] {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    });
+    values.collect()
+}
+
+/// A client with this name that has got so many messages of the queue and settled none.
+async fn holder(url: &str, name: &str, count: u32) -> (Client, Vec<u32>) {
+    let url = ServerUrl::parse(url).expect("a URL");
+    let options = ClientOptions::named(name);
+    let mut client = Client::connect(&url, &options).await.expect("a connection");
+    client
+        .attach_receiver("orders", count)
+        .await
+        .expect("a link");
+    let mut got = Vec::new();
+    while got.len() < count as usize {
+        let wake = client.next().await.expect("it goes on");
+        if let Wake::Event(Event::Delivery { delivery_id, .. }) = wake {
+            got.push(delivery_id);
+        }
+    }
+    (client, got)
+}
+
+#[test]
+fn waiting_delivered_and_kept_messages_are_told_apart_also_after_a_takeover() {
+    let mut pair = settled();
+    let [first, second] = pair.urls.clone();
+    run(fill(&first, "orders", 5));
+    let ids = run(async {
+        let (client, _) = holder(&first, "worker", 2).await;
+        let rows = listed(&first, "show messages orders");
+        assert_eq!(column(&rows, "message_id"), ["m0", "m1", "m2", "m3", "m4"]);
+        let states = column(&rows, "state");
+        assert_eq!(
+            states,
+            ["delivered", "delivered", "waiting", "waiting", "waiting"]
+        );
+        assert_eq!(column(&rows, "client_id")[..2], ["worker", "worker"]);
+        let ids = column(&rows, "id");
+
+        let shown = admin(&first, &["--json", "show", "message", &ids[0]]).json();
+        for (name, value) in [
+            ("destination", json!("queue orders")),
+            ("state", json!("delivered")),
+            ("client_id", json!("worker")),
+            ("priority", json!(7)),
+            ("is_durable", json!(true)),
+            ("is_redelivered", json!(false)),
+            ("body", json!("data")),
+            ("body_bytes", json!(7)),
+            ("properties", json!(["message-id=m0"])),
+            ("application_properties", json!(["colour=red"])),
+        ] {
+            assert_eq!(shown[name], value, "{name}: {shown}");
+        }
+        let complaint = command(&first, &format!("delete message {}", ids[0])).refused();
+        assert!(
+            complaint.contains("`worker`") && complaint.contains("not settled"),
+            "{complaint}"
+        );
+
+        // What it has is written down behind a moment; what is confirmed later is durable later.
+        pair.servers[0].wait_state("a client is kept", |state| state["reconnect"]["kept"] == 1);
+        fill(&first, "orders", 1).await;
+        pair.servers[0].kill();
+        drop(client);
+        ids
+    });
+    pair.servers[1].wait("active");
+    let rows = listed(&second, "show messages orders");
+    assert_eq!(column(&rows, "id")[..5], ids, "a takeover changes no id");
+    let states = column(&rows, "state");
+    assert_eq!(
+        states,
+        ["kept", "kept", "waiting", "waiting", "waiting", "waiting"]
+    );
+    assert_eq!(column(&rows, "client_id")[..2], ["worker", "worker"]);
+    let queue = admin(&second, &["--json", "show", "queue", "orders"]).json();
+    assert_eq!(queue["pending_messages"], 6, "{queue}");
+    assert_eq!(queue["held_messages"], 2, "{queue}");
+    let state = admin(&second, &["--json", "show", "state"]).json();
+    assert_eq!(state["held_messages"], 2, "{state}");
+    assert_eq!(state["awaited_clients"], 1, "{state}");
+    let complaint = command(&second, &format!("delete message {}", ids[1])).refused();
+    assert!(complaint.contains("kept for that client"), "{complaint}");
+    assert!(
+        complaint.contains(" s when it does not return"),
+        "{complaint}"
+    );
+
+    // It returns and takes one; the other one is still kept for it.
+    run(async {
+        let (_client, _) = holder(&second, "worker", 1).await;
+        let rows = listed(&second, "show messages orders");
+        assert_eq!(
+            column(&rows, "state")[..3],
+            ["delivered", "kept", "waiting"]
+        );
+        assert_eq!(rows[0]["delivery_count"], 1, "{rows:?}");
+        command(&second, &format!("delete message {}", ids[1])).refused();
+    });
+}
+
+#[test]
+fn a_deleted_message_stays_deleted_whatever_happens_then() {
+    let mut pair = settled();
+    let [first, second] = pair.urls.clone();
+    run(fill(&first, "orders", 5));
+    let ids = column(&listed(&first, "show messages orders"), "id");
+    let told = command(&first, &format!("delete message {}", ids[2])).done();
+    assert!(told.contains("from queue orders"), "{told}");
+    pair.servers[0].kill();
+    pair.servers[1].wait("active");
+    let left = column(&listed(&second, "show messages orders"), "message_id");
+    assert_eq!(left, ["m0", "m1", "m3", "m4"]);
+    for line in ["show message", "delete message"] {
+        let complaint = command(&second, &format!("{line} {}", ids[2])).refused();
+        assert!(complaint.contains("no message"), "{complaint}");
+        let complaint = command(&second, &format!("{line} ID:m1")).refused();
+        assert!(complaint.contains("show messages QUEUE"), "{complaint}");
+    }
+    // Its consumer gets all others.
+    run(async {
+        let (client, got) = holder(&second, "worker", 4).await;
+        assert_eq!(got.len(), 4);
+        client.close().await;
+    });
+}
+
+#[test]
+fn a_long_list_is_told_in_pieces_and_a_wrong_one_is_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = configured(
+        directory.path(),
+        "a",
+        "server = A\nlisten = tcp://127.0.0.1:0\n",
+    );
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    run(fill(&url, "orders", 250));
+    run(fill(&url, "other", 1));
+    assert_eq!(listed(&url, "show messages orders").len(), 100);
+    let mut seen = listed(&url, "show messages orders limit=120");
+    let last = seen[119]["id"].as_str().expect("an id").to_owned();
+    seen.extend(listed(
+        &url,
+        &format!("show messages orders limit=1000 after={last}"),
+    ));
+    let expected: Vec<String> = (0..250).map(|number| format!("m{number}")).collect();
+    assert_eq!(column(&seen, "message_id"), expected);
+    let table = command(&url, "show messages orders limit=2").done();
+    let more = format!(
+        "2 shown; there are more: add after={}",
+        seen[1]["id"].as_str().unwrap_or("")
+    );
+    assert!(
+        table.contains("Message-ID") && table.contains(&more),
+        "{table}"
+    );
+    let table = command(&url, "show messages other").done();
+    assert!(table.contains("1 in all"), "{table}");
+    let other = listed(&url, "show messages other")[0]["id"].clone();
+    let other = other.as_str().expect("an id");
+    for (line, part) in [
+        ("show messages nowhere", "no queue `nowhere`"),
+        ("show messages orders limit=0", "from 1 to 1000"),
+        ("show messages orders limit=1001", "from 1 to 1000"),
+        ("show messages orders after=x", "show messages QUEUE"),
+        (
+            &*format!("show messages orders after={other}"),
+            "another queue",
+        ),
+        ("show messages orders colour=red", "[limit=N]"),
+        ("show messages durable nowhere", "no durable `nowhere`"),
+    ] {
+        let complaint = command(&url, line).refused();
+        assert!(complaint.contains(part), "{line}: {complaint}");
+    }
+}
+
+#[test]
+fn the_messages_of_a_durable_subscription_are_listed_and_deleted_alone() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = configured(
+        directory.path(),
+        "a",
+        "server = A\nlisten = tcp://127.0.0.1:0\n",
+    );
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    for line in [
+        "create topic news",
+        "create durable news d clientid=c1",
+        "create durable news d clientid=c2",
+    ] {
+        command(&url, line).done();
+    }
+    run(fill(&url, "topic://news", 2));
+    let complaint = command(&url, "show messages durable d").refused();
+    assert!(complaint.contains("several"), "{complaint}");
+    let rows = listed(&url, "show messages durable d c1");
+    assert_eq!(column(&rows, "message_id"), ["m0", "m1"]);
+    let id = rows[0]["id"].as_str().expect("an id");
+    let told = command(&url, &format!("delete message {id}")).done();
+    assert!(
+        told.contains("durable subscription") && told.contains("c1"),
+        "{told}"
+    );
+    assert_eq!(listed(&url, "show messages durable d c1").len(), 1);
+    assert_eq!(listed(&url, "show messages durable d c2").len(), 2);
+}
+
+#[test]
+fn who_has_not_the_right_sees_no_message_no_count_and_no_name() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let main = "server = A\nlisten = tcp://127.0.0.1:0\nauthorization = enabled\n";
+    let config = configured(directory.path(), "a", main);
+    let write = |name: &str, text: &str| {
+        fs::write(config.with_file_name(name), text).expect("the directory is ours");
+    };
+    write(
+        "users.conf",
+        "admin:sesame:\nann:sesame:\nbob:sesame:\ncat:sesame:\n",
+    );
+    // Ann may do with the queue what a client can; bob sees messages and changes none.
+    write(
+        "acl.conf",
+        "QUEUE=orders USER=ann PERM=send,receive,browse,view\nADMIN USER=ann PERM=view-server\n\
+         ADMIN USER=bob PERM=view-message\nADMIN USER=cat PERM=change-message\n",
+    );
+    write("queues.conf", "orders secure\n");
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    let password = directory.path().join("password");
+    fs::write(&password, "sesame\n").expect("it is ours");
+    let password = password.display().to_string();
+    let by = |user: &str, line: &str| {
+        let mut options = vec!["--json", "--user", user, "--password-file", &password];
+        options.extend(line.split(' '));
+        admin(&url, &options)
+    };
+    run(fill(&url.replace("//", "//ann:sesame@"), "orders", 3));
+    let rows = by("bob", "show messages orders").json();
+    let id = rows[1]["id"].as_str().expect("bob sees them").to_owned();
+    for line in [
+        "show messages orders",
+        "show messages nowhere",
+        "show messages durable d",
+        &format!("show message {id}"),
+        &format!("delete message {id}"),
+        "show message 999.1.1",
+    ] {
+        let refused = by("ann", line).json();
+        assert_eq!(refused["status"], 403, "{line}: {refused}");
+        let text = refused.to_string();
+        assert!(text.contains("-message"), "{line}: {text}");
+        let tells = ["m1", "orders", "3", "hello", "no queue"];
+        let told = tells
+            .iter()
+            .find(|word| text.replace("403", "").contains(**word));
+        assert_eq!(told, None, "{line}: {text}");
+    }
+    assert_eq!(
+        by("bob", &format!("show message {id}")).json()["body_bytes"],
+        7
+    );
+    let refused = by("bob", &format!("delete message {id}")).json();
+    assert_eq!(refused["status"], 403, "{refused}");
+    // Who may change them may see them.
+    assert_eq!(
+        by("cat", "show messages orders").json()[0]["message_id"],
+        "m0"
+    );
+    assert_eq!(
+        by("cat", &format!("delete message {id}")).json()["status"],
+        200
+    );
+    assert_eq!(
+        by("admin", &format!("show message {id}")).json()["status"],
+        404
+    );
+}
+
+#[test]
+fn a_message_that_its_consumer_gives_back_can_be_deleted() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = configured(
+        directory.path(),
+        "a",
+        "server = A\nlisten = tcp://127.0.0.1:0\n",
+    );
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    run(fill(&url, "orders", 1));
+    let id = run(async {
+        let (mut client, got) = holder(&url, "worker", 1).await;
+        let rows = listed(&url, "show messages orders");
+        assert_eq!(rows[0]["state"], "delivered", "{rows:?}");
+        let id = rows[0]["id"].as_str().expect("an id").to_owned();
+        let complaint = command(&url, &format!("delete message {id}")).refused();
+        let connection = complaint
+            .rsplit("delete connection ")
+            .next()
+            .expect("a number");
+        command(&url, &format!("delete connection {}", connection.trim())).done();
+        assert_eq!(got.len(), 1);
+        // Up to the end of its connection.
+        while client.next().await.is_ok() {}
+        id
+    });
+    let shown = admin(&url, &["--json", "show", "message", &id]).json();
+    assert_eq!(shown["state"], "waiting", "{shown}");
+    command(&url, &format!("delete message {id}")).done();
+    assert_eq!(listed(&url, "show messages orders").len(), 0);
+}
