@@ -1,5 +1,7 @@
 //! One queue: who gets which message, and what becomes of it.
 
+mod discard;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::consumer::Consumer;
@@ -8,7 +10,7 @@ use super::reservation::Reservation;
 use super::window::Window;
 use super::{
     ClientId, ConsumerId, ConsumerMode, Counters, Delivery, Effect, Gone, Holding, Limits, Loaded,
-    Message, Outcome, Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader, Standing,
+    Message, Outcome, Position, QueueId, QueueOrigin, ReadFrom, ReadRequest, Reader,
 };
 
 /// What all queues share.
@@ -340,81 +342,6 @@ impl Queue {
         self.discard_excess(context);
         if self.consumers.is_empty() {
             self.change_window(context, |window, _| window.rewind());
-        }
-    }
-
-    /// Its oldest messages go until so many messages and bytes are settled.
-    pub(super) fn over_limit(&mut self, messages: u64, bytes: u64) {
-        self.excess = (messages, bytes);
-    }
-
-    /// All that waits and has a number up to this one goes.
-    pub(super) fn discard(&mut self, up_to: u64) {
-        self.discard_up_to = self.discard_up_to.max(Some(up_to));
-    }
-
-    /// One message goes, wherever it waits: in memory, came back, set aside, or on disk only.
-    pub(super) fn discard_one(&mut self, context: &mut Context, position: Position) {
-        if self.purging || self.standing_of(position.lsn) != Standing::Waiting {
-            return;
-        }
-        self.parked.remove(&position.lsn);
-        self.change_window(context, |window, _| window.forget(position.lsn));
-        context.counters.discarded += 1;
-        self.settle(context, position);
-    }
-
-    pub(super) fn standing(&self, message: &Message) -> Option<(u32, Standing)> {
-        let standing = self.standing_of(message.position.lsn);
-        (!self.purging).then(|| (self.delivery_count(message), standing))
-    }
-
-    fn standing_of(&self, lsn: u64) -> Standing {
-        if let Some(it) = self.in_flight.get(&lsn) {
-            return Standing::With(ConsumerId {
-                queue: self.id,
-                number: it.consumer,
-            });
-        }
-        let owner = self.held.owner(lsn);
-        owner.map_or(Standing::Waiting, Standing::KeptFor)
-    }
-
-    pub(super) fn held_count(&self) -> u64 {
-        self.held.shares().map(|(_, messages, _)| messages).sum()
-    }
-
-    fn discard_old(&mut self, context: &mut Context) {
-        while let Some(up_to) = self.discard_up_to {
-            let oldest = self.window.get(0).map(|message| message.position.lsn);
-            match oldest {
-                Some(lsn) if lsn <= up_to => {}
-                // Newer ones stay; without any there may be more to read.
-                None if !self.window.is_complete() => return,
-                _ => {
-                    self.discard_up_to = None;
-                    return;
-                }
-            }
-            let mut oldest = None;
-            self.change_window(context, |window, _| oldest = window.remove(0));
-            if let Some(message) = oldest {
-                context.counters.discarded += 1;
-                self.settle(context, message.position);
-            }
-        }
-    }
-
-    fn discard_excess(&mut self, context: &mut Context) {
-        self.discard_old(context);
-        while self.excess != (0, 0) && self.window.deliverable() > 0 {
-            let mut oldest = None;
-            self.change_window(context, |window, _| oldest = window.remove(0));
-            let Some(message) = oldest else {
-                return;
-            };
-            context.counters.discarded += 1;
-            self.settle(context, message.position);
         }
     }
 
