@@ -117,7 +117,7 @@ pub struct Node {
     owed: Vec<Item>,
     reads: VecDeque<ReadTask>,
     /// Reads that the operating system refused; tried again at the next tick.
-    failed_reads: Vec<broker::ReadRequest>,
+    failed_reads: Vec<reads::FailedRead>,
     /// Where each reader goes on.
     cursors: BTreeMap<Reader, Cursor>,
     dirty: VecDeque<ConnectionId>,
@@ -381,8 +381,8 @@ impl Node {
         for (_, peer) in &mut self.peers {
             peer.release_memory();
         }
-        for request in std::mem::take(&mut self.failed_reads) {
-            self.start_read(request);
+        for failed in std::mem::take(&mut self.failed_reads) {
+            self.read_again(failed);
         }
         self.expire_clients(now);
         self.read_gauges();

@@ -9,17 +9,31 @@ use crate::broker::{ConsumerId, Event, Loaded, ReadFrom, ReadRequest, Reader};
 use super::translate::{self, store_queue};
 use super::{Node, Now};
 
+/// A read is tried so often before what a local disk refuses to give is left out: at a tick of 250 ms, for about
+/// 5 s.
+const ATTEMPTS_MAX: u32 = 20;
+
 /// A read for the read lane.
 #[derive(Debug)]
 pub struct ReadTask {
     request: ReadRequest,
+    /// How often it has failed.
+    failures: u32,
     job: ReadJob,
+}
+
+/// A read that the operating system refused.
+#[derive(Debug)]
+pub(super) struct FailedRead {
+    request: ReadRequest,
+    failures: u32,
 }
 
 /// A finished read.
 #[derive(Debug)]
 pub struct ReadTaskDone {
     request: ReadRequest,
+    failures: u32,
     done: ReadDone,
 }
 
@@ -29,6 +43,7 @@ impl ReadTask {
     pub fn run(self) -> ReadTaskDone {
         ReadTaskDone {
             request: self.request,
+            failures: self.failures,
             done: self.job.run(),
         }
     }
@@ -43,16 +58,40 @@ impl Node {
     /// Takes a finished read.
     pub fn read_done(&mut self, now: Now, task: ReadTaskDone) {
         self.check_fence(now);
-        let ReadTaskDone { request, done } = task;
-        if let Some(error) = done.error {
-            tracing::warn!(queue = request.reader.queue().0, %error, "a read is tried again");
-            self.failed_reads.push(request);
-            return;
-        }
+        let ReadTaskDone {
+            request,
+            failures,
+            done,
+        } = task;
         let queue = store_queue(request.reader.queue());
         let name = self.broker.queue(request.reader.queue());
         let name = name.map_or_else(|| Arc::from("a deleted queue"), |it| Arc::clone(&it.name));
+        if let Some(error) = done.error {
+            let failures = failures.saturating_add(1);
+            if failures.is_power_of_two() {
+                tracing::warn!(
+                    event = "read_failed",
+                    queue = %name,
+                    failures,
+                    %error,
+                    "stored messages cannot be read; it is tried again every 250 ms"
+                );
+            }
+            self.failed_reads.push(FailedRead { request, failures });
+            return;
+        }
         let mut unreadable = Vec::new();
+        for place in done.unreadable {
+            tracing::error!(
+                event = "message_unreadable",
+                queue = %name,
+                segment = place.segment,
+                offset = u64::from(place.offset) * 8,
+                "the disk refuses to read a stored message: it stays in the store and is left out, the rest of \
+                 the queue is served; look after the disk, then restart or switch over to have it read again"
+            );
+            unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
+        }
         for place in done.quarantined {
             tracing::error!(
                 event = "message_quarantined",
@@ -86,6 +125,24 @@ impl Node {
     }
 
     pub(super) fn start_read(&mut self, request: ReadRequest) {
+        let failures = 0;
+        self.read_again(FailedRead { request, failures });
+    }
+
+    pub(super) fn read_again(&mut self, FailedRead { request, failures }: FailedRead) {
+        let mut job = self.read_job(&request);
+        // A network file system that is away refuses everything.
+        if failures >= ATTEMPTS_MAX && self.store.is_local() {
+            job = job.skipping_unreadable();
+        }
+        self.reads.push_back(ReadTask {
+            request,
+            failures,
+            job,
+        });
+    }
+
+    fn read_job(&self, request: &ReadRequest) -> ReadJob {
         let queue = store_queue(request.reader.queue());
         let limit = ReadLimit {
             messages: request.messages,
@@ -102,13 +159,10 @@ impl Node {
             ReadFrom::At(position) => Cursor::at(translate::place(*position)),
             ReadFrom::Places(positions) => {
                 let places: Vec<_> = positions.iter().copied().map(translate::place).collect();
-                let job = self.store.read_places(queue, &places);
-                self.reads.push_back(ReadTask { request, job });
-                return;
+                return self.store.read_places(queue, &places);
             }
         };
-        let job = self.store.read_queue(queue, from, limit);
-        self.reads.push_back(ReadTask { request, job });
+        self.store.read_queue(queue, from, limit)
     }
 
     /// A consumer is gone; if it was a browser, so is its cursor.

@@ -169,6 +169,11 @@ pub(crate) struct Start {
 }
 
 impl Maintenance {
+    /// Whether the files lie on a local disk.
+    pub(crate) fn is_local(&self) -> bool {
+        self.zeroed
+    }
+
     pub(crate) fn new(start: Start) -> Self {
         let last_indexes = start
             .to_index

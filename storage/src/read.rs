@@ -350,6 +350,8 @@ pub struct ReadJob {
     pub(crate) beyond: Cursor,
     /// Nothing lies behind the planned segments.
     pub(crate) last: bool,
+    /// A record that cannot be read is left out.
+    pub(crate) skips_unreadable: bool,
 }
 
 /// The result of a read.
@@ -363,6 +365,8 @@ pub struct ReadDone {
     pub next: Cursor,
     /// Nothing further was there when the read was asked for.
     pub end: bool,
+    /// References whose record the operating system refuses to read, if the job skips such.
+    pub unreadable: Vec<Place>,
     /// References whose record is damaged; give them to [`crate::Store::quarantine`].
     pub quarantined: Vec<Place>,
     /// References in the segments that were read that belong to no queue any more, because their
@@ -376,6 +380,15 @@ pub struct ReadDone {
 }
 
 impl ReadJob {
+    /// Reads on behind a record that the operating system refuses to read (`EIO`), and names it in
+    /// [`ReadDone::unreadable`], instead of ending with an error. For a disk with a bad sector, after some
+    /// tries; a network file system that is away refuses everything.
+    #[must_use]
+    pub fn skipping_unreadable(mut self) -> Self {
+        self.skips_unreadable = true;
+        self
+    }
+
     /// Reads. Blocks as long as the disk takes; never panics.
     #[must_use]
     pub fn run(self) -> ReadDone {
@@ -384,6 +397,7 @@ impl ReadJob {
             messages: Vec::new(),
             next: self.from,
             end: false,
+            unreadable: Vec::new(),
             quarantined: Vec::new(),
             lost_references: 0,
             lost_text: None,
@@ -441,6 +455,7 @@ impl ReadJob {
         }
         let file = self.cache.file(segment, plan.generation)?;
         let mut spans = Spans::new(file.as_ref(), &live);
+        spans.is_narrow = self.skips_unreadable;
         for entry in &live {
             if done.messages.len() >= self.limit.messages || *bytes >= self.limit.bytes {
                 done.next = Cursor {
@@ -449,12 +464,16 @@ impl ReadJob {
                 };
                 return Ok(false);
             }
-            match self.read_entry(plan, *entry, &mut spans)? {
-                Ok(message) => {
+            match self.read_entry(plan, *entry, &mut spans) {
+                Ok(Ok(message)) => {
                     *bytes += message.meta.len() + message.body.len();
                     done.messages.push(message);
                 }
-                Err(place) => done.quarantined.push(place),
+                Ok(Err(place)) => done.quarantined.push(place),
+                Err(error) if self.skips_unreadable && is_refused(&error) => {
+                    done.unreadable.push(place_of(segment, *entry));
+                }
+                Err(error) => return Err(error),
             }
         }
         match live.last() {
@@ -505,12 +524,7 @@ impl ReadJob {
             offset,
         };
         let ordinal = entry.ordinal;
-        let mut found = Place {
-            segment: facts.segment,
-            ordinal,
-            offset: entry.offset,
-            bytes: 0,
-        };
+        let mut found = place_of(facts.segment, entry);
         let Some(record) = Record::parse_verified(place, &raw) else {
             return Ok(Err(found));
         };
@@ -540,9 +554,26 @@ impl ReadJob {
     }
 }
 
+/// The place of a record that is not read yet.
+fn place_of(segment: u64, entry: IndexEntry) -> Place {
+    Place {
+        segment,
+        ordinal: entry.ordinal,
+        offset: entry.offset,
+        bytes: 0,
+    }
+}
+
+/// Whether a disk cannot read what stands there.
+fn is_refused(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EIO)
+}
+
 /// Reads records of one file, neighbours in one go.
 pub(crate) struct Spans<'f> {
     file: &'f dyn DiskFile,
+    /// Reads nothing but the record that is wanted.
+    is_narrow: bool,
     offsets: Vec<u64>,
     at: usize,
     start: u64,
@@ -557,6 +588,7 @@ impl<'f> Spans<'f> {
             .collect();
         Self {
             file,
+            is_narrow: false,
             offsets,
             at: 0,
             start: 0,
@@ -569,6 +601,13 @@ impl<'f> Spans<'f> {
         if let Some(record) = self.within(offset) {
             self.at += 1;
             return Ok(record);
+        }
+        if self.is_narrow {
+            self.at += 1;
+            self.load(offset, offset + RECORD_HEADER_BYTES as u64)?;
+            let len = claimed_record_len(&self.bytes).min(BATCH_BYTES_MAX);
+            self.load(offset, offset + len.max(RECORD_HEADER_BYTES) as u64)?;
+            return Ok(self.bytes.clone());
         }
         let mut end = offset + GUESS_BYTES;
         for next in self.offsets.get(self.at + 1..).unwrap_or_default() {

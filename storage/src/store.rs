@@ -350,7 +350,14 @@ impl Store {
             plans,
             beyond,
             last,
+            skips_unreadable: false,
         }
+    }
+
+    /// Whether the store lies on a disk of this host, and not on a network file system.
+    #[must_use]
+    pub fn is_local(&self) -> bool {
+        self.maintenance.is_local()
     }
 
     /// Reads known references again, in the order given; those settled meanwhile are left out.
@@ -404,6 +411,7 @@ impl Store {
             plans,
             beyond,
             last: true,
+            skips_unreadable: false,
         }
     }
 

@@ -135,3 +135,67 @@ fn a_temporary_queue_without_owner_is_given_up_after_a_while() {
     let (_, link) = scene.publisher("new");
     assert!(scene.clients[0].addresses.contains_key(&link));
 }
+
+/// Where the bytes of a message stand: the file and the range.
+fn place_of(world: &SimWorld, text: &str) -> (String, std::ops::Range<u64>) {
+    let find = |name: String| {
+        let bytes = world.bytes_of(&name)?;
+        let at = bytes
+            .windows(text.len())
+            .position(|it| it == text.as_bytes())? as u64;
+        Some((name, at..at + text.len() as u64))
+    };
+    let mut segments = world.names().into_iter().filter(|it| it.ends_with(".seg"));
+    segments.find_map(find).expect("it is stored")
+}
+
+#[test]
+fn a_bad_sector_costs_its_message_only_and_that_one_until_the_disk_is_mended() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    for text in ["first", "second", "third", "fourth"] {
+        scene.publish(to, text);
+        scene.commit();
+    }
+    scene.rest();
+    let mut scene = scene.take_over();
+    let (file, range) = place_of(&scene.world, "second");
+    scene.world.spoil(&file, range);
+    let from = scene.consumer("orders", 10);
+    // It is tried again for a while, for errors may pass.
+    scene.rest();
+    scene.check(from.0, "got first, got third, got fourth");
+    assert_eq!(scene.messages("orders"), 4);
+    for text in ["first", "third", "fourth"] {
+        scene.settle(from.0, text, Outcome::Accepted);
+    }
+    scene.commit();
+    scene.world.heal();
+
+    let mut scene = scene.take_over();
+    let from = scene.consumer("orders", 10);
+    scene.commit();
+    let log = scene.take_log(from.0);
+    assert!(log.iter().any(|it| it.starts_with("got second")), "{log:?}");
+    assert_eq!(log.len(), 1, "{log:?}");
+}
+
+#[test]
+fn a_read_that_fails_for_a_moment_costs_nothing() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "first");
+    scene.publish(to, "second");
+    scene.commit();
+    scene.rest();
+    let mut scene = scene.take_over();
+    let (file, range) = place_of(&scene.world, "first");
+    scene.world.spoil(&file, range);
+    let from = scene.consumer("orders", 10);
+    scene.pass(250);
+    scene.check(from.0, "");
+    scene.world.heal();
+    scene.pass(250);
+    scene.commit();
+    scene.check(from.0, "got first, got second");
+}

@@ -210,6 +210,8 @@ impl DiskFile for SimFile {
     }
 
     fn read_at(&self, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+        let (name, len) = (&self.name, out.len());
+        self.world.lock().check_readable(name, offset, len)?;
         self.with(Operation::Read, |inode| {
             let from = usize::try_from(offset)
                 .unwrap_or(usize::MAX)

@@ -17,6 +17,7 @@ mod state;
 mod turns;
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::FileSystem;
@@ -176,9 +177,16 @@ impl SimWorld {
         self.lock().faults.push(fault);
     }
 
+    /// From now on these bytes of all files whose name contains a text cannot be read: `EIO`.
+    pub fn spoil(&self, name_part: &str, bytes: Range<u64>) {
+        self.lock().bad.push((name_part.to_owned(), bytes));
+    }
+
     /// Removes all faults.
     pub fn heal(&self) {
-        self.lock().faults.clear();
+        let mut state = self.lock();
+        state.faults.clear();
+        state.bad.clear();
     }
 
     /// From now on syncs succeed and do nothing, as on some disks: a check of what survives must

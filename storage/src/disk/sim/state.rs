@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::ops::Range;
 
 use super::nfs::Nfs;
 use super::pages::Pages;
@@ -56,6 +57,8 @@ pub(super) struct State {
     pub(super) clock_ms: u64,
     pub(super) operations: u64,
     pub(super) faults: Vec<Fault>,
+    /// Bytes of files that cannot be read, by a part of the name.
+    pub(super) bad: Vec<(String, Range<u64>)>,
     pub(super) free_bytes: u64,
     /// Bytes that all files together may have; beyond that writes fail with `ENOSPC`.
     pub(super) room_bytes: Option<u64>,
@@ -129,6 +132,18 @@ impl State {
                 fault.count -= 1;
                 return Err(io::Error::from_raw_os_error(fault.errno));
             }
+        }
+        Ok(())
+    }
+
+    /// Fails where bytes are bad.
+    pub(super) fn check_readable(&self, name: &str, offset: u64, len: usize) -> io::Result<()> {
+        let end = offset.saturating_add(len as u64);
+        let is_hit = |(part, bad): &(String, Range<u64>)| {
+            name.contains(part.as_str()) && bad.start < end && offset < bad.end
+        };
+        if self.bad.iter().any(is_hit) {
+            return Err(io::Error::from_raw_os_error(nix::libc::EIO));
         }
         Ok(())
     }
