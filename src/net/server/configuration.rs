@@ -1,8 +1,10 @@
 //! What a running server does with its configuration: reads it again, tells its peers of it, and says
 //! what is different there.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -38,9 +40,38 @@ pub(super) type Rereading = oneshot::Receiver<Result<Box<Fresh>, String>>;
 
 /// What links are told of the configuration.
 pub(super) struct Published {
-    login: watch::Sender<Arc<Login>>,
-    facts: watch::Sender<Option<Arc<Facts>>>,
+    login: Latest<Arc<Login>>,
+    facts: Latest<Option<Arc<Facts>>>,
     listens: Vec<ListenUrl>,
+}
+
+/// A value that takes long to make, on threads that finish in any order: of several that are being made
+/// only the one that was asked for last counts.
+struct Latest<T> {
+    sender: watch::Sender<T>,
+    asked: Rc<Cell<u64>>,
+}
+
+impl<T: Send + Sync + 'static> Latest<T> {
+    fn new(first: T) -> Self {
+        Self {
+            sender: watch::Sender::new(first),
+            asked: Rc::default(),
+        }
+    }
+
+    fn make(&self, make: impl FnOnce() -> T + Send + 'static) {
+        let turn = self.asked.get() + 1;
+        self.asked.set(turn);
+        let (sender, asked) = (self.sender.clone(), Rc::clone(&self.asked));
+        spawn_local(async move {
+            if let Ok(value) = spawn_blocking(make).await
+                && asked.get() == turn
+            {
+                sender.send_replace(value);
+            }
+        });
+    }
 }
 
 impl Published {
@@ -53,8 +84,8 @@ impl Published {
         let login = spawn_blocking(move || Login::new(&own_config, &own_companions)).await;
         let login = login.map_err(|error| format!("users: {error}"))?;
         let published = Self {
-            login: watch::Sender::new(Arc::new(login)),
-            facts: watch::Sender::new(None),
+            login: Latest::new(Arc::new(login)),
+            facts: Latest::new(None),
             listens: listens.to_vec(),
         };
         published.tell(config, companions);
@@ -75,8 +106,8 @@ impl Published {
             heartbeat: Duration::from_millis(config.heartbeat_ms),
             next_link: Arc::new(AtomicU64::new(1)),
             tls: tls.link.clone(),
-            login: self.login.subscribe(),
-            facts: self.facts.subscribe(),
+            login: self.login.sender.subscribe(),
+            facts: self.facts.sender.subscribe(),
             has_unshared: !config.unshared_peers.is_empty(),
         }
     }
@@ -84,26 +115,17 @@ impl Published {
     /// The same for the login, whose keys take long to make from a password.
     fn tell_login(&self, config: &Config, companions: &Companions) {
         let (config, companions) = (config.clone(), companions.clone());
-        let sender = self.login.clone();
-        spawn_local(async move {
-            let made = spawn_blocking(move || Login::new(&config, &companions));
-            if let Ok(login) = made.await {
-                sender.send_replace(Arc::new(login));
-            }
-        });
+        self.login
+            .make(move || Arc::new(Login::new(&config, &companions)));
     }
 
     /// Gathers what peers compare, where reading certificates holds up nobody.
     fn tell(&self, config: &Config, companions: &Companions) {
         let (config, companions) = (config.clone(), companions.clone());
-        let (listens, facts) = (self.listens.clone(), self.facts.clone());
-        spawn_local(async move {
-            let gathered = spawn_blocking(move || {
-                Facts::new(&config, &listens, &companions, &|path| fs::read(path))
-            });
-            if let Ok(gathered) = gathered.await {
-                facts.send_replace(Some(Arc::new(gathered)));
-            }
+        let listens = self.listens.clone();
+        self.facts.make(move || {
+            let facts = Facts::new(&config, &listens, &companions, &|path| fs::read(path));
+            Some(Arc::new(facts))
         });
     }
 }
@@ -271,7 +293,36 @@ fn is_taken(row: &Parameter) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::Differences;
+    use std::sync::mpsc;
+
+    use tokio::task::LocalSet;
+
+    use super::{Differences, Latest};
+
+    #[tokio::test]
+    async fn of_several_changes_the_last_one_counts_whichever_is_ready_first() {
+        let (first_may_end, wait) = mpsc::channel::<()>();
+        let (first_ended, mut ended) = tokio::sync::mpsc::unbounded_channel();
+        let latest = Latest::new("none");
+        let mut seen = latest.sender.subscribe();
+        let local = LocalSet::new();
+        let test = async {
+            latest.make(move || {
+                let _sender_is_gone = wait.recv();
+                let _receiver_is_gone = first_ended.send(());
+                "first"
+            });
+            latest.make(|| "second");
+            seen.changed().await.expect("the sender lives");
+            assert_eq!(*seen.borrow_and_update(), "second");
+            drop(first_may_end);
+            ended.recv().await;
+        };
+        local.run_until(test).await;
+        // Until its task has ended too.
+        local.await;
+        assert_eq!(*latest.sender.borrow(), "second");
+    }
 
     fn list(lines: &[&str]) -> Vec<String> {
         lines.iter().map(|line| (*line).to_owned()).collect()
