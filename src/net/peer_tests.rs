@@ -248,6 +248,48 @@ async fn servers_with_different_names_refuse_each_other_and_both_say_why() {
     }
 }
 
+/// What somebody calls himself first and is then need not be the same.
+#[tokio::test]
+async fn the_name_that_a_server_says_it_has_counts_too() {
+    let mut b = side(hello("EMS-SERVER", "b", "active"));
+    let said = text(&[
+        call("x", Relation::Pair, false),
+        Line::Hello(hello("OTHER", "x", "active")),
+    ]);
+    let client = send_raw(&b, &[MAGIC.as_slice(), &said].concat()).await;
+    let heard = read_to_end(client).await;
+    assert!(
+        heard.contains(r#"`server` differs: \"OTHER\" here, \"EMS-SERVER\" there"#),
+        "{heard}"
+    );
+    let reason = reason(&next(&mut b).await).to_owned();
+    assert!(
+        reason.contains("\"EMS-SERVER\" here, \"OTHER\" there"),
+        "{reason}"
+    );
+
+    // The same in what a listener answers.
+    let mut a = side(hello("EMS-SERVER", "a", "standby"));
+    let (listener, url) = listener().await;
+    tokio::spawn(a.links.clone().call(0, url));
+    let (mut stream, _) = listener.accept().await.expect("the call arrives");
+    let answer = Answer {
+        instance: "x".to_owned(),
+        login: false,
+    };
+    let said = [
+        Line::Answer { answer },
+        Line::Hello(hello("OTHER", "x", "active")),
+    ];
+    stream.write_all(&text(&said)).await.expect("it is there");
+    let event = next(&mut a).await;
+    assert!(
+        matches!(&event, PeerEvent::ConnectFailed { failure: ConnectFailure::Refused(reason), .. }
+            if reason.contains("\"EMS-SERVER\" here, \"OTHER\" there")),
+        "{event:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_server_that_calls_itself_learns_it() {
     let mut a = side(hello("EMS-SERVER", "a", "starting"));

@@ -55,7 +55,8 @@ impl Links {
             if login.is_required {
                 self.be_logged_in_to(&mut link, &login, &ends).await?;
             }
-            self.greet(&mut link, &answer.instance).await
+            let server = relation.own_name(&login);
+            self.greet(&mut link, &answer.instance, server).await
         });
         Ok(Agreed {
             hello: hello.await.map_err(|_| late(patience))??,
@@ -78,7 +79,8 @@ impl Links {
             if call.login {
                 self.log_in(&mut link, &login, ends.clone()).await?;
             }
-            self.greet(&mut link, &call.instance).await
+            let server = call.relation.own_name(&login);
+            self.greet(&mut link, &call.instance, server).await
         });
         Ok(Agreed {
             hello: hello.await.map_err(late)??,
@@ -203,18 +205,11 @@ impl Links {
 
     /// Why a caller is no partner, whatever password it knows.
     fn unfit(&self, call: &Call, login: &Login) -> Option<Refusal> {
-        let (own, theirs) = (clip(&login.server), clip(&call.server));
-        let both = "both servers of a pair have the same";
+        let theirs = clip(&call.server);
         match call.relation {
-            Relation::Pair if call.server != login.server => Some(Refusal {
-                here: format!("`server` differs: {own:?} here, {theirs:?} there; {both}"),
-                // Strangers are not told our name.
-                there: if login.is_required {
-                    format!("`server` differs: {theirs:?} here, another name there; {both}")
-                } else {
-                    format!("`server` differs: {theirs:?} here, {own:?} there; {both}")
-                },
-            }),
+            Relation::Pair if call.server != login.server => {
+                Some(other_name(&login.server, &call.server, !login.is_required))
+            }
             Relation::Unshared if !self.has_unshared => Some(Refusal {
                 here: format!(
                     "unshared_peer: {theirs:?} names this server in its unshared_peer, and here none is \
@@ -277,14 +272,47 @@ impl Links {
         }
     }
 
-    /// Both sides say what they are; `instance` is who the other one said it was.
-    async fn greet(&self, link: &mut Stream, instance: &str) -> Result<Hello, ConnectFailure> {
+    /// Both sides say what they are; `instance` is who the other one said it was, `server` the name that it has
+    /// to have.
+    async fn greet(
+        &self,
+        link: &mut Stream,
+        instance: &str,
+        server: Option<&str>,
+    ) -> Result<Hello, ConnectFailure> {
         let local = self.local.borrow().clone();
         let said = link.write(&Line::Hello(local)).await;
         said.map_err(unreachable)?;
-        match link.expect(LINE_BYTES_MAX).await? {
-            Line::Hello(hello) if hello.instance == instance => Ok(hello),
-            _ => Err(out_of_place()),
+        let hello = match link.expect(LINE_BYTES_MAX).await? {
+            Line::Hello(hello) if hello.instance == instance => hello,
+            _ => return Err(out_of_place()),
+        };
+        match server.filter(|own| hello.server != **own) {
+            // Both have said their names by now.
+            Some(own) => Err(link.turn_down(other_name(own, &hello.server, true)).await),
+            None => Ok(hello),
         }
+    }
+}
+
+impl Relation {
+    /// The name that the other server must have too, if so.
+    fn own_name(self, login: &Login) -> Option<&str> {
+        (self == Self::Pair).then_some(login.server.as_str())
+    }
+}
+
+/// The servers of a pair do not have the same name.
+fn other_name(own: &str, theirs: &str, tells_own: bool) -> Refusal {
+    let (own, theirs) = (clip(own), clip(theirs));
+    let both = "both servers of a pair have the same";
+    Refusal {
+        here: format!("`server` differs: {own:?} here, {theirs:?} there; {both}"),
+        // Strangers are not told our name.
+        there: if tells_own {
+            format!("`server` differs: {theirs:?} here, {own:?} there; {both}")
+        } else {
+            format!("`server` differs: {theirs:?} here, another name there; {both}")
+        },
     }
 }
