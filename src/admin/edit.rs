@@ -448,6 +448,8 @@ impl Editor<'_> {
         let (name, client) = (arguments.name(0), arguments.name(1));
         let is_meant =
             |it: &&Durable| it.name == name && (client.is_empty() || it.client_id == client);
+        // With a user it is none of the file, which names no users.
+        let is_meant = |it: &&Durable| arguments.name(2).is_empty() && is_meant(it);
         let found = self.files.durables.entries().find(is_meant);
         let key = found
             .map(Entry::key)

@@ -147,7 +147,7 @@ pub const COMMANDS: &[Command] = &[
     row("delete all topics", delete_all(Object::Topic), Right(R::DeleteDestination), WithFiles, "Removes all topics from topics.conf; those whose names begin with $ stay."),
     needs(&["pattern"], row("purge queue", (Verb::Purge, Object::Queue), Destination(Action::Purge), No, "Drops the messages of queues, except those that receivers have.")),
     needs(&["pattern"], row("purge topic", (Verb::Purge, Object::Topic), Destination(Action::Purge), No, "Drops what waits for the subscriptions of topics, except what receivers have.")),
-    needs(&["name"], may(&["clientid"], row("purge durable", (Verb::Purge, Object::Durable), Right(R::PurgeDurable), No, "Drops what waits for a durable subscription, except what its receiver has."))),
+    needs(&["name"], may(&["clientid", "user"], row("purge durable", (Verb::Purge, Object::Durable), Right(R::PurgeDurable), No, "Drops what waits for a durable subscription, except what its receiver has."))),
     needs(&["name"], settings(PROPERTIES, row("addprop queue", (Verb::AddProperties, Object::Queue), Destination(Action::Modify), WithFiles, "Adds or changes properties of a queue."))),
     needs(&["name"], settings(PROPERTIES, row("addprop topic", (Verb::AddProperties, Object::Topic), Destination(Action::Modify), WithFiles, "Adds or changes properties of a topic."))),
     needs(&["name"], settings(PROPERTIES, row("addprop factory", (Verb::AddProperties, Object::Factory), Right(R::ChangeFactory), WithFiles, "Adds or changes settings of a factory."))),
@@ -163,10 +163,10 @@ pub const COMMANDS: &[Command] = &[
     needs(&["id"], row("show message", show(Object::Message), Right(R::ViewMessage), No, "One message: who has it, its properties and the size of its body; not the body. The id is that of show messages.")),
     needs(&["id"], row("delete message", delete(Object::Message), Right(R::ChangeMessage), No, "Deletes a message that waits. One that a client has, or that is kept for a client, is not deleted.")),
     // Subscriptions.
-    columns(&[("Topic Name", "topic"), ("Durable", "name"), ("ClientID", "client_id"), ("Active", "is_active"), ("Msgs", "messages"), ("Size", "bytes")], may(&["pattern"], row("show durables", list(Object::Durable), Right(R::ViewDurable), WithFiles, "Durable subscriptions."))),
-    needs(&["name"], may(&["clientid"], row("show durable", show(Object::Durable), Right(R::ViewDurable), WithFiles, "One durable subscription."))),
+    columns(&[("Topic Name", "topic"), ("Durable", "name"), ("ClientID", "client_id"), ("User", "user"), ("Active", "is_active"), ("Msgs", "messages"), ("Size", "bytes")], may(&["pattern"], row("show durables", list(Object::Durable), Right(R::ViewDurable), WithFiles, "Durable subscriptions."))),
+    needs(&["name"], may(&["clientid", "user"], row("show durable", show(Object::Durable), Right(R::ViewDurable), WithFiles, "One durable subscription."))),
     needs(&["topic", "name"], settings("[clientid=ID,nolocal]", row("create durable", create(Object::Durable), Right(R::ChangeDurable), WithFiles, "Adds a durable subscription to durables.conf."))),
-    needs(&["name"], may(&["clientid"], row("delete durable", delete(Object::Durable), Right(R::ChangeDurable), WithFiles, "Removes a durable subscription."))),
+    needs(&["name"], may(&["clientid", "user"], row("delete durable", delete(Object::Durable), Right(R::ChangeDurable), WithFiles, "Removes a durable subscription."))),
     row("delete all durables", delete_all(Object::Durable), Right(R::ChangeDurable), WithFiles, "Removes all durable subscriptions with what waits for them; those that clients read now stay on the server."),
     // Clients.
     columns(&[("ID", "id"), ("T", "type"), ("Host", "host"), ("User", "user"), ("ClientID", "client_id"), ("Prod", "producers"), ("Cons", "consumers"), ("Uptime", "uptime_ms")], row("show connections", list(Object::Connection), Right(R::ViewConnection), Always, "Connections of clients (T: C) and administrators (A).")),

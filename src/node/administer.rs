@@ -151,8 +151,8 @@ impl Node {
     }
 
     /// Drops what waits for a durable subscription. Says whether there is one.
-    pub fn purge_durable(&mut self, now: Now, name: &str, client: &str) -> bool {
-        let found = self.subscriptions.meant(client, name);
+    pub fn purge_durable(&mut self, now: Now, name: &str, client: &str, user: &str) -> bool {
+        let found = self.subscriptions.meant(client, user, name);
         let queue = found.map(|(queue, _)| queue);
         self.discard(now, queue.as_slice());
         queue.is_some()
@@ -178,8 +178,14 @@ impl Node {
 
     /// Deletes a durable subscription that nobody reads, with what waits for it. `None` when there
     /// is none, `false` when a link reads it.
-    pub fn delete_durable(&mut self, now: Now, name: &str, client: &str) -> Option<bool> {
-        let (queue, subscription) = self.subscriptions.meant(client, name)?;
+    pub fn delete_durable(
+        &mut self,
+        now: Now,
+        name: &str,
+        client: &str,
+        user: &str,
+    ) -> Option<bool> {
+        let (queue, subscription) = self.subscriptions.meant(client, user, name)?;
         if subscription.reader.is_some() {
             return Some(false);
         }

@@ -160,6 +160,7 @@ impl Node {
         } else {
             ConsumerMode::Take
         };
+        let is_durable = reading.kind == DestinationKind::Topic && !reading.is_owned;
         let link = Consumer {
             id: consumer,
             session: attach.session,
@@ -171,6 +172,9 @@ impl Node {
             permit: reading.permit,
         };
         self.accept_consumer(id, attach, link, source, reading.ticket);
+        if is_durable && let Some(peer) = self.peer_mut(id) {
+            peer.connection.close_late(attach.link);
+        }
         let client = self.client_of(id);
         self.broker.handle(Event::ConsumerAttached {
             consumer,

@@ -1,7 +1,7 @@
 //! Clients, and what outlives their connections.
 //!
 //! A client is a container id and a user: several connections of one container and user are the same
-//! client. What a client owns (temporary destinations, messages that it has not settled) goes when its
+//! client. A connection without a container id is a client by itself. What a client owns (temporary destinations, messages that it has not settled) goes when its
 //! last connection ends. When the
 //! server ends first, it is kept for `reconnect_timeout_ms` after the next recovery; then the state of
 //! all clients that did not return is made void by one durable step, and removed.
@@ -32,7 +32,7 @@ pub(crate) struct Identity {
 #[derive(Debug)]
 struct Client {
     identity: Identity,
-    connections: usize,
+    connections: Vec<ConnectionId>,
     /// It has a row: what it owns survives a takeover.
     is_stored: bool,
     /// A predecessor knew it, and it has not returned.
@@ -75,7 +75,10 @@ pub(super) struct Clients {
 impl Clients {
     fn insert(&mut self, id: ClientId, client: Client) {
         self.stored += usize::from(client.is_stored);
-        self.by_identity.insert(client.identity.clone(), id);
+        // Those without a container id have nothing by which to tell one from another: each connection is a client.
+        if !client.identity.container.is_empty() {
+            self.by_identity.insert(client.identity.clone(), id);
+        }
         self.by_id.insert(id, client);
     }
 
@@ -84,6 +87,13 @@ impl Clients {
         self.stored -= usize::from(client.is_stored);
         self.by_identity.remove(&client.identity);
         Some(client)
+    }
+
+    /// The connections of a client.
+    pub(super) fn connections_of(&self, identity: &Identity) -> Vec<ConnectionId> {
+        let id = self.by_identity.get(identity);
+        let client = id.and_then(|id| self.by_id.get(id));
+        client.map_or_else(Vec::new, |client| client.connections.clone())
     }
 
     pub(super) fn contains(&self, id: ClientId) -> bool {
@@ -114,6 +124,15 @@ impl Node {
         self.peer(id)?.client
     }
 
+    /// Who the client of a connection is.
+    pub(super) fn identity_of(&self, id: ConnectionId) -> Identity {
+        let peer = self.peer(id);
+        Identity {
+            container: peer.and_then(|it| it.container.clone()).unwrap_or_default(),
+            user: peer.and_then(|it| it.user.clone()),
+        }
+    }
+
     /// The clients that a predecessor knew. Before the queues, which belong to them.
     pub(super) fn recover_clients(&mut self) {
         let counter = |name| {
@@ -135,7 +154,7 @@ impl Node {
             }
             let client = Client {
                 identity: row.identity,
-                connections: 0,
+                connections: Vec::new(),
                 is_stored: true,
                 is_expected: true,
             };
@@ -159,13 +178,7 @@ impl Node {
 
     /// A connection is open: it is known whose it is.
     pub(super) fn client_connected(&mut self, id: ConnectionId) {
-        let Some(peer) = self.peer(id) else {
-            return;
-        };
-        let identity = Identity {
-            container: peer.container.clone().unwrap_or_default(),
-            user: peer.user.clone(),
-        };
+        let identity = self.identity_of(id);
         let client_id = match self.clients.by_identity.get(&identity) {
             Some(&known) => known,
             None => {
@@ -173,7 +186,7 @@ impl Node {
                 self.clients.next += 1;
                 let client = Client {
                     identity,
-                    connections: 0,
+                    connections: Vec::new(),
                     is_stored: false,
                     is_expected: false,
                 };
@@ -187,7 +200,7 @@ impl Node {
         let Some(client) = self.clients.by_id.get_mut(&client_id) else {
             return;
         };
-        client.connections += 1;
+        client.connections.push(id);
         if std::mem::replace(&mut client.is_expected, false) {
             self.clients.reconnect.returned += 1;
             tracing::info!(
@@ -202,12 +215,12 @@ impl Node {
 
     /// A connection of a client is over. With its last one all goes that it owns, unless it is the
     /// server that ends.
-    pub(super) fn client_disconnected(&mut self, id: ClientId) {
+    pub(super) fn client_disconnected(&mut self, id: ClientId, connection: ConnectionId) {
         let Some(client) = self.clients.by_id.get_mut(&id) else {
             return;
         };
-        client.connections = client.connections.saturating_sub(1);
-        if client.connections > 0 || self.is_stopping {
+        client.connections.retain(|it| *it != connection);
+        if !client.connections.is_empty() || self.is_stopping {
             return;
         }
         self.delete_queues_of(id);

@@ -7,6 +7,7 @@ use crate::broker::{Event, Gone};
 use crate::proto::condition;
 use crate::proto::{self, ErrorCondition, LinkId, RemoteOpen, SaslCode, SessionId, Symbol, Value};
 
+use super::clients::Identity;
 use super::peer::{Link, Peer};
 use super::sasl::{Answer, Next, Sasl};
 use super::{ConnectionId, Node, Now};
@@ -59,8 +60,8 @@ impl Node {
                 let is_over = closed && error.is_none();
                 let subscription = self.closed_with(id, link).filter(|_| is_over);
                 self.on_detached(id, link, Gone::InOrder);
-                if let Some(queue) = subscription {
-                    self.unsubscribe(queue);
+                if is_over {
+                    self.closed(id, link, subscription);
                 }
             }
             proto::Event::SaslInit {
@@ -155,7 +156,11 @@ impl Node {
         }
         let wants_sole = |it: &Symbol| it.as_str() == "sole-connection-for-container";
         let is_sole = remote.desired_capabilities.iter().any(wants_sole);
-        if !self.make_way(now, &remote.container_id, is_sole) {
+        let client = Identity {
+            container: remote.container_id.clone(),
+            user: self.peer(id).and_then(|peer| peer.user.clone()),
+        };
+        if !self.make_way(now, &client, is_sole) {
             let error = ErrorCondition::new(
                 condition::INVALID_FIELD,
                 format!("container id {:?} is in use", remote.container_id),
@@ -166,13 +171,8 @@ impl Node {
             }
             return;
         }
-        let container = remote.container_id.clone();
-        self.containers
-            .entry(container.clone())
-            .or_default()
-            .push(id);
         if let Some(peer) = self.peer_mut(id) {
-            peer.container = Some(container);
+            peer.container = Some(client.container);
             peer.is_sole = is_sole;
             peer.is_open = true;
             peer.connection.open();
@@ -180,11 +180,11 @@ impl Node {
         self.client_connected(id);
     }
 
-    /// Whether a connection of this container may open. Where one has to be the only one, an older
+    /// Whether a connection of this client may open. Where one has to be the only one, an older
     /// one that has been silent for longer than a living client is goes away: its client is the one
     /// that comes now.
-    fn make_way(&mut self, now: Now, container: &str, is_sole: bool) -> bool {
-        let others = self.containers.get(container).cloned().unwrap_or_default();
+    fn make_way(&mut self, now: Now, client: &Identity, is_sole: bool) -> bool {
+        let others = self.clients.connections_of(client);
         let mut silent = Vec::new();
         for other in others {
             let Some(peer) = self.peer(other) else {
@@ -327,21 +327,12 @@ impl Node {
             return;
         }
         let links: Vec<LinkId> = peer.links.keys().copied().collect();
-        let container = peer.container.take();
         let client = peer.client.take();
         for link in links {
             self.on_detached(id, link, how);
         }
-        if let Some(container) = container
-            && let Some(ids) = self.containers.get_mut(&container)
-        {
-            ids.retain(|it| *it != id);
-            if ids.is_empty() {
-                self.containers.remove(&container);
-            }
-        }
         if let Some(client) = client {
-            self.client_disconnected(client);
+            self.client_disconnected(client, id);
         }
         self.mark_dirty(id);
     }

@@ -103,8 +103,6 @@ pub struct Node {
     gauges: Gauges,
     peers: Slab<Peer>,
     next_serial: u32,
-    /// Connections of each container.
-    containers: BTreeMap<String, Vec<ConnectionId>>,
     /// Where the messages of a consumer go. Never iterated.
     outlets: HashMap<u64, (ConnectionId, LinkId)>,
     next_consumer: u64,
@@ -151,7 +149,6 @@ impl Node {
             store,
             peers: Slab::new(),
             next_serial: 0,
-            containers: BTreeMap::new(),
             outlets: HashMap::new(),
             next_consumer: 1,
             next_queue: 1,
@@ -584,6 +581,7 @@ impl Node {
                 link,
                 reply,
             } => self.answer_subscriber(now, connection, link, *reply),
+            Item::Unsubscribed { connection, link } => self.answer_close(connection, link),
             Item::Closed { queue } => self.broker.handle(Event::QueueDeleted { queue }),
         }
     }

@@ -78,10 +78,8 @@ impl Node {
         }
         let mut left_out = Vec::new();
         if !routes.no_local.is_empty() {
-            let container = self.peer(sender).and_then(|it| it.container.as_deref());
-            let own = routes.no_local.iter();
-            let own = own.filter(|(_, of)| Some(&**of) == container);
-            left_out.extend(own.map(|(queue, _)| *queue));
+            let own = routes.no_local.iter().copied();
+            left_out.extend(own.filter(|queue| self.is_own_subscription(sender, *queue)));
         }
         for limit in &routes.limits {
             let (messages, over_bytes) = self.gauges.excess(limit, 1, bytes as u64);
@@ -103,6 +101,18 @@ impl Node {
         }
         let all = routes.queues.iter().copied();
         Ok(Some(all.filter(|it| !left_out.contains(it)).collect()))
+    }
+
+    /// Whether a subscription is that of the client that sends.
+    fn is_own_subscription(&self, sender: ConnectionId, queue: QueueId) -> bool {
+        let Some(subscription) = self.subscriptions.get(queue) else {
+            return false;
+        };
+        match subscription.owner {
+            Some(owner) => self.client_of(sender) == Some(owner),
+            None if subscription.user.is_some() => subscription.is_of(&self.identity_of(sender)),
+            None => *subscription.container == *self.identity_of(sender).container,
+        }
     }
 
     /// A message was appended for queues with limits: the oldest ones make room where that is the

@@ -41,6 +41,11 @@ pub(crate) enum Item {
         link: LinkId,
         reply: Box<AttachReply>,
     },
+    /// Tell a client that closed the link of a subscription that this is over.
+    Unsubscribed {
+        connection: ConnectionId,
+        link: LinkId,
+    },
     /// The end of a subscription is safe: its messages can go.
     Closed { queue: QueueId },
 }

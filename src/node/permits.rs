@@ -90,8 +90,8 @@ impl Node {
         if !is_durable(source) {
             return permits(Action::Subscribe, topic);
         }
-        let container = self.container_of(id);
-        let found = self.subscriptions.durable(&container, &attach.name);
+        let client = self.identity_of(id);
+        let found = self.subscriptions.durable(&client, &attach.name);
         match found {
             Some((_, it)) if it.is_to(topic, translate::no_local(source).is_some()) => {
                 permits(Action::UseDurable, topic)

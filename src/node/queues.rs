@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use steadfast_storage::Ticket;
+
 use crate::broker::{ClientId, Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
 use crate::proto::{ErrorCondition, LinkId, condition};
 
@@ -151,8 +153,9 @@ impl Node {
         }
     }
 
-    /// Deletes a queue with all of its messages; its consumers are told.
-    pub(super) fn delete_queue(&mut self, queue: QueueId) {
+    /// Deletes a queue with all of its messages; its consumers are told. Returns the batch that makes the end of a
+    /// subscription durable.
+    pub(super) fn delete_queue(&mut self, queue: QueueId) -> Option<Ticket> {
         for (id, link) in self.readers_of(queue) {
             if let Some(peer) = self.peer_mut(id) {
                 let error =
@@ -163,10 +166,12 @@ impl Node {
             self.on_detached(id, link, crate::broker::Gone::InOrder);
         }
         self.clients.unclaimed.remove(&queue);
-        if !self.close_subscription(queue) {
-            self.routing.changed();
-            self.broker.handle(Event::QueueDeleted { queue });
+        if self.subscriptions.get(queue).is_some() {
+            return self.close_subscription(queue);
         }
+        self.routing.changed();
+        self.broker.handle(Event::QueueDeleted { queue });
+        None
     }
 
     /// The links that read a queue.

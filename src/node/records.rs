@@ -55,7 +55,8 @@ pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
 const QUEUE_SCHEMA_1: u16 = 1;
 const QUEUE_SCHEMA_2: u16 = 2;
 const CLIENT_SCHEMA: u16 = 1;
-const SUBSCRIPTION_SCHEMA: u16 = 1;
+const SUBSCRIPTION_SCHEMA_1: u16 = 1;
+const SUBSCRIPTION_SCHEMA_2: u16 = 2;
 
 /// A queue as it stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -161,6 +162,7 @@ pub(crate) struct SubscriptionRow {
     pub(crate) topic: Pattern,
     pub(crate) name: Arc<str>,
     pub(crate) container: Arc<str>,
+    pub(crate) user: Option<Arc<str>>,
     pub(crate) owner: Option<ClientId>,
     pub(crate) is_static: bool,
     pub(crate) no_local: bool,
@@ -181,6 +183,19 @@ struct StoredSubscription {
     is_deleted: bool,
 }
 
+/// The second schema: subscriptions say whose user they are.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredSubscription2 {
+    topic: String,
+    name: String,
+    container: String,
+    user: Option<String>,
+    owner: Option<u64>,
+    is_static: bool,
+    no_local: bool,
+    is_deleted: bool,
+}
+
 impl SubscriptionRow {
     /// The row of a living subscription.
     pub(crate) fn of(subscription: &Subscription) -> Self {
@@ -188,6 +203,7 @@ impl SubscriptionRow {
             topic: subscription.topic.clone(),
             name: Arc::clone(&subscription.name),
             container: Arc::clone(&subscription.container),
+            user: subscription.user.clone(),
             owner: subscription.owner,
             is_static: subscription.is_static,
             no_local: subscription.no_local,
@@ -201,6 +217,7 @@ impl SubscriptionRow {
             topic: self.topic,
             name: self.name,
             container: self.container,
+            user: self.user,
             owner: self.owner,
             is_static: self.is_static,
             no_local: self.no_local,
@@ -210,25 +227,42 @@ impl SubscriptionRow {
 
     /// The value in its envelope.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
-        let stored = StoredSubscription {
+        let stored = StoredSubscription2 {
             topic: self.topic.as_str().to_owned(),
             name: self.name.to_string(),
             container: self.container.to_string(),
+            user: self.user.as_deref().map(str::to_owned),
             owner: self.owner.map(|client| client.0),
             is_static: self.is_static,
             no_local: self.no_local,
             is_deleted: self.is_deleted,
         };
-        envelope::seal(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA, &stored)
+        envelope::seal(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA_2, &stored)
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
-        let opened = envelope::open(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA, bytes);
-        let stored: StoredSubscription = opened.ok()?;
+        let stored = match envelope::kind_of(bytes).ok()? {
+            (KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA_1) => {
+                let opened = envelope::open(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA_1, bytes);
+                let first: StoredSubscription = opened.ok()?;
+                StoredSubscription2 {
+                    topic: first.topic,
+                    name: first.name,
+                    container: first.container,
+                    user: None,
+                    owner: first.owner,
+                    is_static: first.is_static,
+                    no_local: first.no_local,
+                    is_deleted: first.is_deleted,
+                }
+            }
+            _ => envelope::open(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA_2, bytes).ok()?,
+        };
         Some(Self {
             topic: Pattern::parse(&stored.topic).ok()?,
             name: Arc::from(stored.name),
             container: Arc::from(stored.container),
+            user: stored.user.map(Arc::from),
             owner: stored.owner.map(ClientId),
             is_static: stored.is_static,
             no_local: stored.no_local,
@@ -285,6 +319,23 @@ pub(crate) fn parse_word(value: &[u8]) -> Option<u32> {
 }
 
 #[cfg(test)]
+impl SubscriptionRow {
+    /// The value as the first version wrote it.
+    pub(crate) fn encode_as_first(&self) -> Vec<u8> {
+        let stored = StoredSubscription {
+            topic: self.topic.as_str().to_owned(),
+            name: self.name.to_string(),
+            container: self.container.to_string(),
+            owner: self.owner.map(|client| client.0),
+            is_static: self.is_static,
+            no_local: self.no_local,
+            is_deleted: self.is_deleted,
+        };
+        envelope::seal(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA_1, &stored).unwrap()
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -319,14 +370,18 @@ mod tests {
             topic: Pattern::parse("px.>").unwrap(),
             name: Arc::from("d1"),
             container: Arc::from("c1"),
+            user: Some(Arc::from("ann")),
             owner: Some(ClientId(3)),
             is_static: false,
             no_local: true,
             is_deleted: true,
         };
         let bytes = row.encode().unwrap();
-        assert_eq!(SubscriptionRow::decode(&bytes), Some(row));
+        assert_eq!(SubscriptionRow::decode(&bytes), Some(row.clone()));
         assert_eq!(SubscriptionRow::decode(&bytes[1..]), None);
+        let bytes = row.encode_as_first();
+        let older = SubscriptionRow { user: None, ..row };
+        assert_eq!(SubscriptionRow::decode(&bytes), Some(older));
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));
         assert_eq!(parse_count_key(&[1, 2]), None);

@@ -34,8 +34,8 @@ impl From<(DestinationKind, &str)> for Destination {
 pub(crate) struct Routes {
     /// In the order of their numbers, each once.
     pub(crate) queues: Arc<[QueueId]>,
-    /// Some of them do not want the messages of this container.
-    pub(crate) no_local: Vec<(QueueId, Arc<str>)>,
+    /// Some of them do not want what their own client publishes.
+    pub(crate) no_local: Vec<QueueId>,
     /// Some of them have limits.
     pub(crate) limits: Vec<Limit>,
     /// Life of the messages, in place of what their sender said; 0: as he said.
@@ -92,8 +92,8 @@ impl Limit {
 pub(crate) struct Interest {
     /// Its queue.
     pub(crate) queue: QueueId,
-    /// The container whose messages it does not want.
-    pub(crate) no_local: Option<Arc<str>>,
+    /// It does not want what its own client publishes.
+    pub(crate) no_local: bool,
 }
 
 /// The subscriptions by what they subscribe to, and the routes that were found.
@@ -255,9 +255,8 @@ impl Node {
             DestinationKind::Topic => {
                 for interest in self.routing.subscriptions(&destination.name) {
                     add(routes, interest.queue);
-                    if let Some(container) = &interest.no_local {
-                        let entry = (interest.queue, Arc::clone(container));
-                        routes.no_local.push(entry);
+                    if interest.no_local {
+                        routes.no_local.push(interest.queue);
                     }
                 }
             }
@@ -287,7 +286,7 @@ mod tests {
     fn interest(queue: u32) -> Interest {
         Interest {
             queue: QueueId(queue),
-            no_local: None,
+            no_local: false,
         }
     }
 

@@ -81,6 +81,8 @@ pub struct SubscriptionStatus {
     pub name: String,
     /// The container of its client; empty for a configured one that has none.
     pub client: String,
+    /// The user of its client; `None`: it is for whoever uses the container.
+    pub user: Option<String>,
     /// It outlives its link.
     pub is_durable: bool,
     /// The configuration names it.
@@ -131,6 +133,7 @@ impl Node {
                 topic: it.topic.to_string(),
                 name: it.name.to_string(),
                 client: it.container.to_string(),
+                user: it.user.as_deref().map(str::to_owned),
                 is_durable: it.is_durable(),
                 is_static: it.is_static,
                 no_local: it.no_local,

@@ -40,17 +40,19 @@ impl Node {
             ErrorCondition::new(condition::NOT_ALLOWED, "the connection is not open")
         })?;
         let owner = (!is_durable(source)).then_some(client);
+        let identity = self.identity_of(id);
         let wanted = Subscription {
             topic,
             name: Arc::from(&*attach.name),
-            container: self.container_of(id),
+            container: Arc::from(identity.container),
+            user: identity.user.map(Arc::from),
             owner,
             is_static: false,
             no_local: filter.is_some(),
             reader: Some((id, attach.link)),
         };
         if wanted.is_durable() {
-            let subscribed = self.subscribe_durably(now, wanted)?;
+            let subscribed = self.subscribe_durably(now, id, wanted)?;
             source.filter = filter.into_iter().collect();
             return Ok(subscribed);
         }
@@ -75,9 +77,11 @@ impl Node {
     fn subscribe_durably(
         &mut self,
         now: Now,
+        id: ConnectionId,
         wanted: Subscription,
     ) -> Result<Reading, ErrorCondition> {
-        let found = self.subscriptions.durable(&wanted.container, &wanted.name);
+        let identity = self.identity_of(id);
+        let found = self.subscriptions.durable(&identity, &wanted.name);
         let found = found.map(|(queue, it)| (queue, it.clone()));
         if let Some((queue, it)) = found {
             let is_same = it.is_to(wanted.topic.as_str(), wanted.no_local);
@@ -91,7 +95,7 @@ impl Node {
                 ));
             }
             if let Some((reader, _)) = it.reader {
-                self.displace_reader(now, reader, &it)?;
+                self.displace_reader(now, (reader, id), &it)?;
             }
             if is_same {
                 let ticket = self.take_up(queue, &wanted);
@@ -113,15 +117,16 @@ impl Node {
         Ok(reading(queue, false, Some(ticket)))
     }
 
-    /// Makes room on a durable subscription, which has one consumer at a time: only one whose client
-    /// is silent gives way.
+    /// Makes room on a durable subscription, which has one consumer at a time: only one of the same client, and
+    /// only when it is silent, gives way to another.
     fn displace_reader(
         &mut self,
         now: Now,
-        reader: ConnectionId,
+        (reader, other): (ConnectionId, ConnectionId),
         subscription: &Subscription,
     ) -> Result<(), ErrorCondition> {
-        if !self.is_silent(now, reader) {
+        let is_same_client = self.client_of(reader) == self.client_of(other);
+        if !is_same_client || !self.is_silent(now, reader) {
             return Err(ErrorCondition::new(
                 condition::RESOURCE_LOCKED,
                 format!(
@@ -138,11 +143,19 @@ impl Node {
         Ok(())
     }
 
-    /// Gives a subscription its reader; returns the batch that makes it durable if it is that new.
+    /// Gives a subscription its reader, and its user if none is known; returns the batch that makes it durable if
+    /// it is that new.
     fn take_up(&mut self, queue: QueueId, wanted: &Subscription) -> Option<Ticket> {
         self.clients.unclaimed.remove(&queue);
         if let Some(it) = self.subscriptions.get_mut(queue) {
             it.reader = wanted.reader;
+            if !it.is_static && it.user.is_none() && wanted.user.is_some() {
+                it.user.clone_from(&wanted.user);
+                let claimed = it.clone();
+                if let Some(ticket) = self.put_subscription(queue, &claimed) {
+                    self.subscriptions.made(queue, ticket);
+                }
+            }
         }
         let durable = self.store.durable_ticket();
         self.subscriptions.not_durable_yet(queue, durable)
@@ -184,10 +197,9 @@ impl Node {
             },
             origin,
         });
-        let no_local = subscription.no_local;
         let interest = Interest {
             queue,
-            no_local: no_local.then(|| Arc::clone(&subscription.container)),
+            no_local: subscription.no_local,
         };
         self.routing.subscribe(&subscription.topic, interest);
         self.subscriptions.add(queue, subscription);
@@ -210,24 +222,20 @@ impl Node {
     }
 
     /// A subscription gets no messages any more; what it has goes when that is durable, so that no
-    /// successor finds half of it. Returns whether the queue is that of one.
-    pub(super) fn close_subscription(&mut self, queue: QueueId) -> bool {
-        let Some(subscription) = self.subscriptions.remove(queue) else {
-            return false;
-        };
+    /// successor finds half of it. Returns the batch that makes it durable; `None` where the log is lost or
+    /// sealed: a successor has the subscription.
+    pub(super) fn close_subscription(&mut self, queue: QueueId) -> Option<Ticket> {
+        let subscription = self.subscriptions.remove(queue)?;
         self.routing.unsubscribe(&subscription.topic, queue);
         let row = SubscriptionRow {
             is_deleted: true,
             ..SubscriptionRow::of(&subscription)
         };
         let key = queue_key(queue.0);
-        // An error means that the log is lost or sealed: a successor has the subscription.
-        if let Ok(value) = row.encode()
-            && let Ok(ticket) = self.store.put_row(KIND_SUBSCRIPTION, &key, &value)
-        {
-            self.pending.push(ticket, Item::Closed { queue });
-        }
-        true
+        let value = row.encode().ok()?;
+        let ticket = self.store.put_row(KIND_SUBSCRIPTION, &key, &value).ok()?;
+        self.pending.push(ticket, Item::Closed { queue });
+        Some(ticket)
     }
 
     /// A link without source names a durable subscription that it wants to see, in order to close it
@@ -237,16 +245,16 @@ impl Node {
         id: ConnectionId,
         attach: &Attach,
     ) -> Result<(), ErrorCondition> {
-        let container = self.container_of(id);
-        let found = self.subscriptions.durable(&container, &attach.name);
+        let client = self.identity_of(id);
+        let found = self.subscriptions.durable(&client, &attach.name);
         // To whom it is not permitted, there is none.
         let found = found.filter(|(_, it)| self.may_delete(id, it));
         let Some((queue, it)) = found else {
             return Err(ErrorCondition::new(
                 condition::NOT_FOUND,
                 format!(
-                    "there is no durable subscription {:?} of client {container:?}",
-                    attach.name
+                    "there is no durable subscription {:?} of client {:?}",
+                    attach.name, client.container
                 ),
             ));
         };
@@ -278,6 +286,7 @@ impl Node {
         };
         if let Some(peer) = self.peer_mut(id) {
             peer.connection.accept_attach(attach.link, reply);
+            peer.connection.close_late(attach.link);
             peer.links.insert(attach.link, Link::Lookup(queue));
         }
         Ok(())
@@ -297,11 +306,32 @@ impl Node {
         may_go.then_some(queue)
     }
 
-    /// A client closed (not only detached) the link of a durable subscription: it unsubscribes.
-    pub(super) fn unsubscribe(&mut self, queue: QueueId) {
-        let is_read = |it: &Subscription| it.reader.is_some();
-        if self.subscriptions.get(queue).is_some_and(|it| !is_read(it)) {
-            self.delete_queue(queue);
+    /// A client closed (not only detached) a link; where it was that of a durable subscription, it unsubscribes,
+    /// and is told so when that is durable.
+    pub(super) fn closed(&mut self, connection: ConnectionId, link: LinkId, of: Option<QueueId>) {
+        let mut ticket = None;
+        if let Some(queue) = of
+            && let Some(subscription) = self.subscriptions.get(queue)
+            && subscription.reader.is_none()
+        {
+            ticket = self.delete_queue(queue);
+            if ticket.is_none() {
+                // The log is lost or sealed: whoever is told so by a successor learns that it is still there.
+                return;
+            }
+        }
+        let answer = Item::Unsubscribed { connection, link };
+        match ticket {
+            Some(ticket) => self.pending.push(ticket, answer),
+            None => self.answer_close(connection, link),
+        }
+    }
+
+    /// A client may know that the link is closed, if it was not told at once.
+    pub(super) fn answer_close(&mut self, id: ConnectionId, link: LinkId) {
+        if let Some(peer) = self.peer_mut(id) {
+            peer.connection.detach(link, None);
+            self.mark_dirty(id);
         }
     }
 
@@ -352,20 +382,24 @@ impl Node {
             topic: durable.topic.clone(),
             name: Arc::from(&*durable.name),
             container: Arc::from(&*durable.client_id),
+            user: None,
             owner: None,
             is_static: true,
             no_local: durable.no_local,
             reader: None,
         };
-        let found = {
+        let userless = self.subscriptions.userless(&wanted.container, &wanted.name);
+        let found = userless.or_else(|| {
             let mut all = self.subscriptions.of(&wanted.container, &wanted.name);
             all.find(|(_, it)| it.is_durable())
-                .map(|(queue, it)| (queue, it.is_same(&wanted)))
-        };
+        });
+        let found = found.map(|(queue, it)| (queue, it.is_same(&wanted)));
         match found {
             Some((queue, true)) => return Some(queue),
             // Another topic makes another subscription.
-            Some((queue, false)) => self.delete_queue(queue),
+            Some((queue, false)) => {
+                self.delete_queue(queue);
+            }
             None => {}
         }
         let what = wanted.describe();
@@ -378,20 +412,18 @@ impl Node {
         }
     }
 
+    /// Writes what a subscription is now. `None`: the log is lost or sealed, and a successor has it as it was.
+    fn put_subscription(&mut self, queue: QueueId, subscription: &Subscription) -> Option<Ticket> {
+        let value = SubscriptionRow::of(subscription).encode().ok()?;
+        let key = queue_key(queue.0);
+        self.store.put_row(KIND_SUBSCRIPTION, &key, &value).ok()
+    }
+
     fn change_subscription(&mut self, queue: QueueId, subscription: Subscription) {
-        if let Ok(value) = SubscriptionRow::of(&subscription).encode() {
-            let key = queue_key(queue.0);
-            // An error means that the log is lost or sealed; a successor reads its own files.
-            let _lost_or_sealed = self.store.put_row(KIND_SUBSCRIPTION, &key, &value);
-        }
+        self.put_subscription(queue, &subscription);
         if let Some(it) = self.subscriptions.get_mut(queue) {
             *it = subscription;
         }
-    }
-
-    pub(super) fn container_of(&self, id: ConnectionId) -> Arc<str> {
-        let container = self.peer(id).and_then(|it| it.container.as_deref());
-        Arc::from(container.unwrap_or(""))
     }
 }
 

@@ -10,6 +10,7 @@ use crate::model::Pattern;
 use crate::proto::LinkId;
 
 use super::ConnectionId;
+use super::clients::Identity;
 
 /// A subscription.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,6 +21,9 @@ pub(crate) struct Subscription {
     pub(crate) name: Arc<str>,
     /// The container of its client; empty for a configured one that has none.
     pub(crate) container: Arc<str>,
+    /// The user of its client. `None`: no user is known (its client is anonymous, the configuration or an older
+    /// version made it), and it is for whoever uses the container.
+    pub(crate) user: Option<Arc<str>>,
     /// The client with which it goes; `None`: it is durable, and stays when its link goes.
     pub(crate) owner: Option<ClientId>,
     /// The configuration names it.
@@ -38,6 +42,11 @@ impl Subscription {
     /// Whether it is what a link asks for, as far as messages go.
     pub(crate) fn is_to(&self, topic: &str, no_local: bool) -> bool {
         self.topic.as_str() == topic && self.no_local == no_local
+    }
+
+    /// Whether it is a client's own.
+    pub(crate) fn is_of(&self, client: &Identity) -> bool {
+        *self.container == *client.container && self.user.as_deref() == client.user.as_deref()
     }
 
     /// What it is, for people.
@@ -128,33 +137,50 @@ impl Subscriptions {
         queues.filter_map(|queue| Some((*queue, self.by_queue.get(queue)?)))
     }
 
-    /// The durable subscription of exactly this client.
-    pub(crate) fn own_durable(
+    /// The durable subscription of a container for which no user is known.
+    pub(crate) fn userless(&self, container: &str, name: &str) -> Option<(QueueId, &Subscription)> {
+        let mut all = self.of(container, name);
+        all.find(|(_, it)| it.is_durable() && it.user.is_none())
+    }
+
+    /// The durable subscription that an administrator means: that of this container and this user (both may be
+    /// empty: not said). The only one of its name, or the one that belongs to nobody.
+    pub(crate) fn meant(
         &self,
         container: &str,
+        user: &str,
         name: &str,
     ) -> Option<(QueueId, &Subscription)> {
-        self.of(container, name).find(|(_, it)| it.is_durable())
+        if container.is_empty()
+            && user.is_empty()
+            && let Some(found) = self.userless("", name)
+        {
+            return Some(found);
+        }
+        let mut named = self.iter().filter(|(_, it)| {
+            it.is_durable()
+                && *it.name == *name
+                && (container.is_empty() || *it.container == *container)
+                && (user.is_empty() || it.user.as_deref() == Some(user))
+        });
+        let found = named.next();
+        found.filter(|_| named.next().is_none())
     }
 
-    /// The durable subscription that an administrator means: that of this client; without a client the one
-    /// that belongs to nobody, or the only one of that name.
-    pub(crate) fn meant(&self, client: &str, name: &str) -> Option<(QueueId, &Subscription)> {
-        let named = || {
-            let mut named = self.iter();
-            let found = named.find(|(_, it)| it.is_durable() && *it.name == *name)?;
-            let is_other = |(_, it): (QueueId, &Subscription)| it.is_durable() && *it.name == *name;
-            (!named.any(is_other)).then_some(found)
+    /// A client's durable subscription; else that of its container whose user is not known; else the configured
+    /// one of that name that belongs to no client.
+    pub(crate) fn durable(
+        &self,
+        client: &Identity,
+        name: &str,
+    ) -> Option<(QueueId, &Subscription)> {
+        let container = client.container.as_str();
+        let own = {
+            let mut all = self.of(container, name);
+            all.find(|(_, it)| it.is_durable() && it.is_of(client))
         };
-        let own = self.own_durable(client, name);
-        own.or_else(|| client.is_empty().then(named).flatten())
-    }
-
-    /// A client's durable subscription; else the configured one of that name that belongs to no
-    /// client.
-    pub(crate) fn durable(&self, container: &str, name: &str) -> Option<(QueueId, &Subscription)> {
-        let own = self.own_durable(container, name);
-        own.or_else(|| self.own_durable("", name))
+        own.or_else(|| self.userless(container, name))
+            .or_else(|| self.userless("", name))
     }
 }
 
@@ -162,11 +188,12 @@ impl Subscriptions {
 mod tests {
     use super::*;
 
-    fn subscription(container: &str, name: &str, is_durable: bool) -> Subscription {
+    fn subscription(container: &str, user: &str, name: &str, is_durable: bool) -> Subscription {
         Subscription {
             topic: Pattern::parse("px.>").unwrap(),
             name: Arc::from(name),
             container: Arc::from(container),
+            user: (!user.is_empty()).then(|| Arc::from(user)),
             owner: (!is_durable).then_some(ClientId(1)),
             is_static: false,
             no_local: false,
@@ -174,33 +201,54 @@ mod tests {
         }
     }
 
+    fn client(container: &str, user: &str) -> Identity {
+        Identity {
+            container: container.to_owned(),
+            user: (!user.is_empty()).then(|| user.to_owned()),
+        }
+    }
+
     #[test]
     fn an_administrator_need_not_name_the_client_of_the_only_one_of_a_name() {
         let mut all = Subscriptions::default();
-        all.add(QueueId(1), subscription("c1", "d", true));
-        all.add(QueueId(2), subscription("c2", "d", false));
-        let queue = |all: &Subscriptions, client| all.meant(client, "d").map(|(queue, _)| queue);
-        assert_eq!(queue(&all, ""), Some(QueueId(1)));
-        assert_eq!(queue(&all, "c1"), Some(QueueId(1)));
-        assert_eq!(queue(&all, "c3"), None);
-        all.add(QueueId(3), subscription("c3", "d", true));
-        assert_eq!(queue(&all, ""), None);
-        all.add(QueueId(4), subscription("", "d", true));
-        assert_eq!(queue(&all, ""), Some(QueueId(4)));
+        all.add(QueueId(1), subscription("c1", "", "d", true));
+        all.add(QueueId(2), subscription("c2", "", "d", false));
+        let queue = |all: &Subscriptions, container, user| {
+            let found = all.meant(container, user, "d");
+            found.map(|(queue, _)| queue)
+        };
+        assert_eq!(queue(&all, "", ""), Some(QueueId(1)));
+        assert_eq!(queue(&all, "c1", ""), Some(QueueId(1)));
+        assert_eq!(queue(&all, "c3", ""), None);
+        all.add(QueueId(3), subscription("c3", "ann", "d", true));
+        assert_eq!(queue(&all, "", ""), None);
+        all.add(QueueId(5), subscription("c3", "bob", "d", true));
+        assert_eq!(queue(&all, "c3", ""), None);
+        assert_eq!(queue(&all, "c3", "bob"), Some(QueueId(5)));
+        all.add(QueueId(4), subscription("", "", "d", true));
+        assert_eq!(queue(&all, "", ""), Some(QueueId(4)));
     }
 
     #[test]
     fn a_durable_subscription_is_found_by_client_and_name_before_one_of_nobody() {
         let mut all = Subscriptions::default();
-        all.add(QueueId(1), subscription("", "d", true));
-        all.add(QueueId(2), subscription("c", "d", false));
-        assert_eq!(all.durable("c", "d").map(|it| it.0), Some(QueueId(1)));
-        all.add(QueueId(3), subscription("c", "d", true));
-        assert_eq!(all.durable("c", "d").map(|it| it.0), Some(QueueId(3)));
-        assert_eq!(all.durable("other", "d").map(|it| it.0), Some(QueueId(1)));
-        assert_eq!(all.durable("c", "e"), None);
-        assert_eq!(all.of("c", "d").count(), 2);
+        all.add(QueueId(1), subscription("", "", "d", true));
+        all.add(QueueId(2), subscription("c", "", "d", false));
+        let found = |all: &Subscriptions, container, user, name| {
+            let found = all.durable(&client(container, user), name);
+            found.map(|(queue, _)| queue.0)
+        };
+        assert_eq!(found(&all, "c", "", "d"), Some(1));
+        all.add(QueueId(3), subscription("c", "", "d", true));
+        assert_eq!(found(&all, "c", "", "d"), Some(3));
+        assert_eq!(found(&all, "c", "ann", "d"), Some(3));
+        assert_eq!(found(&all, "other", "", "d"), Some(1));
+        assert_eq!(found(&all, "c", "", "e"), None);
+        all.add(QueueId(4), subscription("c", "ann", "d", true));
+        assert_eq!(found(&all, "c", "ann", "d"), Some(4));
+        assert_eq!(found(&all, "c", "bob", "d"), Some(3));
         assert!(all.remove(QueueId(3)).is_some() && all.remove(QueueId(3)).is_none());
-        assert_eq!(all.of("c", "d").count(), 1);
+        assert_eq!(found(&all, "c", "bob", "d"), Some(1));
+        assert_eq!(all.of("c", "d").count(), 2);
     }
 }

@@ -129,6 +129,14 @@ impl Connection {
         }
     }
 
+    /// From now on a peer that closes this link (without an error) is answered by [`detach`](Self::detach), to be
+    /// called some time after [`Event::Detached`](super::Event::Detached): when what closing means has happened.
+    pub fn close_late(&mut self, link: LinkId) {
+        if let Some(session) = session_with(&mut self.sessions, link) {
+            session.close_late(link);
+        }
+    }
+
     // ---- receiving ----
 
     /// Sets the credit of a link that we receive on: so many deliveries may come from now on. Smaller than before

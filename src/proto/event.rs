@@ -99,7 +99,8 @@ pub enum Event {
     },
     /// A link is gone. Comes once for each link that was announced by `Attached` or made by us and that
     /// was not refused by us, also after our own `detach`, and for all links of an ended session;
-    /// not for the links of a closed connection. The peer's detach was answered.
+    /// not for the links of a closed connection. The peer's detach was answered, unless `close_late` was
+    /// called for the link.
     Detached {
         /// The link; its id is dead.
         link: LinkId,

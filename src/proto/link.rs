@@ -31,6 +31,8 @@ pub(crate) enum LinkState {
     Open,
     /// We detached; the peer has not answered. Its frames for the link are dropped.
     DetachSent,
+    /// The peer closed; our owner has not answered.
+    CloseAsked,
 }
 
 /// One end of a link.
@@ -46,6 +48,8 @@ pub(crate) struct Link {
     pub(crate) snd_settle_mode: SenderSettleMode,
     /// The owner knows (or need not know) that the link is gone.
     pub(crate) is_end_reported: bool,
+    /// The owner answers when the peer closes it.
+    pub(crate) closes_late: bool,
     /// A flow of this link is due at the next flush.
     pub(crate) is_flow_due: bool,
     pub(crate) end: LinkEnd,

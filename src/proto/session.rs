@@ -212,7 +212,7 @@ impl Session {
         let Some(link) = self.links.get_mut(handle as usize) else {
             return Ok(());
         };
-        if link.state == LinkState::DetachSent {
+        if matches!(link.state, LinkState::DetachSent | LinkState::CloseAsked) {
             return Ok(());
         }
         let id = link.id;

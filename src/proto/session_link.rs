@@ -17,7 +17,7 @@ use super::{
 impl Link {
     /// The link's part of a flow frame; `None` when there is nothing to say in its state.
     pub(crate) fn flow(&self) -> Option<LinkFlow> {
-        if self.state == LinkState::DetachSent {
+        if matches!(self.state, LinkState::DetachSent | LinkState::CloseAsked) {
             return None;
         }
         let handle = self.id.handle;
@@ -216,6 +216,7 @@ impl Session {
             state: LinkState::AttachSent,
             snd_settle_mode: Default::default(),
             is_end_reported: false,
+            closes_late: false,
             is_flow_due: false,
             end,
         }
@@ -341,8 +342,10 @@ impl Session {
         let Some(link) = self.link_mut(id) else {
             return Ok(());
         };
-        if link.state == LinkState::DetachSent {
-            return Ok(());
+        match link.state {
+            LinkState::DetachSent => return Ok(()),
+            LinkState::CloseAsked => return self.answer_close(shared, id, error),
+            LinkState::Asked(_) | LinkState::AttachSent | LinkState::Open => {}
         }
         if matches!(link.state, LinkState::Asked(_)) && !link.is_end_reported {
             put_null_attach(shared, link)?;
@@ -359,6 +362,26 @@ impl Session {
             receiving.drop_partial(shared);
         }
         put_detach(shared, id, true, error)
+    }
+
+    /// The peer closed a link some time ago; it is over now.
+    fn answer_close(
+        &mut self,
+        shared: &mut Shared,
+        id: LinkId,
+        error: Option<&ErrorCondition>,
+    ) -> Result<(), EncodeError> {
+        if let Some(link) = self.links.try_remove(id.handle as usize) {
+            link.release(shared);
+        }
+        put_detach(shared, id, true, error)
+    }
+
+    /// The owner answers when the peer closes this link.
+    pub(crate) fn close_late(&mut self, id: LinkId) {
+        if let Some(link) = self.link_mut(id) {
+            link.closes_late = true;
+        }
     }
 
     /// A fault on a link: closes it and tells the owner.
@@ -397,24 +420,32 @@ impl Session {
             return Ok(());
         };
         let id = link.id;
-        if link.state != LinkState::DetachSent {
+        let is_owed = link.state != LinkState::DetachSent;
+        let is_late = is_owed && link.closes_late && closed && error.is_none();
+        if is_owed {
             if matches!(link.state, LinkState::Asked(_)) {
                 put_null_attach(shared, link)?;
             }
             self.flush(shared);
-            put_detach(shared, id, closed, None)?;
+            if !is_late {
+                put_detach(shared, id, closed, None)?;
+            }
         }
         self.stop_sending(handle);
-        let Some(link) = self.links.try_remove(handle as usize) else {
+        let Some(link) = self.links.get_mut(handle as usize) else {
             return Ok(());
         };
-        link.release(shared);
-        if !link.is_end_reported {
+        if !std::mem::replace(&mut link.is_end_reported, true) {
             shared.events.push_back(Event::Detached {
                 link: id,
                 closed,
                 error,
             });
+        }
+        if is_late {
+            link.state = LinkState::CloseAsked;
+        } else if let Some(link) = self.links.try_remove(handle as usize) {
+            link.release(shared);
         }
         Ok(())
     }

@@ -34,7 +34,7 @@ impl Session {
             ))
         };
         match (&link.state, &mut link.end) {
-            (LinkState::DetachSent, _) => Ok(()),
+            (LinkState::DetachSent | LinkState::CloseAsked, _) => Ok(()),
             (LinkState::Open, LinkEnd::Receiving(receiving)) => {
                 receiving.on_transfer(link.id, shared, transfer, payload)
             }

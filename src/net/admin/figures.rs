@@ -35,7 +35,7 @@ pub(super) fn show(
         (Verb::List, Object::Topic) => topics(engine, files, request),
         (_, Object::Topic) => topic(engine, files, name),
         (Verb::List, Object::Durable) => Ok(durables(engine, files, request)),
-        (_, Object::Durable) => durable(engine, files, name, request.arguments.name(1)),
+        (_, Object::Durable) => durable(engine, files, request),
         (_, Object::Subscription) => Ok(subscriptions(engine, request)),
         (_, Object::Connection) => Ok(connections(engine, request)),
         (Verb::List, Object::Consumer) => Ok(consumers(engine, request)),
@@ -414,9 +414,10 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     let name = request.arguments.name(0);
     let client = request.arguments.name(1);
     if request.command.object == Object::Durable {
-        return match engine.administer(|node, now| node.purge_durable(now, name, client)) {
+        let user = request.arguments.name(2);
+        return match engine.administer(|node, now| node.purge_durable(now, name, client, user)) {
             Some(true) => Ok(Answer::done(format!("durable {name} purged"))),
-            _ => Err(Failure::missing(format!("there is no durable `{name}`"))),
+            _ => Err(no_durable(name)),
         };
     }
     let pattern = Pattern::parse(name).map_err(Failure::usage)?;
@@ -438,7 +439,8 @@ pub(super) fn delete_durable(
     request: &Request,
 ) -> std::result::Result<Option<Answer>, Failure> {
     let (name, client) = (request.arguments.name(0), request.arguments.name(1));
-    match engine.administer(|node, now| node.delete_durable(now, name, client)) {
+    let user = request.arguments.name(2);
+    match engine.administer(|node, now| node.delete_durable(now, name, client, user)) {
         Some(Some(true)) => Ok(Some(Answer::done(format!("durable {name} deleted")))),
         Some(Some(false)) => Err(Failure::conflict(format!(
             "a client reads the durable `{name}` now: close its connection first"
@@ -567,6 +569,10 @@ fn durables(engine: &Engine, files: &Companions, request: &Request) -> Answer {
             it.topic.as_str().into(),
             it.name.as_str().into(),
             it.client.as_str().into(),
+            status
+                .and_then(|it| it.user.as_deref())
+                .unwrap_or("")
+                .into(),
             status.is_some_and(|it| it.is_active).into(),
             status.map_or(0, |it| it.messages).into(),
             status.map_or(0, |it| it.bytes).into(),
@@ -575,17 +581,29 @@ fn durables(engine: &Engine, files: &Companions, request: &Request) -> Answer {
     Answer::table(request.command.columns, rows.collect())
 }
 
-fn durable(engine: &Engine, files: &Companions, name: &str, client: &str) -> Result {
-    let mut all = all_durables(engine, files).into_iter();
-    let found = all.find(|it| it.name == name && (client.is_empty() || it.client == client));
-    let Some(it) = found else {
-        return Err(Failure::missing(format!("there is no durable `{name}`")));
+fn no_durable(name: &str) -> Failure {
+    Failure::missing(format!(
+        "there is no durable `{name}`, or several clients have one: name the client id, and the user"
+    ))
+}
+
+fn durable(engine: &Engine, files: &Companions, request: &Request) -> Result {
+    let [name, client, user] = [0, 1, 2].map(|index| request.arguments.name(index));
+    let user_of = |it: &Durable| it.status.as_ref().and_then(|it| it.user.clone());
+    let mut all = all_durables(engine, files).into_iter().filter(|it| {
+        it.name == name
+            && (client.is_empty() || it.client == client)
+            && (user.is_empty() || user_of(it).as_deref() == Some(user))
+    });
+    let Some(it) = all.next() else {
+        return Err(no_durable(name));
     };
     let status = it.status.as_ref();
     Ok(Answer::record(vec![
         ("durable", it.name.as_str().into()),
         ("topic", it.topic.as_str().into()),
         ("client_id", it.client.as_str().into()),
+        ("user", user_of(&it).unwrap_or_default().into()),
         ("is_active", status.is_some_and(|it| it.is_active).into()),
         ("no_local", status.is_some_and(|it| it.no_local).into()),
         (

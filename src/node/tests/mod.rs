@@ -41,6 +41,8 @@ struct Client {
     /// Addresses that the server named, by link.
     addresses: BTreeMap<LinkId, String>,
     credit: BTreeMap<LinkId, u32>,
+    /// Links that are gone without an error.
+    detached: Vec<LinkId>,
     /// The client takes nothing from its socket.
     is_deaf: bool,
 }
@@ -162,6 +164,7 @@ impl Scene {
             deliveries: BTreeMap::new(),
             addresses: BTreeMap::new(),
             credit: BTreeMap::new(),
+            detached: Vec::new(),
             is_deaf: false,
         });
         self.exchange();
@@ -445,6 +448,12 @@ impl Client {
             ProtoEvent::Detached {
                 error: Some(error), ..
             } => format!("detached {}", error.condition),
+            ProtoEvent::Detached {
+                link, error: None, ..
+            } => {
+                self.detached.push(link);
+                return;
+            }
             ProtoEvent::Closed { error } => match error {
                 Some(error) => format!("closed {}", error.condition),
                 None => String::from("closed"),

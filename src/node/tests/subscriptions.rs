@@ -241,6 +241,191 @@ fn unsubscribing_is_done_through_a_link_without_source_or_by_closing() {
 }
 
 #[test]
+fn unsubscribing_is_answered_when_it_is_durable() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    let closing = scene.subscribe(client, "d", durable("news"));
+    scene.detach(closing);
+    assert_eq!(scene.clients[client].detached, []);
+    // It dies before it has said anything: its successor has the subscription.
+    let mut scene = scene.take_over();
+    assert_eq!(scene.topics(), ["news"]);
+    let client = scene.connect_again("c1");
+    let looked_up = scene.attach_receiver(client, "d", None);
+    scene.detach((client, looked_up));
+    assert_eq!(scene.clients[client].detached, []);
+    scene.commit();
+    assert_eq!(scene.clients[client].detached, [looked_up]);
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(scene.topics().len(), 0);
+    // What is not deleted is answered at once.
+    let client = scene.connect_again("c1");
+    let (_, first) = scene.subscribe(client, "s", topic("news"));
+    scene.detach((client, first));
+    assert_eq!(scene.clients[client].detached, [first]);
+}
+
+#[test]
+fn a_link_that_is_closed_before_it_was_answered_is_answered_when_its_end_is_durable() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    let link = scene.attach_receiver(client, "d", Some(durable("news")));
+    scene.detach((client, link));
+    assert_eq!(scene.clients[client].detached, []);
+    scene.commit();
+    assert_eq!(scene.clients[client].detached, [link]);
+    assert_eq!(scene.topics().len(), 0);
+}
+
+#[test]
+fn two_users_of_one_container_are_two_clients() {
+    let mut scene = Scene::new();
+    let connect = |scene: &mut Scene, user| {
+        let settings = Settings {
+            desired_capabilities: vec![Symbol::from("sole-connection-for-container")],
+            ..Settings::default()
+        };
+        scene.connect_with("c1", settings, plain(user))
+    };
+    let ann = connect(&mut scene, "ann");
+    scene.subscribe(ann, "d", durable("news"));
+    scene.pass(25_000);
+    // However silent ann is: bob neither displaces her nor reads, nor deletes what is hers.
+    let bob = connect(&mut scene, "bob");
+    scene.check(ann, "");
+    scene.unsubscribe(bob, "d");
+    scene.check(bob, "detached amqp:not-found");
+    scene.subscribe(bob, "d", durable("news"));
+    scene.check(ann, "");
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    scene.check(ann, "got a");
+    scene.check(bob, "got a");
+    scene.settle(bob, "a", Outcome::Accepted);
+    scene.commit();
+
+    let mut scene = scene.take_over();
+    let bob = connect(&mut scene, "bob");
+    scene.subscribe(bob, "d", durable("news"));
+    scene.check(bob, "");
+    let ann = connect(&mut scene, "ann");
+    scene.subscribe(ann, "d", durable("news"));
+    scene.check(ann, "got a x1");
+    assert_eq!(scene.topics().len(), 2);
+}
+
+#[test]
+fn a_silent_reader_gives_way_to_its_own_client_only() {
+    let mut scene = Scene::new();
+    let directory = Directory {
+        durables: vec![Durable {
+            topic: pattern("news"),
+            name: String::from("d"),
+            client_id: String::from("c1"),
+            no_local: false,
+            is_route: false,
+        }],
+        ..Directory::default()
+    };
+    scene.configure(directory);
+    let ann = scene.connect_with("c1", Settings::default(), plain("ann"));
+    scene.subscribe(ann, "d", durable("news"));
+    scene.pass(25_000);
+    let bob = scene.connect_with("c1", Settings::default(), plain("bob"));
+    scene.subscribe(bob, "d", durable("news"));
+    scene.check(bob, "detached amqp:resource-locked");
+    scene.check(ann, "");
+    let again = scene.connect_with("c1", Settings::default(), plain("ann"));
+    scene.pass(25_000);
+    scene.subscribe(again, "d", durable("news"));
+    scene.check(ann, "closed amqp:connection:forced");
+    scene.check(again, "");
+}
+
+#[test]
+fn a_subscription_of_an_older_version_belongs_to_the_first_user_who_comes_for_it() {
+    let mut scene = Scene::new();
+    let nobody = scene.connect_with("c1", Settings::default(), ClientSasl::Anonymous);
+    scene.subscribe(nobody, "d", durable("news"));
+    scene.lose(nobody);
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    let row = |scene: &Scene| {
+        let mut rows = scene.node.store.rows(records::KIND_SUBSCRIPTION);
+        let (key, value) = rows.next().expect("there is one");
+        (key.to_vec(), records::SubscriptionRow::decode(value))
+    };
+    let (key, decoded) = row(&scene);
+    let older = decoded.expect("it can be read").encode_as_first();
+    let written = scene
+        .node
+        .store
+        .put_row(records::KIND_SUBSCRIPTION, &key, &older);
+    assert!(written.is_ok());
+    scene.commit();
+
+    let mut scene = scene.take_over();
+    let ann = scene.connect_with("c1", Settings::default(), plain("ann"));
+    let link = scene.attach_receiver(ann, "d", Some(durable("news")));
+    scene.credit((ann, link), 1);
+    assert!(
+        !scene.clients[ann].addresses.contains_key(&link),
+        "it is hers when that is durable"
+    );
+    scene.rest();
+    scene.check(ann, "got a x1");
+    let user = row(&scene).1.and_then(|row| row.user);
+    assert_eq!(user.as_deref(), Some("ann"));
+    let mut scene = scene.take_over();
+    let bob = scene.connect_with("c1", Settings::default(), plain("bob"));
+    scene.subscribe(bob, "d", durable("news"));
+    scene.check(bob, "");
+    assert_eq!(scene.topics().len(), 2);
+}
+
+#[test]
+fn connections_without_a_container_id_share_nothing() {
+    let mut scene = Scene::new();
+    let first = scene.connect_again("");
+    let dynamic = Source {
+        dynamic: true,
+        ..Source::default()
+    };
+    let link = scene.receiver(first, dynamic, 10);
+    let address = scene.clients[first].addresses[&link].clone();
+    let second = scene.connect_again("");
+    scene.receiver(second, Source::at(&address), 10);
+    scene.check(second, "detached amqp:not-allowed");
+    // What one publishes is not the other's own.
+    let source = Source {
+        filter: vec![(
+            Symbol::from("no-local"),
+            Value::String(String::from("NoLocalFilter{}")),
+        )],
+        ..topic("news")
+    };
+    scene.subscribe(first, "s", source);
+    let target = Target {
+        capabilities: vec![Symbol::from("topic")],
+        ..Target::at("news")
+    };
+    let own = (first, scene.attach_sender(first, target.clone(), "p"));
+    let other = (second, scene.attach_sender(second, target, "p"));
+    scene.publish(own, "mine");
+    scene.publish(other, "theirs");
+    scene.commit();
+    scene.check(first, "accepted, got theirs");
+    // The end of one is not the end of the other's queue.
+    scene.lose(second);
+    scene.rest();
+    let waiting = scene.node.queue_status().into_iter();
+    assert_eq!(waiting.filter(|it| it.is_temporary).count(), 1);
+}
+
+#[test]
 fn the_end_of_a_subscription_is_durable_before_its_messages_go() {
     let mut scene = Scene::new();
     let client = scene.connect_again("c1");

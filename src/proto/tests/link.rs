@@ -298,6 +298,38 @@ fn detach_is_answered_with_the_same_closed_flag() {
 }
 
 #[test]
+fn a_close_may_be_answered_later() {
+    let mut raw = Raw::begun();
+    let link = raw.attach_receiver("durable", 0);
+    raw.server.close_late(link);
+    raw.frames();
+    raw.take_events();
+    raw.frame(0, 0x16, vec![Value::Uint(0), Value::Bool(true)]);
+    assert!(matches!(
+        raw.take_events().as_slice(),
+        [Event::Detached {
+            closed: true,
+            error: None,
+            ..
+        }]
+    ));
+    assert!(raw.codes().is_empty());
+    raw.server.set_credit(link, 5);
+    assert!(!raw.server.can_send(link));
+    raw.server.detach(link, None);
+    raw.server.detach(link, None);
+    assert_eq!(raw.codes(), [0x16]);
+    assert_eq!(raw.server.shared.link_count, 0);
+    assert!(raw.take_events().is_empty());
+    // One that only detaches is answered at once.
+    let link = raw.attach_receiver("durable", 0);
+    raw.server.close_late(link);
+    raw.frames();
+    raw.frame(0, 0x16, vec![Value::Uint(0), Value::Bool(false)]);
+    assert_eq!(raw.codes(), [0x16]);
+}
+
+#[test]
 fn our_detach_is_reported_when_the_peer_answered() {
     let mut pair = Pair::open();
     let session = pair.begin();
