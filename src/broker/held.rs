@@ -134,7 +134,8 @@ impl Held {
 
     /// The client for which a message is kept.
     pub(super) fn owner(&self, lsn: u64) -> Option<ClientId> {
-        self.run_of(lsn)?.1.client
+        let client = self.run_of(lsn)?.1.client;
+        client.filter(|client| self.shares.contains_key(client))
     }
 
     /// How often a message was delivered before, if it was with a client.
@@ -226,23 +227,33 @@ impl Held {
         }
     }
 
+    /// Gives what is kept for one client to anybody; its counts stay known. What was set aside has to go back to the
+    /// window. Costs what was set aside, not what is kept: its runs are forgotten as their messages go out.
+    pub(super) fn release_client(&mut self, client: ClientId) -> Vec<Position> {
+        let share = self.shares.remove(&client);
+        let lsns = share.map(|share| share.aside).unwrap_or_default();
+        let back = lsns.iter().filter_map(|lsn| self.aside.remove(lsn));
+        back.collect()
+    }
+
     /// Gives what is kept for some clients to anybody; their counts stay known. Those that were set
     /// aside have to go back to the window.
     pub(super) fn release(&mut self, whose: impl Fn(ClientId, bool) -> bool) -> Vec<Position> {
         let mut back = Vec::new();
-        let mut released = Vec::new();
+        let mut is_any = false;
         self.shares.retain(|&client, share| {
             let goes = whose(client, !share.attached.is_empty());
             if goes {
-                released.push(client);
+                is_any = true;
                 let lsns = std::mem::take(&mut share.aside);
                 back.extend(lsns.iter().filter_map(|lsn| self.aside.remove(lsn)));
             }
             !goes
         });
-        if !released.is_empty() {
+        if is_any {
+            let shares = &self.shares;
             self.runs.retain(|_, kept| {
-                let goes = kept.client.is_some_and(|it| released.contains(&it));
+                let goes = kept.client.is_some_and(|it| !shares.contains_key(&it));
                 if goes {
                     kept.client = None;
                 }
@@ -265,8 +276,10 @@ impl Held {
     pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
         let mut kept: BTreeMap<ClientId, Holding> = BTreeMap::new();
         for (&first, run) in &self.runs {
-            if let Some(client) = run.client {
-                let messages = self.shares.get(&client).map_or(0, |it| it.messages);
+            if let Some(client) = run.client
+                && let Some(share) = self.shares.get(&client)
+            {
+                let messages = share.messages;
                 let holding = kept.entry(client).or_insert_with(|| Holding {
                     messages,
                     ..Holding::of(client)
@@ -380,6 +393,24 @@ mod tests {
         assert_eq!((held.owner(1), held.owner(3)), (Some(A), None));
         assert_eq!((held.delivered(3), held.delivered(4)), (5, 0));
         assert!(held.detach(A, 1) && !held.detach(B, 9));
+        held.take(3);
+        assert_eq!(held.delivered(3), 0);
+    }
+
+    #[test]
+    fn what_one_client_had_is_anybodys_when_it_is_gone() {
+        let rows = vec![
+            holding(A, 2, &[(1, 2, 0)]),
+            holding(B, 2, &[(3, 3, 4), (4, 4, 0)]),
+        ];
+        let mut held = Held::new(rows);
+        held.set_aside(B, at(4));
+        assert_eq!(lsns(&held.release_client(B)), [4]);
+        assert!(held.release_client(B).is_empty() && !held.is_aside(4));
+        assert_eq!((held.owner(1), held.owner(3)), (Some(A), None));
+        assert_eq!(held.delivered(3), 5);
+        assert_eq!(held.holdings().count(), 1);
+        assert!(!held.detach(B, 9));
         held.take(3);
         assert_eq!(held.delivered(3), 0);
     }

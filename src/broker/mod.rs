@@ -68,6 +68,8 @@ pub struct Broker {
     browsers: BTreeMap<ConsumerId, Browser>,
     /// Queues of which something is kept for clients that may return.
     holding: BTreeSet<QueueId>,
+    /// The same by client.
+    held_for: BTreeSet<(ClientId, QueueId)>,
     /// Queues that may have something to deliver, each at most once.
     busy: VecDeque<QueueId>,
     /// Browsers that may have something to deliver.
@@ -83,6 +85,7 @@ impl Broker {
             queues: BTreeMap::new(),
             browsers: BTreeMap::new(),
             holding: BTreeSet::new(),
+            held_for: BTreeSet::new(),
             busy: VecDeque::new(),
             busy_browsers: VecDeque::new(),
             context: Context::new(limits),
@@ -219,11 +222,13 @@ impl Broker {
                 self.with_consumer(consumer, Queue::drain, Browser::drain);
             }
             Event::ConsumerGone { consumer, how } => self.detach(consumer, how),
-            Event::ClientGone { client } => self.release(|_, it, _| it == client),
-            Event::HoldsReleased { queue } => self.release(|it, _, _| it == queue),
+            Event::ClientGone { client } => self.release_client(client),
+            Event::HoldsReleased { queue } => self.release(queue, |_, _| true),
             Event::HoldsOver => {
-                self.release(|_, _, is_attached| !is_attached);
-                self.holding.clear();
+                for queue in std::mem::take(&mut self.holding) {
+                    self.release(queue, |_, is_attached| !is_attached);
+                }
+                self.held_for.clear();
             }
             Event::Arrived { queue, message } => self.arrived(queue, message),
             Event::Settled {
@@ -352,8 +357,11 @@ impl Broker {
     }
 
     fn add_queue(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind, origin: QueueOrigin) {
-        if matches!(&origin, QueueOrigin::Recovered { held, .. } if !held.is_empty()) {
-            self.holding.insert(id);
+        if let QueueOrigin::Recovered { held, .. } = &origin {
+            for holding in held {
+                self.holding.insert(id);
+                self.held_for.insert((holding.client, id));
+            }
         }
         let queue = Queue::new(id, origin);
         let previous = self.queues.insert(id, queue);
@@ -370,11 +378,21 @@ impl Broker {
         }
     }
 
-    fn release(&mut self, whose: impl Fn(QueueId, ClientId, bool) -> bool) {
-        for id in self.holding.clone() {
+    fn release(&mut self, id: QueueId, whose: impl Fn(ClientId, bool) -> bool) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.release_held(&mut self.context, whose);
+            self.mark_busy(id);
+        }
+    }
+
+    /// Looks at the queues of which something was kept for the client, at no other.
+    fn release_client(&mut self, client: ClientId) {
+        let all = (client, QueueId(0))..=(client, QueueId(u32::MAX));
+        let ids: Vec<QueueId> = self.held_for.range(all).map(|(_, id)| *id).collect();
+        for id in ids {
+            self.held_for.remove(&(client, id));
             if let Some(queue) = self.queues.get_mut(&id) {
-                let whose = |client, is_attached| whose(id, client, is_attached);
-                queue.release_held(&mut self.context, whose);
+                queue.release_held_for(&mut self.context, client);
                 self.mark_busy(id);
             }
         }

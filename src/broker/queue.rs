@@ -287,6 +287,16 @@ impl Queue {
         self.hold_otherwise(context);
     }
 
+    /// What is kept for a client goes to anybody.
+    pub(super) fn release_held_for(&mut self, context: &mut Context, client: ClientId) {
+        for position in self.held.release_client(client) {
+            self.change_window(context, |window, limits| {
+                window.give_back(position, limits.returned);
+            });
+        }
+        self.hold_otherwise(context);
+    }
+
     /// What was set aside for a client comes back when a consumer of that client takes it.
     fn recall_held(&mut self, context: &mut Context) {
         if self.held.first_aside().is_none() {

@@ -1,5 +1,7 @@
 //! Scenarios: events in, deliveries and effects out, against a store that is a list.
 
+mod discarding;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

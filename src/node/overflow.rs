@@ -65,16 +65,26 @@ impl Gauges {
     }
 }
 
+/// Where a message may go.
+#[derive(Debug, Default)]
+pub(super) struct Admitted {
+    /// The queues, when these are not all that its routes name.
+    pub(super) chosen: Option<Vec<QueueId>>,
+    /// Subscriptions that are full and do not get it.
+    pub(super) skipped: u64,
+}
+
 impl Node {
-    /// The queues that get a message of so many bytes, when these are not all that its routes name.
+    /// The queues that get a message of so many bytes.
     pub(super) fn admit(
-        &mut self,
+        &self,
         routes: &Routes,
         sender: ConnectionId,
         bytes: usize,
-    ) -> Result<Option<Vec<QueueId>>, ErrorCondition> {
+    ) -> Result<Admitted, ErrorCondition> {
+        let mut admitted = Admitted::default();
         if routes.no_local.is_empty() && routes.limits.is_empty() {
-            return Ok(None);
+            return Ok(admitted);
         }
         let mut left_out = Vec::new();
         if !routes.no_local.is_empty() {
@@ -89,18 +99,18 @@ impl Node {
             match limit.beyond {
                 Beyond::Refuse => return Err(self.full(limit, sender)),
                 Beyond::Skip => {
-                    self.counters.skipped += 1;
+                    admitted.skipped += 1;
                     left_out.push(limit.queue);
                 }
                 // It goes when the new one is appended.
                 Beyond::DiscardOldest => {}
             }
         }
-        if left_out.is_empty() {
-            return Ok(None);
+        if !left_out.is_empty() {
+            let all = routes.queues.iter().copied();
+            admitted.chosen = Some(all.filter(|it| !left_out.contains(it)).collect());
         }
-        let all = routes.queues.iter().copied();
-        Ok(Some(all.filter(|it| !left_out.contains(it)).collect()))
+        Ok(admitted)
     }
 
     /// Whether a subscription is that of the client that sends.

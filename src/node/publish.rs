@@ -65,8 +65,8 @@ impl Node {
         }
         let index = self.index_of(incoming)?;
         let routes = self.routes_of(incoming, index.as_ref())?;
-        let chosen = self.admit(&routes, incoming.connection, incoming.payload.len())?;
-        let queues = chosen.as_deref().unwrap_or(&routes.queues);
+        let admitted = self.admit(&routes, incoming.connection, incoming.payload.len())?;
+        let queues = admitted.chosen.as_deref().unwrap_or(&routes.queues);
         let mut meta = match &index {
             Some(index) => MessageMeta::of(index, now.wall_ms),
             None => MessageMeta::opaque(incoming.message_format, now.wall_ms),
@@ -76,11 +76,13 @@ impl Node {
         }
         if queues.is_empty() {
             // Nobody gets it: a message of a topic without subscriptions is not stored.
+            self.counters.skipped += admitted.skipped;
             self.confirm(incoming, None);
             return Ok(());
         }
         self.reserve_before(queues);
         let appended = self.append(queues, &meta, &incoming.payload)?;
+        self.counters.skipped += admitted.skipped;
         self.note_arrival(queues, &routes, &meta, &appended);
         self.confirm(incoming, meta.durable.then_some(appended.ticket));
         Ok(())

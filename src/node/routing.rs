@@ -200,10 +200,12 @@ impl Node {
         // Bridges are not transitive: those of a target do not count.
         for target in self.bridge_targets(destination) {
             let properties = self.properties_of(&target);
-            if target.kind == DestinationKind::Queue {
-                self.configured_queue(&target.name)?;
-            }
-            self.add_routes(&target, &properties, &mut routes, &mut queues)?;
+            let made = match target.kind {
+                DestinationKind::Queue => self.configured_queue(&target.name).map(drop),
+                DestinationKind::Topic => Ok(()),
+            };
+            made.and_then(|()| self.add_routes(&target, &properties, &mut routes, &mut queues))
+                .map_err(|error| behind_bridge(&target, &error))?;
         }
         queues.sort_unstable();
         queues.dedup();
@@ -211,11 +213,9 @@ impl Node {
             return Err(ErrorCondition::new(
                 condition::RESOURCE_LIMIT_EXCEEDED,
                 format!(
-                    "a message to {} {} would go to {} subscriptions and bridges; the most is \
-                     {ROUTES_MAX}",
-                    destination.kind,
-                    destination.name,
-                    queues.len()
+                    "a message to {} {} would go to more places than one message can \
+                     ({ROUTES_MAX}); an administrator can say which",
+                    destination.kind, destination.name,
                 ),
             ));
         }
@@ -273,6 +273,13 @@ impl Node {
         let targets = targets.map(|(kind, name)| Destination::from((*kind, name.as_str())));
         targets.filter(|target| target != source).collect()
     }
+}
+
+/// What a sender is told of a fault at the end of a bridge: it need not know that there is one, or where it leads.
+fn behind_bridge(target: &Destination, error: &ErrorCondition) -> ErrorCondition {
+    tracing::debug!(target = %target.name, %error, "the target of a bridge cannot be used");
+    let text = "a destination that a bridge leads to cannot be used; the server's log says why";
+    ErrorCondition::new(error.condition.clone(), text)
 }
 
 #[cfg(test)]

@@ -47,35 +47,58 @@ impl Queue {
 
     fn discard_old(&mut self, context: &mut Context) {
         while let Some(up_to) = self.discard_up_to {
-            let oldest = self.window.get(0).map(|message| message.position.lsn);
-            match oldest {
-                Some(lsn) if lsn <= up_to => {}
+            match self.oldest_free(context) {
+                Some(lsn) if lsn <= up_to => self.discard_oldest(context, lsn),
                 // Newer ones stay; without any there may be more to read.
                 None if !self.window.is_complete() => return,
-                _ => {
-                    self.discard_up_to = None;
-                    return;
-                }
-            }
-            let mut oldest = None;
-            self.change_window(context, |window, _| oldest = window.remove(0));
-            if let Some(message) = oldest {
-                context.counters.discarded += 1;
-                self.settle(context, message.position);
+                _ => self.discard_up_to = None,
             }
         }
     }
 
+    /// Lets go what has to, as far as it is in memory.
     pub(super) fn discard_excess(&mut self, context: &mut Context) {
         self.discard_old(context);
-        while self.excess != (0, 0) && self.window.deliverable() > 0 {
-            let mut oldest = None;
-            self.change_window(context, |window, _| oldest = window.remove(0));
-            let Some(message) = oldest else {
-                return;
+        while self.excess != (0, 0)
+            && let Some(lsn) = self.oldest_free(context)
+        {
+            self.discard_oldest(context, lsn);
+        }
+    }
+
+    /// The oldest message that waits and that no client has: neither now, nor from the predecessor. What is kept for
+    /// clients of that is set aside. `None`: none is in memory that is known to be the oldest.
+    fn oldest_free(&mut self, context: &mut Context) -> Option<u64> {
+        loop {
+            // Nobody who is here wants those that are parked; they are no less there.
+            let parked = self.parked.first_key_value().map(|(&lsn, _)| lsn);
+            if let Some(lsn) = parked.filter(|lsn| *lsn < self.window.floor()) {
+                return Some(lsn);
+            }
+            if self.window.deliverable() == 0 {
+                return None;
+            }
+            let lsn = self.window.get(0)?.position.lsn;
+            let Some(client) = self.held.owner(lsn) else {
+                return Some(lsn);
             };
+            let mut kept = None;
+            self.change_window(context, |window, _| kept = window.remove(0));
+            self.held.set_aside(client, kept?.position);
+        }
+    }
+
+    /// Settles what [`Self::oldest_free`] has found.
+    fn discard_oldest(&mut self, context: &mut Context, lsn: u64) {
+        let mut position = self.parked.remove(&lsn);
+        if position.is_none() {
+            self.change_window(context, |window, _| {
+                position = window.remove(0).map(|message| message.position);
+            });
+        }
+        if let Some(position) = position {
             context.counters.discarded += 1;
-            self.settle(context, message.position);
+            self.settle(context, position);
         }
     }
 }

@@ -393,6 +393,11 @@ impl Scene {
         assert_eq!(log, expected, "what client {client} saw");
     }
 
+    /// All that a client was told, as far as it is text.
+    fn heard(&self, client: usize) -> String {
+        String::from_utf8_lossy(&self.clients[client].heard).into_owned()
+    }
+
     fn take_log(&mut self, client: usize) -> Vec<String> {
         std::mem::take(&mut self.clients[client].log)
     }

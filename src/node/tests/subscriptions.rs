@@ -376,7 +376,7 @@ fn a_subscription_of_an_older_version_belongs_to_the_first_user_who_comes_for_it
         "it is hers when that is durable"
     );
     scene.rest();
-    scene.check(ann, "got a x1");
+    scene.check(ann, "got a");
     let user = row(&scene).1.and_then(|row| row.user);
     assert_eq!(user.as_deref(), Some("ann"));
     let mut scene = scene.take_over();

@@ -402,6 +402,50 @@ fn a_full_subscription_is_left_out_or_refuses_for_all() {
 }
 
 #[test]
+fn a_message_that_is_refused_was_not_left_out_anywhere() {
+    let mut scene = Scene::new();
+    scene.configure(Directory {
+        topics: catalogue(&[("news", limited(1, OverflowPolicy::Default))]),
+        queues: catalogue(&[("archive", limited(2, OverflowPolicy::RejectIncoming))]),
+        bridges: vec![bridge("topic:news", &["queue:archive"])],
+        ..Directory::default()
+    });
+    scene.subscriber("news");
+    let to = scene.topic_publisher("news");
+    for text in ["a", "b", "c"] {
+        scene.publish(to, text);
+        scene.commit();
+    }
+    let refused = "rejected amqp:resource-limit-exceeded";
+    scene.check(to.0, &format!("accepted, accepted, {refused}"));
+    assert_eq!(scene.node.status().messages_skipped, 1, "b, and not c");
+}
+
+#[test]
+fn where_a_bridge_leads_to_is_not_told_to_senders() {
+    let settings = NodeSettings {
+        queues_max: 1,
+        ..node_settings()
+    };
+    let mut scene = Scene::with(settings, store_options());
+    let to = scene.publisher("orders");
+    // No queue is left for the other end.
+    scene.configure(Directory {
+        bridges: vec![bridge("queue:orders", &["queue:hidden"])],
+        ..Directory::default()
+    });
+    scene.publish(to, "a");
+    let refused = scene.take_log(to.0).join(", ");
+    assert!(
+        refused.contains("amqp:resource-limit-exceeded"),
+        "{refused}"
+    );
+    let heard = scene.heard(to.0);
+    assert!(heard.contains("a destination that a bridge leads to"));
+    assert!(!heard.contains("hidden") && !heard.contains("there are"));
+}
+
+#[test]
 fn the_expiration_of_a_destination_wins_over_that_of_the_sender() {
     let mut scene = Scene::new();
     let properties = Properties {
@@ -443,6 +487,12 @@ fn more_subscriptions_than_a_message_can_have_routes_are_an_ordinary_error() {
     let to = scene.topic_publisher("news");
     scene.publish(to, "a");
     scene.check(to.0, "rejected amqp:resource-limit-exceeded");
+    let heard = scene.heard(to.0);
+    assert!(heard.contains("more places than one message can (4096)"));
+    assert!(
+        !heard.contains("4097"),
+        "how many there are is nobody's business"
+    );
     let other = scene.publisher("orders");
     scene.publish(other, "b");
     scene.commit();
