@@ -179,7 +179,7 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], row("show user", show(Object::User), Right(R::ViewUser), WithFiles, "A user and its groups.")),
     needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("create user", create(Object::User), Right(R::ChangeUser), WithFiles, "Adds a user to users.conf; the password is kept as keys.")))),
     needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("set user", (Verb::Set, Object::User), Right(R::ChangeUser), WithFiles, "Changes description or password.")))),
-    needs(&["user"], may(&["password"], row("set password", (Verb::Set, Object::Password), Nothing, WithFiles, "Changes a password; without one: the empty password. Users may change their own."))),
+    needs(&["user"], may(&["password", "old"], row("set password", (Verb::Set, Object::Password), Nothing, WithFiles, "Changes a password; without one: the empty password. Users may change their own; without the right change-user they give the OLD one, too."))),
     needs(&["name"], row("delete user", delete(Object::User), Right(R::ChangeUser), WithFiles, "Removes a user, also from groups and permissions.")),
     row("delete all users", delete_all(Object::User), Right(R::ChangeUser), WithFiles, "Removes all users, also from groups and permissions; admin, the user of this connection and the one with which the servers of a pair log in stay."),
     columns(&[("Group Name", "name"), ("Description", "description"), ("Members", "members")], row("show groups", list(Object::Group), Right(R::ViewGroup), WithFiles, "Groups.")),

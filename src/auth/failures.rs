@@ -1,7 +1,7 @@
 //! What a wrong password costs.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 /// The first failure is answered so late, milliseconds; each further one twice as late.
 const DELAY_FIRST_MS: u64 = 250;
@@ -11,6 +11,18 @@ const DELAY_MAX_MS: u64 = 8_000;
 const MEMORY_MS: u64 = 600_000;
 /// Users and addresses that are remembered.
 const REMEMBERED_MAX: usize = 4096;
+
+/// The addresses that count as one: with IPv6 a host has a whole network of 64 bits to choose from.
+#[must_use]
+pub fn neighbourhood(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = address.to_bits() & !u128::from(u64::MAX);
+            IpAddr::V6(Ipv6Addr::from_bits(network))
+        }
+        address => address,
+    }
+}
 
 /// Failed logins by user and address, and how long each answer has to wait. Whoever logs in rightly waits for nothing.
 #[derive(Debug, Default)]

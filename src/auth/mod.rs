@@ -11,7 +11,7 @@ mod users;
 
 pub(crate) use dialogue::plain_parts;
 pub use dialogue::{Dialogue, LoginTask, Verdict};
-pub use failures::Failures;
+pub use failures::{Failures, neighbourhood};
 pub use keys::{hash_password, is_password};
 pub use scram::{ClientExchange, ClientFirst, Hash, ScramKeys, ServerExchange};
 pub use users::Users;

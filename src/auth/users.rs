@@ -68,6 +68,16 @@ impl Users {
         }
     }
 
+    /// Whether a user has the same password here as there.
+    #[must_use]
+    pub fn has_password_of(&self, other: &Self, name: &str) -> bool {
+        let password = |users: &Self| {
+            let entry = users.entries.get(&*prepared(name));
+            entry.map(|entry| entry.password.clone())
+        };
+        password(self).is_some_and(|own| Some(own) == password(other))
+    }
+
     /// Whether there is a user with exactly this name, such as that of a certificate.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -22,7 +22,7 @@ use tokio::task::{spawn_local, yield_now};
 use tokio::time::{Instant, timeout};
 use tokio_rustls::server::TlsStream;
 
-use crate::auth::{LoginTask, Users};
+use crate::auth::{LoginTask, Users, Verdict};
 use crate::model::Directory;
 use crate::node::{
     Caller, CertificateUser, ConnectionId, Node, NodeSettings, NodeStatus, Now, QueueStatus,
@@ -447,6 +447,11 @@ impl Engine {
             let users = users.get_or_insert_with(|| Arc::new(Users::new(&directory.users)));
             Arc::clone(users)
         })
+    }
+
+    /// Judges a password as that of a login, which may take its time.
+    pub(super) async fn judge_password(&self, task: LoginTask) -> Verdict {
+        self.0.logins.judge(task).await.1
     }
 
     /// Has a login judged, which may take its time.

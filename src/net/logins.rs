@@ -16,7 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::clock;
-use crate::auth::{Dialogue, Failures, LoginTask, Verdict};
+use crate::auth::{Dialogue, Failures, LoginTask, Verdict, neighbourhood};
 
 /// Logins that wait for the thread; with argon2 they are done within some seconds.
 const WAITING_MAX: usize = 256;
@@ -127,7 +127,8 @@ impl Logins {
     /// Judges a response. A refusal comes late, the later the more of them there were.
     pub(crate) async fn judge(&self, task: LoginTask) -> Judgement {
         let user = task.claimed().unwrap_or_default().into_owned();
-        let address = task.address();
+        let from = task.address();
+        let address = task.address().map(neighbourhood);
         let mechanism = task.mechanism();
         // Who does not even say a name guesses no password, and stands in nobody's way.
         let mut place = None;
@@ -147,7 +148,7 @@ impl Logins {
             Verdict::Refused => {
                 let now_ms = clock::now().monotonic_ms;
                 let delay_ms = self.0.failures.borrow_mut().failed(now_ms, &user, address);
-                self.log_refusal(&user, address, mechanism);
+                self.log_refusal(&user, from, mechanism);
                 sleep_until(begun + Duration::from_millis(delay_ms)).await;
             }
             Verdict::Welcome { .. } => self.0.failures.borrow_mut().succeeded(&user, address),
@@ -158,7 +159,7 @@ impl Logins {
     }
 
     async fn judge_slowly(&self, task: LoginTask) -> Judgement {
-        let everybody_there = (String::new(), task.address());
+        let everybody_there = (String::new(), task.address().map(neighbourhood));
         let place = Place::take(&self.0, everybody_there, OF_ADDRESS_MAX).await;
         let (Some(_place), Some(thread)) = (place, self.0.thread.get_or_init(start)) else {
             return task.give_up();
@@ -286,6 +287,32 @@ mod tests {
         }
         let mut first = begin(&logins, "SCRAM-SHA-256", "n,,n=ann,r=abc");
         assert!(matches!(verdict(&mut first), Some(Verdict::Challenge(_))));
+    }
+
+    #[tokio::test]
+    async fn all_addresses_of_a_network_of_64_bits_are_one() {
+        let logins = Logins::default();
+        let try_from = |address: &str, password: &str| {
+            let address = address.parse().expect("an address");
+            let dialogue = Dialogue::new("PLAIN", Some(address)).expect("it is known");
+            let task = LoginTask::new(dialogue, users(), ann(password).into_bytes());
+            Box::pin(logins.judge(task)) as Login<'_>
+        };
+        let mut wrong: Vec<_> = (1..=OF_USER_MAX)
+            .map(|host| try_from(&format!("2001:db8:1:2:{host}::1"), "wrong"))
+            .collect();
+        for login in &mut wrong {
+            assert_eq!(verdict(login), None);
+        }
+        let mut neighbour = try_from("2001:db8:1:2:ffff::1", "secret");
+        assert_eq!(verdict(&mut neighbour), None, "it waits for the refusals");
+        for stranger in ["2001:db8:1:3::1", "192.0.2.1", "::1"] {
+            let said = verdict(&mut try_from(stranger, "secret"));
+            assert!(
+                matches!(said, Some(Verdict::Welcome { .. })),
+                "{stranger}: {said:?}"
+            );
+        }
     }
 
     #[tokio::test]

@@ -386,7 +386,8 @@ async fn talk(
 ) -> bool {
     loop {
         while let Some(task) = standby.poll_login() {
-            standby.login_done(engine.0.logins.judge(task).await);
+            let judgement = engine.0.logins.judge(task).await;
+            standby.login_done(judgement, engine.users().as_ref());
         }
         let mut output = standby.output().split();
         let written = stream.write_all_buf(&mut output).await;

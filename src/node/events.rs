@@ -100,10 +100,7 @@ impl Node {
         id: ConnectionId,
         step: impl FnOnce(&mut Sasl, Option<&Arc<Users>>) -> Next,
     ) {
-        let users = self
-            .directory
-            .authorization
-            .then(|| Arc::clone(&self.users));
+        let users = self.users_asked();
         let Some(peer) = self.peer_mut(id) else {
             return;
         };
@@ -111,6 +108,12 @@ impl Node {
             Next::Answer(answer) => self.answer_sasl(id, answer),
             Next::Judge(task) => self.logins.push_back((id, task)),
         }
+    }
+
+    /// Those who may connect; `None`: everybody.
+    pub(super) fn users_asked(&self) -> Option<Arc<Users>> {
+        let users = Some(&self.users).filter(|_| self.directory.authorization);
+        users.map(Arc::clone)
     }
 
     pub(super) fn answer_sasl(&mut self, id: ConnectionId, answer: Answer) {

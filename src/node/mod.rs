@@ -295,8 +295,9 @@ impl Node {
     /// Takes a judgement: what [`LoginTask::run`] returned.
     pub fn login_done(&mut self, now: Now, id: ConnectionId, judgement: (Dialogue, Verdict)) {
         self.check_fence(now);
+        let users = self.users_asked();
         if let Some(peer) = self.peer_mut(id) {
-            let answer = peer.sasl.judged(judgement);
+            let answer = peer.sasl.judged(judgement, users.as_ref());
             self.answer_sasl(id, answer);
             self.take_events(now, id);
         }

@@ -43,6 +43,8 @@ pub(crate) struct Sasl {
     pub(crate) caller: Caller,
     mechanism: String,
     dialogue: Option<Dialogue>,
+    /// Those whose passwords count in the dialogue.
+    users: Option<Arc<Users>>,
 }
 
 impl Sasl {
@@ -62,6 +64,7 @@ impl Sasl {
     ) -> Next {
         self.dialogue = Dialogue::new(&mechanism, self.caller.address);
         self.mechanism = mechanism;
+        self.users = users.cloned();
         self.go_on(response, users)
     }
 
@@ -88,10 +91,17 @@ impl Sasl {
         ))
     }
 
-    /// A response was judged.
-    pub(crate) fn judged(&mut self, (dialogue, verdict): (Dialogue, Verdict)) -> Answer {
+    /// A response was judged, by passwords as they were when the dialogue began. `users`: as they are now.
+    pub(crate) fn judged(
+        &mut self,
+        (dialogue, verdict): (Dialogue, Verdict),
+        users: Option<&Arc<Users>>,
+    ) -> Answer {
         self.dialogue = Some(dialogue);
         match verdict {
+            Verdict::Welcome { user, .. } if !self.is_current(&user, users) => {
+                Answer::Refused(SaslCode::SysTemp)
+            }
             Verdict::Challenge(text) => Answer::Challenge(text),
             Verdict::Welcome { user, last_word } => {
                 let certificate = self.caller.certificate.as_ref();
@@ -105,6 +115,16 @@ impl Sasl {
             Verdict::Refused => refused(),
             Verdict::Busy => Answer::Refused(SaslCode::SysTemp),
         }
+    }
+
+    /// Whether the password of a user is what it was when the dialogue began.
+    fn is_current(&self, user: &str, users: Option<&Arc<Users>>) -> bool {
+        let Some(now) = users else {
+            // Nobody is asked any more.
+            return true;
+        };
+        let begun = self.users.as_ref();
+        begun.is_some_and(|begun| Arc::ptr_eq(begun, now) || now.has_password_of(begun, user))
     }
 
     /// What the certificate of the client decides, if anything.
@@ -193,8 +213,41 @@ mod tests {
         });
         match sasl.begin(mechanism.to_owned(), response, users) {
             Next::Answer(answer) => answer,
-            Next::Judge(task) => sasl.judged(task.run()),
+            Next::Judge(task) => sasl.judged(task.run(), users),
         }
+    }
+
+    #[test]
+    fn a_password_that_was_changed_meanwhile_lets_nobody_in() {
+        let list = |carols: &str| {
+            let secret = |text: &str| StoredPassword::Plain(Secret::new(text.to_owned()));
+            let list = [("ann", "secret"), ("carol", carols)];
+            let list = list.map(|(name, text)| (name.to_owned(), secret(text)));
+            Arc::new(Users::new(&BTreeMap::from(list)))
+        };
+        let (before, after) = (list("secret"), list("new"));
+        let says = |response: &[u8], now| {
+            let mut sasl = Sasl::new(Caller::default());
+            match sasl.begin("PLAIN".to_owned(), Some(response), Some(&before)) {
+                Next::Judge(task) => sasl.judged(task.run(), now),
+                other => panic!("{other:?}"),
+            }
+        };
+        let carol = b"\0carol\0secret";
+        assert_eq!(says(carol, Some(&before)), welcome(Some("carol"), true));
+        assert_eq!(
+            says(carol, Some(&after)),
+            Answer::Refused(SaslCode::SysTemp)
+        );
+        assert_eq!(says(b"\0carol\0x", Some(&after)), refused());
+        let gone = Arc::new(Users::new(&BTreeMap::new()));
+        assert_eq!(says(carol, Some(&gone)), Answer::Refused(SaslCode::SysTemp));
+        assert_eq!(says(carol, None), welcome(Some("carol"), true));
+        // That of somebody else is nothing to her.
+        assert_eq!(
+            says(b"\0ann\0secret", Some(&after)),
+            welcome(Some("ann"), true)
+        );
     }
 
     fn welcome(user: Option<&str>, is_verified: bool) -> Answer {

@@ -113,9 +113,9 @@ impl Standby {
         self.login.take()
     }
 
-    /// Takes a judgement: what [`LoginTask::run`] returned.
-    pub fn login_done(&mut self, judgement: (Dialogue, Verdict)) {
-        let answer = self.sasl.judged(judgement);
+    /// Takes a judgement: what [`LoginTask::run`] returned; `users`: those who may connect now.
+    pub fn login_done(&mut self, judgement: (Dialogue, Verdict), users: Option<&Arc<Users>>) {
+        let answer = self.sasl.judged(judgement, users);
         self.answer_sasl(answer);
         self.answer();
         self.connection.flush();

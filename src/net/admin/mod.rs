@@ -12,15 +12,17 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, mpsc};
+use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::{spawn_blocking, spawn_local};
 
 use super::engine::Engine;
 use super::log;
 use super::server::News;
 use crate::admin::{self, Answer, Failure, Object, OnStandby, Request, Verb};
+use crate::auth::{Dialogue, LoginTask, Users, Verdict};
 use crate::config::companions::Companions;
 use crate::config::{Config, Given};
+use crate::model::{Directory, StoredPassword};
 use crate::monitor::{Board, Status};
 use crate::node::{ManagementReply, RequestId};
 use crate::proto::Value;
@@ -29,7 +31,7 @@ use crate::proto::message::ValueMessage;
 pub(crate) use files::Setup;
 use rights::Caller;
 
-/// Requests that may wait.
+/// Requests that are being answered at the same time; further ones are refused.
 const CALLS_MAX: usize = 256;
 
 /// Where requests go.
@@ -93,7 +95,7 @@ pub(crate) fn start(
     news: &mpsc::Sender<News>,
     (given, companions): (Given, Companions),
 ) -> Rc<Administrator> {
-    let (calls, mut requests) = mpsc::channel(CALLS_MAX);
+    let (calls, requests) = mpsc::channel(CALLS_MAX);
     engine.set_calls(calls);
     let administrator = Rc::new(Administrator {
         engine: engine.clone(),
@@ -105,16 +107,33 @@ pub(crate) fn start(
         looks: Mutex::new(()),
     });
     let answering = Rc::clone(&administrator);
-    spawn_local(async move {
-        while let Some(call) = requests.recv().await {
-            let administrator = Rc::clone(&answering);
-            spawn_local(async move {
-                let reply = administrator.reply(&call).await;
-                call.reply_to.send(reply);
-            });
+    spawn_local(answer_all(requests, move |call| {
+        let administrator = Rc::clone(&answering);
+        async move {
+            let reply = administrator.reply(&call).await;
+            call.reply_to.send(reply);
         }
-    });
+    }));
     administrator
+}
+
+/// Answers requests as they come, each for itself, so many at the same time as there may be.
+async fn answer_all<A: Future<Output = ()> + 'static>(
+    mut requests: mpsc::Receiver<Call>,
+    answer: impl Fn(Call) -> A,
+) {
+    let places = Arc::new(Semaphore::new(CALLS_MAX));
+    while let Some(call) = requests.recv().await {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            call.refuse();
+            continue;
+        };
+        let answered = answer(call);
+        spawn_local(async move {
+            answered.await;
+            drop(place);
+        });
+    }
 }
 
 /// Answers administrators.
@@ -157,7 +176,11 @@ impl Administrator {
             is_verified: call.is_verified,
             address: call.address,
         };
-        rights::check(&self.engine.directory(), &status.server, &caller, request)?;
+        let directory = self.engine.directory();
+        rights::check(&directory, &status.server, &caller, request)?;
+        if rights::needs_old_password(&directory, &caller, request) {
+            self.check_old_password(&directory, call, request).await?;
+        }
         let answer = self.carry_out(call, request, &status).await;
         if request.command.is_change() {
             // Arguments may be passwords: only the command and its first name are logged.
@@ -174,6 +197,42 @@ impl Administrator {
             );
         }
         answer
+    }
+
+    /// Whether a user who changes his password knows the old one. A wrong one costs what it costs at a login.
+    async fn check_old_password(
+        &self,
+        directory: &Directory,
+        call: &Call,
+        request: &Request,
+    ) -> Result<()> {
+        let user = call.user.as_deref().unwrap_or_default();
+        let old = request.arguments.name(2);
+        let stored = directory.users.get(user);
+        if old.is_empty() && stored == Some(&StoredPassword::Empty) {
+            // He has a certificate, and no password yet.
+            return Ok(());
+        }
+        let write = "write set password USER NEW OLD";
+        if old.is_empty() {
+            let text = format!("your old password is needed, too: {write}");
+            return Err(Failure::new(403, text));
+        }
+        let own = stored.map(|stored| (user.to_owned(), stored.clone()));
+        let users = Arc::new(Users::new(&own.into_iter().collect()));
+        let Some(dialogue) = Dialogue::new("PLAIN", call.address) else {
+            return Err(Failure::new(500, "passwords cannot be checked here"));
+        };
+        let response = format!("\0{user}\0{old}").into_bytes();
+        let task = LoginTask::new(dialogue, users, response);
+        match self.engine.judge_password(task).await {
+            Verdict::Welcome { .. } => Ok(()),
+            Verdict::Busy => Err(Failure::new(503, "too many logins at once: try again")),
+            Verdict::Refused | Verdict::Challenge(_) => {
+                let text = format!("the old password is wrong: {write}");
+                Err(Failure::new(403, text))
+            }
+        }
     }
 
     /// Whether the server can do it in its present state.
@@ -376,5 +435,60 @@ fn state_words(role: &str) -> &str {
     match role {
         "standby" => "standing by",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::task::{LocalSet, yield_now};
+
+    use super::*;
+
+    fn call(number: u64, replies: &mpsc::Sender<(u64, ManagementReply)>) -> Call {
+        Call {
+            user: None,
+            is_verified: false,
+            address: None,
+            message: ValueMessage::default(),
+            reply_to: ReplyTo::Standby(replies.clone(), number),
+        }
+    }
+
+    #[tokio::test]
+    async fn requests_that_are_not_answered_leave_room_for_so_many_others_only() {
+        let (calls, requests) = mpsc::channel(1);
+        let (replies, mut replied) = mpsc::channel(8);
+        let (free, waits) = tokio::sync::watch::channel(());
+        let answers = move |call: Call| {
+            let mut waits = waits.clone();
+            async move {
+                // The first ends when it is told to, the others never do.
+                if matches!(&call.reply_to, ReplyTo::Standby(_, 0)) {
+                    let _changed = waits.changed().await;
+                } else {
+                    pending::<()>().await;
+                }
+            }
+        };
+        let test = async {
+            spawn_local(answer_all(requests, answers));
+            for number in 0..CALLS_MAX as u64 {
+                assert!(calls.send(call(number, &replies)).await.is_ok());
+            }
+            assert!(calls.send(call(1000, &replies)).await.is_ok());
+            let (number, reply) = replied.recv().await.expect("an answer");
+            assert_eq!((number, reply.status), (1000, 503));
+            free.send_replace(());
+            while replies.strong_count() > CALLS_MAX {
+                yield_now().await;
+            }
+            assert!(calls.send(call(1001, &replies)).await.is_ok());
+            assert!(calls.send(call(1002, &replies)).await.is_ok());
+            let (number, reply) = replied.recv().await.expect("an answer");
+            assert_eq!((number, reply.status), (1002, 503));
+        };
+        LocalSet::new().run_until(test).await;
     }
 }

@@ -84,6 +84,24 @@ pub(super) fn check(
     }
 }
 
+/// Whether somebody changes his own password who may change no other: then he has to know the old one, for he may
+/// be somebody who has found the connection of another.
+pub(super) fn needs_old_password(
+    directory: &Directory,
+    caller: &Caller<'_>,
+    request: &Request,
+) -> bool {
+    let is_password = request.command.object == Object::Password && directory.authorization;
+    let user = caller.user.filter(|_| is_password);
+    user.is_some_and(|user| {
+        let groups = directory.access.groups_of(user);
+        let may_change_any = directory
+            .access
+            .has_right(user, &groups, AdminRight::ChangeUser);
+        !may_change_any
+    })
+}
+
 /// What a change amounts to besides what it is.
 enum Reach {
     /// Nothing more.
