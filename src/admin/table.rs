@@ -159,7 +159,7 @@ pub const COMMANDS: &[Command] = &[
     needs(&["name"], settings("PROPERTY,...", row("removeprop factory", (Verb::RemoveProperties, Object::Factory), Right(R::ChangeFactory), WithFiles, "Removes settings of a factory."))),
     // Messages.
     needs(&["queue"], columns(MESSAGE_COLUMNS, settings("[limit=N] [after=ID]", row("show messages", list(Object::Message), Right(R::ViewMessage), No, "Messages of a queue, the oldest first: 100 of them or `limit` (at most 1000, and no more than 64 MiB of messages are read), those behind the message `after`. State: waiting, delivered (a client has it and has not settled it), kept (for a client that had it before a takeover), expired.")))),
-    needs(&["name"], may(&["clientid"], columns(MESSAGE_COLUMNS, settings("[limit=N] [after=ID]", row("show messages durable", list(Object::Message), Right(R::ViewMessage), No, "The same for a durable subscription."))))),
+    needs(&["name"], may(&["clientid", "user"], columns(MESSAGE_COLUMNS, settings("[limit=N] [after=ID]", row("show messages durable", list(Object::Message), Right(R::ViewMessage), No, "The same for a durable subscription."))))),
     needs(&["id"], row("show message", show(Object::Message), Right(R::ViewMessage), No, "One message: who has it, its properties and the size of its body; not the body. The id is that of show messages.")),
     needs(&["id"], row("delete message", delete(Object::Message), Right(R::ChangeMessage), No, "Deletes a message that waits. One that a client has, or that is kept for a client, is not deleted.")),
     // Subscriptions.

@@ -79,6 +79,8 @@ pub enum LookAt<'a> {
         name: &'a str,
         /// The container of its client; empty: the only one of that name.
         client: &'a str,
+        /// The user of its client; empty: the only one of that name and container.
+        user: &'a str,
     },
 }
 
@@ -180,7 +182,9 @@ impl Node {
                 Route::Queue(queue) => queue,
                 Route::Unknown | Route::Invalid(_) => return None,
             },
-            LookAt::Durable { name, client } => self.subscriptions.meant(client, name)?.0,
+            LookAt::Durable { name, client, user } => {
+                self.subscriptions.meant(client, user, name)?.0
+            }
         };
         let cursor = after.map_or(Cursor::START, |it| Cursor::after(it.place()));
         Some(LookFrom { queue, cursor })
@@ -260,7 +264,7 @@ impl Node {
             Standing::Waiting => Holder::Nobody,
             Standing::With(consumer) => {
                 let connection = self.outlets.get(&consumer.number).map(|(id, _)| *id);
-                let container = connection.map(|id| self.container_of(id).to_string());
+                let container = connection.map(|id| self.identity_of(id).container);
                 Holder::Consumer {
                     number: consumer.number,
                     connection,

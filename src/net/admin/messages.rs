@@ -160,10 +160,10 @@ fn wanted(request: &Request) -> Result<Wanted> {
 }
 
 async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
-    let (name, client) = (request.arguments.name(0), request.arguments.name(1));
+    let [name, client, user] = [0, 1, 2].map(|index| request.arguments.name(index));
     let is_durable = request.command.words.ends_with("durable");
     let at = match is_durable {
-        true => LookAt::Durable { name, client },
+        true => LookAt::Durable { name, client, user },
         false => LookAt::Queue(name),
     };
     let wanted = wanted(request)?;
@@ -171,7 +171,7 @@ async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
     let from = from.ok_or_else(not_active)?.ok_or_else(|| match is_durable {
         true => Failure::missing(format!(
             "there is no durable `{name}` of this client, or there are several of that name: write \
-             show messages durable NAME CLIENTID"
+             show messages durable NAME CLIENTID USER"
         )),
         false => Failure::missing(format!(
             "there is no queue `{name}`; the messages of a durable subscription are shown by show \

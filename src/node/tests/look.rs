@@ -158,7 +158,11 @@ fn the_messages_of_a_durable_subscription_are_its_own() {
     scene.publish(to, "1");
     scene.publish(to, "2");
     scene.commit();
-    let at = |client| LookAt::Durable { name: "d", client };
+    let at = |client| LookAt::Durable {
+        name: "d",
+        client,
+        user: "",
+    };
     assert!(
         scene.node.look_from(at(""), None).is_none(),
         "which of both?"
