@@ -84,6 +84,7 @@ pub fn run(given: Given, config: Config, companions: Companions, reload: Reload)
         Ok(runtime) => runtime,
         Err(error) => return (Exit::Failed, format!("no runtime: {error}")),
     };
+    let program = handover::Program::of_this_process();
     let local = LocalSet::new();
     let end = local.block_on(&runtime, async {
         match Server::start(given, (config, companions), reload, started).await {
@@ -94,7 +95,7 @@ pub fn run(given: Given, config: Config, companions: Companions, reload: Reload)
     // Tasks that still run, and host names that are still looked up, end with the process.
     runtime.shutdown_background();
     match end {
-        ((Exit::Done, _), true) => (Exit::Failed, handover::begin_again()),
+        ((Exit::Done, _), true) => (Exit::Failed, program.begin_again()),
         (end, _) => end,
     }
 }

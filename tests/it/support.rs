@@ -42,7 +42,16 @@ pub(crate) fn serve(data: &Path, options: &[&str]) -> Server {
 
 /// Starts `steadfast serve` with JSON events, these options and this environment, and nothing else.
 pub(crate) fn serve_with(options: &[&str], environment: &[(&str, &str)]) -> Server {
-    let mut child = Command::new(PROGRAM)
+    serve_program(Path::new(PROGRAM), options, environment)
+}
+
+/// The same with another file of the program.
+pub(crate) fn serve_program(
+    program: &Path,
+    options: &[&str],
+    environment: &[(&str, &str)],
+) -> Server {
+    let mut child = Command::new(program)
         .args(["serve", "--log-format", "json"])
         .args(options)
         .envs(environment.iter().copied())

@@ -1,8 +1,11 @@
 //! The end that an administrator orders; after a switchover the server begins again in its process.
 
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::CommandExt;
+use std::path::{self, Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
+use std::{env, fs, io};
 
 use tokio::time::timeout;
 
@@ -13,17 +16,64 @@ use crate::role::{Input, State};
 /// How long a server that has handed over waits for its successor.
 const SUCCESSOR: Duration = Duration::from_secs(30);
 
-/// Starts this program anew in this process: nothing of the server that has ended is left, and the configuration is
-/// read again. Returns only when that fails.
-pub(super) fn begin_again() -> String {
-    let mut arguments = std::env::args_os();
+/// The program that runs, also when its file is no more.
+const RUNNING: &str = "/proc/self/exe";
+
+/// The file by which this program was started.
+pub(super) struct Program(Option<PathBuf>);
+
+impl Program {
+    /// To be asked when the process begins, before anybody can have replaced the file.
+    pub(super) fn of_this_process() -> Self {
+        // By its name, if that is one of a file: it may be a link that leads to another version some day.
+        let named = env::args_os().next().map(PathBuf::from);
+        let named = named.filter(|name| name.components().count() > 1);
+        let named = named.and_then(|name| path::absolute(name).ok());
+        let named = named.filter(|name| is_running(name));
+        Self(named.or_else(|| env::current_exe().ok()))
+    }
+
+    /// Starts the program anew in this process, as it is on the disk now: nothing of the server that has ended is
+    /// left, and the configuration is read again. One that cannot be started leaves the version that runs. Returns
+    /// only when that fails as well.
+    pub(super) fn begin_again(&self) -> String {
+        if let Some(path) = &self.0 {
+            tracing::info!(
+                event = "begins_again",
+                program = %path.display(),
+                is_replaced = !is_running(path),
+                "this server begins again in the same process"
+            );
+            let error = exec(path);
+            tracing::warn!(
+                event = "program_unusable",
+                program = %path.display(),
+                %error,
+                "the file of this program cannot be started; this server begins again in the version that has \
+                 run so far"
+            );
+        }
+        let error = exec(Path::new(RUNNING));
+        format!(
+            "the standby has taken over, but this server could not begin again: {error}; start it"
+        )
+    }
+}
+
+/// Whether a file is that of the program that runs.
+fn is_running(path: &Path) -> bool {
+    let identity = |path: &Path| {
+        let metadata = fs::metadata(path).ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    let running = identity(Path::new(RUNNING));
+    running.is_some() && identity(path) == running
+}
+
+fn exec(program: &Path) -> io::Error {
+    let mut arguments = env::args_os();
     let name = arguments.next().unwrap_or_default();
-    // The same program, also when its file was replaced meanwhile.
-    let error = Command::new("/proc/self/exe")
-        .arg0(name)
-        .args(arguments)
-        .exec();
-    format!("the standby has taken over, but this server could not begin again: {error}; start it")
+    Command::new(program).arg0(name).args(arguments).exec()
 }
 
 impl Server {
