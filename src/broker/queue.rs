@@ -446,11 +446,13 @@ impl Queue {
     fn come_back(&mut self, context: &mut Context, lsn: u64, it: &InFlight, failed: bool) {
         context.counters.returned += 1;
         let count = it.count.saturating_add(u32::from(failed));
-        if count > 0 {
-            self.counts.insert(lsn, count);
-        }
-        if failed && count > 1 {
-            // A count of 1 follows from the reservation.
+        let recorded = match count {
+            0 => None,
+            count => self.counts.insert(lsn, count),
+        };
+        // A count of 1 follows from the reservation. One that came with what a client had stands nowhere else any
+        // more, whatever the client says now.
+        if count > 1 && recorded != Some(count) {
             context.effects.push_back(Effect::Count {
                 queue: self.id,
                 lsn,

@@ -88,6 +88,26 @@ fn what_is_kept_for_a_client_does_not_make_room_before_it_is_given_up() {
 }
 
 #[test]
+fn a_count_that_a_client_had_outlives_that_it_gives_the_message_back() {
+    let mut two = held(5, 1, 2);
+    two.runs[0].count = 2;
+    let mut scene = Scene::with_origin(small_limits(), recovered(vec![two]));
+    scene.store(2);
+    scene.attach(50);
+    scene.check("50<1 x3, 50<2 x3");
+    scene.block(50);
+    scene.settle(50, 1, Outcome::Released);
+    scene.check("count 1=3");
+    scene.handle(Event::ConsumerReady {
+        consumer: consumer(50),
+    });
+    scene.settle(50, 1, Outcome::Released);
+    scene.check("50<1 x3, 50<1 x3");
+    scene.gone(50, Gone::Lost);
+    scene.check("count 1=4, count 2=4");
+}
+
+#[test]
 fn the_end_of_a_client_is_nothing_to_queues_that_kept_nothing_for_it() {
     let mut scene = Scene::with_origin(small_limits(), recovered(vec![held(5, 1, 2)]));
     scene.store(3);
