@@ -60,7 +60,7 @@ fn place() -> Place {
 }
 
 /// Runs a dialogue of our own client.
-fn run<T>(dialogue: impl Future<Output = T>) -> T {
+pub(crate) fn run<T>(dialogue: impl Future<Output = T>) -> T {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

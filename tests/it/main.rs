@@ -5,6 +5,7 @@
 //! * `pair`: who is active when, whatever happens to the processes of a pair.
 //! * `chapter_pair`: what the chapter promises of a pair, by number.
 //! * `chapter_authorization`: who comes in, and who gets what.
+//! * `chapter_rights`: users and rights while servers run, at takeovers and switchovers.
 //! * `chapter_clients`: what becomes of the state of clients at a takeover, by number.
 //! * `store`: the `store` commands on real stores.
 //! * `foreign`: starts client programs on AMQP libraries that are not ours (`tests/interop`).
@@ -32,6 +33,7 @@ mod chapter_authorization;
 mod chapter_clients;
 mod chapter_messages;
 mod chapter_pair;
+mod chapter_rights;
 mod chapter_topics;
 mod configuration;
 mod drill;

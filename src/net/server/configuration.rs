@@ -157,6 +157,10 @@ impl Server {
     pub(super) fn reread(&mut self) {
         if self.rereading.is_some() {
             self.rereads_again = true;
+            tracing::info!(
+                event = "config_reread_again",
+                "the configuration is being read; it will be read once more after that"
+            );
             return;
         }
         let (sender, receiver) = oneshot::channel();

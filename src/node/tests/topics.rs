@@ -500,6 +500,44 @@ fn more_subscriptions_than_a_message_can_have_routes_are_an_ordinary_error() {
 }
 
 #[test]
+fn a_full_disk_refuses_a_message_to_many_subscriptions_as_a_whole() {
+    const SUBSCRIBERS: usize = 200;
+    let mut scene = Scene::new();
+    let subscribers: Vec<_> = (0..SUBSCRIBERS).map(|_| scene.subscriber("news")).collect();
+    let to = scene.topic_publisher("news");
+    scene.publish(to, "a");
+    scene.commit();
+    scene.check(to.0, "accepted");
+    scene.world.set_free_bytes(0);
+    scene.rest();
+    assert!(!scene.node.store.accepts_messages(), "the disk is full");
+    scene.take_log(to.0);
+    while scene.clients[to.0].connection.can_send(to.1) {
+        scene.publish(to, "b");
+        scene.check(to.0, "rejected amqp:resource-limit-exceeded");
+    }
+    scene.rest();
+    assert_eq!(scene.waiting(), SUBSCRIBERS as u64);
+    // Settling goes on without space.
+    for (client, _) in &subscribers {
+        scene.check(*client, "got a");
+        scene.settle(*client, "a", Outcome::Accepted);
+    }
+    scene.commit();
+    assert_eq!(scene.waiting(), 0);
+    scene.world.set_free_bytes(1 << 40);
+    scene.rest();
+    scene.publish(to, "c");
+    scene.commit();
+    scene.check(to.0, "accepted");
+    for (client, _) in &subscribers {
+        scene.check(*client, "got c");
+    }
+    let scene = scene.take_over();
+    assert_eq!(scene.waiting(), SUBSCRIBERS as u64);
+}
+
+#[test]
 fn subscriptions_with_limits_that_are_gone_leave_nothing() {
     let mut scene = Scene::new();
     scene.configure(Directory {
