@@ -123,7 +123,7 @@ pub const COMMANDS: &[Command] = &[
     row("info", show(Object::Server), Right(R::ViewServer), WithFiles, "As show server."),
     row("show server", show(Object::Server), Right(R::ViewServer), WithFiles, "Figures of the server."),
     row("show state", show(Object::State), Right(R::ViewServer), Always, "Name, role and peers of the server."),
-    columns(&[("Parameter", "parameter"), ("Value", "value"), ("From", "origin")], row("show config", list(Object::Config), Right(R::ViewServer), WithFiles, "Parameters that were given, and where; passwords are not shown.")),
+    columns(&[("Parameter", "parameter"), ("Value", "value"), ("From", "origin"), ("In Effect", "in_effect")], row("show config", list(Object::Config), Right(R::ViewServer), WithFiles, "Parameters that were given, and where; In Effect: the value with which the server works where that is another one. Passwords are not shown.")),
     row("show db", show(Object::Database), Right(R::ViewServer), No, "Figures of the store's files."),
     columns(&[("Total", "total"), ("Count", "count")], row("show stat", list(Object::Statistics), Right(R::ViewServer), No, "Messages since the server became active.")),
     settings("PARAMETER=VALUE ...", row("set server", (Verb::Set, Object::Server), Right(R::ChangeServer), WithFiles, "Changes parameters in the main file; says which take effect at once.")),
@@ -132,7 +132,7 @@ pub const COMMANDS: &[Command] = &[
     row("rotatelog", (Verb::RotateLog, Object::Server), Right(R::ChangeServer), Always, "Begins a new log file; the old one is kept beside it."),
     may(&["store", "seconds"], row("compact", (Verb::Compact, Object::Store), Right(R::ChangeServer), No, "The store compacts itself; says what there is to gain.")),
     // Stores.
-    columns(&[("Store Name", "name"), ("Type", "type"), ("Messages", "messages"), ("Size", "bytes")], row("show stores", list(Object::Store), Right(R::ViewServer), No, "All stores.")),
+    columns(&[("Store Name", "name"), ("Type", "type"), ("Dests", "destinations"), ("Messages", "messages"), ("Size", "bytes")], row("show stores", list(Object::Store), Right(R::ViewServer), No, "All stores, with what waits in the queues and subscriptions that belong to each; on the disk all are one log.")),
     needs(&["name"], row("show store", show(Object::Store), Right(R::ViewServer), No, "Figures of a store.")),
     // Destinations.
     columns(&[("Queue Name", "name"), ("SNFGXIBCT", "flags"), ("Pre", "prefetch"), ("Rcvrs", "receivers"), ("Msgs", "messages"), ("Size", "bytes"), ("Held", "held")], may(&["pattern"], row("show queues", list(Object::Queue), Right(R::ViewDestination), No, "Queues; the pattern may have wildcards. A * before a name: not in queues.conf. Held: messages among them that are kept for clients that had them before a takeover."))),

@@ -123,6 +123,16 @@ impl Config {
         let changed = rows.filter(|(now, before)| now.1 != before.1);
         changed.map(|((row, _), _)| *row).collect()
     }
+
+    /// The values of a parameter as they count, the default where nothing was given; `None` for what is
+    /// secret.
+    #[must_use]
+    pub fn shown(&self, row: &Parameter) -> Option<String> {
+        let mut rows = self.values.0.iter();
+        let (row, values) = rows.find(|(own, _)| own.name == row.name)?;
+        let values = values.iter().map(|value| value::show(row.kind, value));
+        (row.kind != Kind::Secret).then(|| values.collect::<Vec<_>>().join(", "))
+    }
 }
 
 /// Which faults stop the start.

@@ -102,6 +102,15 @@ pub struct Parameter {
     pub help: &'static str,
 }
 
+impl Parameter {
+    /// Whether a running server takes a new value: it is reloadable, or names a file that is read again.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        let mut files = super::companions::Companion::ALL.into_iter();
+        self.is_reloadable || files.any(|file| file.parameter() == self.name)
+    }
+}
+
 /// The row of a name.
 #[must_use]
 pub fn parameter(name: &str) -> Option<&'static Parameter> {

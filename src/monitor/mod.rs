@@ -33,7 +33,9 @@ use rustls::ServerConfig;
 
 use crate::tls::Live;
 
-pub use status::{Clients, Peer, Progress, Rates, Reconnect, Recovery, Status, Store, WarmStandby};
+pub use status::{
+    Clients, Peer, PeerTrouble, Progress, Rates, Reconnect, Recovery, Status, Store, WarmStandby,
+};
 
 /// The engine thread posts a snapshot several times a second; after so long without one it hangs.
 const STALE: Duration = Duration::from_secs(15);

@@ -25,6 +25,8 @@ pub struct Status {
     pub listens: Vec<String>,
     /// The peer in sight; `null` if none.
     pub peer: Option<Peer>,
+    /// Why no peer is in sight, as far as that is known; `null` while one is.
+    pub peer_trouble: Option<PeerTrouble>,
     /// All peers in sight.
     pub peers: Vec<Peer>,
     /// Servers in sight that share nothing with this one (`unshared_peer`).
@@ -68,6 +70,19 @@ pub struct Peer {
     pub listens: Vec<String>,
     /// What is different in its configuration, one line each; `null` before it was compared.
     pub differences: Option<Vec<String>>,
+}
+
+/// Why a peer is not in sight.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PeerTrouble {
+    /// How messages name it, or the URL by which it was called.
+    pub peer: String,
+    /// `lost`, `refused` or `not reached`.
+    pub what: &'static str,
+    /// What happened.
+    pub reason: String,
+    /// Milliseconds since then.
+    pub for_ms: u64,
 }
 
 /// A recovery.

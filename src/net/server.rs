@@ -26,7 +26,7 @@ use super::opener::{Opened, Opener, PeerStore, hexadecimal};
 use super::peer::{ConnectFailure, Hello, Links, PeerEvent, Relation};
 use super::service::{self, Service};
 use super::signals::StopSignals;
-use super::snapshot::{Identity, PeerView, PeerViews, RecoveryView, Sources, status};
+use super::snapshot::{Identity, PeerView, PeerViews, RecoveryView, Sources, Trouble, status};
 use super::tls::ServerTls;
 use crate::config::companions::Companions;
 use crate::config::{Config, Given, ListenUrl, PeerUrl};
@@ -376,6 +376,12 @@ impl Server {
             }
             PeerEvent::ConnectFailed { peer, failure } => self.take_failure(peer, failure)?,
             PeerEvent::CallRefused { reason } => {
+                // A server that shares nothing with this one may have called as well.
+                let is_alone = self.config.unshared_peers.is_empty();
+                if let Some(url) = self.config.peers.first().filter(|_| is_alone) {
+                    let url = url.to_string();
+                    self.peers.trouble(Trouble::Refused, &url, &reason);
+                }
                 self.log_refusal(reason);
                 Input::Tick
             }
@@ -422,8 +428,12 @@ impl Server {
             .map(ToString::to_string)
             .unwrap_or_default();
         let reason = match failure {
-            ConnectFailure::Unreachable(reason) => format!("{url}: {reason}"),
+            ConnectFailure::Unreachable(reason) => {
+                self.peers.trouble(Trouble::NotReached, &url, &reason);
+                format!("{url}: {reason}")
+            }
             ConnectFailure::Refused(reason) => {
+                self.peers.trouble(Trouble::Refused, &url, &reason);
                 self.log_refusal(format!("ft_active: {url}: {reason}"));
                 format!("{url}: {reason}")
             }
@@ -540,8 +550,12 @@ impl Server {
         }
     }
 
-    fn log(&self, event: &Event) {
+    fn log(&mut self, event: &Event) {
         match event {
+            Event::PeerLost { peer, reason, .. } => {
+                self.peers.trouble(Trouble::Lost, peer, reason);
+                log::role_event(event);
+            }
             Event::Starting => tracing::info!(
                 event = "starting",
                 server = self.identity.server,

@@ -9,7 +9,7 @@ use super::clock;
 use super::engine::EngineStatus;
 use super::peer::Relation;
 use super::recovering::Board;
-use crate::monitor::{self, Clients, Peer, Recovery, Status, Store};
+use crate::monitor::{self, Clients, Peer, PeerTrouble, Recovery, Status, Store};
 use crate::role::{LinkId, PeerNews, State};
 
 /// What does not change while the process runs.
@@ -48,15 +48,79 @@ impl PeerView {
     }
 }
 
+/// What keeps the other server of the pair out of sight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Trouble {
+    /// There was a link.
+    Lost,
+    /// One of the two servers refuses the other.
+    Refused,
+    /// It does not answer.
+    NotReached,
+}
+
+impl Trouble {
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+            Self::NotReached => "not reached",
+        }
+    }
+}
+
+/// Trouble with a peer.
+struct Troubled {
+    what: Trouble,
+    peer: String,
+    reason: String,
+    since: Instant,
+}
+
 /// Peers by link, as last heard.
 #[derive(Default)]
 pub(crate) struct PeerViews {
     links: BTreeMap<LinkId, PeerView>,
+    /// Counts while no link leads to the other server of the pair.
+    trouble: Option<Troubled>,
 }
 
 impl PeerViews {
     pub(crate) fn add(&mut self, link: LinkId, view: PeerView) {
+        if view.relation == Relation::Pair {
+            self.trouble = None;
+        }
         self.links.insert(link, view);
+    }
+
+    /// Notes why the other server of the pair is not in sight. That a lost one cannot be reached says less than how it
+    /// was lost.
+    pub(crate) fn trouble(&mut self, what: Trouble, peer: &str, reason: &str) {
+        if let Some(known) = &self.trouble {
+            let is_less = known.what == Trouble::Lost && what == Trouble::NotReached;
+            if is_less || (known.what == what && known.reason == reason) {
+                return;
+            }
+        }
+        // Links of one that is lost go a moment later.
+        if what == Trouble::Lost || !self.has_pair() {
+            self.trouble = Some(Troubled {
+                what,
+                peer: peer.to_owned(),
+                reason: reason.to_owned(),
+                since: Instant::now(),
+            });
+        }
+    }
+
+    fn peer_trouble(&self) -> Option<PeerTrouble> {
+        let trouble = self.trouble.as_ref().filter(|_| !self.has_pair())?;
+        Some(PeerTrouble {
+            peer: trouble.peer.clone(),
+            what: trouble.what.as_str(),
+            reason: trouble.reason.clone(),
+            for_ms: elapsed_ms(trouble.since),
+        })
     }
 
     /// What the peer is to this server; `None` for a link that is gone.
@@ -161,6 +225,7 @@ pub(crate) fn status(sources: &Sources<'_>) -> Status {
         role_ms: elapsed_ms(sources.state_since),
         listens: identity.listens.clone(),
         peer: peers.first().cloned(),
+        peer_trouble: sources.peers.peer_trouble(),
         peers,
         unshared_peers: sources.peers.list(Relation::Unshared),
         recovery: recovery(sources.recovery, sources.board),
@@ -251,4 +316,43 @@ fn clients(engine: &EngineStatus) -> Clients {
 
 fn elapsed_ms(since: Instant) -> u64 {
     u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(peers: &PeerViews) -> Option<(&'static str, String)> {
+        let trouble = peers.peer_trouble();
+        trouble.map(|it| (it.what, it.reason))
+    }
+
+    #[test]
+    fn the_trouble_that_says_most_is_told_until_the_peer_is_in_sight() {
+        let mut peers = PeerViews::default();
+        assert_eq!(told(&peers), None);
+        peers.trouble(Trouble::NotReached, "url", "refused by the system");
+        assert_eq!(told(&peers).map(|it| it.0), Some("not reached"));
+        peers.trouble(Trouble::Refused, "url", "no such user");
+        assert_eq!(told(&peers), Some(("refused", "no such user".to_owned())));
+        let news = PeerNews {
+            name: "b".to_owned(),
+            instance: "1".to_owned(),
+            state: State::Standby,
+            epoch: 0,
+            beat: 1,
+        };
+        let view = |relation| PeerView::new("b".to_owned(), relation, news.clone(), Vec::new());
+        peers.add(LinkId(1), view(Relation::Unshared));
+        assert_eq!(told(&peers).map(|it| it.0), Some("refused"));
+        peers.add(LinkId(2), view(Relation::Pair));
+        assert_eq!(told(&peers), None);
+        // The link in the other direction.
+        peers.trouble(Trouble::Refused, "url", "no such user");
+        assert_eq!(told(&peers), None);
+        peers.remove(LinkId(2));
+        peers.trouble(Trouble::Lost, "b", "it was silent");
+        peers.trouble(Trouble::NotReached, "url", "refused by the system");
+        assert_eq!(told(&peers), Some(("lost", "it was silent".to_owned())));
+    }
 }

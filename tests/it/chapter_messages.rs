@@ -339,3 +339,75 @@ fn a_message_that_its_consumer_gives_back_can_be_deleted() {
     command(&url, &format!("delete message {id}")).done();
     assert_eq!(listed(&url, "show messages orders").len(), 0);
 }
+
+#[test]
+fn a_peer_that_is_lost_or_refused_is_shown_as_such_with_the_reason() {
+    let mut pair = settled();
+    let first = pair.urls[0].clone();
+    let state = || admin(&first, &["--json", "show", "state"]).json();
+    assert_eq!(state()["peer_state"], "standby");
+    pair.servers[1].kill();
+    pair.servers[0].wait("peer_lost");
+    let lost = state();
+    assert_eq!(lost["peer_state"], "lost", "{lost}");
+    assert!(
+        lost["peer"].is_string() && lost["peer_reason"].is_string(),
+        "{lost}"
+    );
+    let text = command(&first, "show state").done();
+    assert!(
+        text.contains("lost") && text.contains("Peer Reason:"),
+        "{text}"
+    );
+
+    // It comes back under another name, so both refuse.
+    let file = fs::read_to_string(&pair.files[1]).expect("it is there");
+    let file = file.replace("server = EMS-SERVER", "server = OTHER");
+    fs::write(&pair.files[1], file).expect("it is ours");
+    let store = pair.directory.path().join("store");
+    pair.servers[1] = start(&store, &pair.files[1]);
+    pair.servers[0].wait("peer_refused");
+    pair.servers[0].wait_state("refused", |state| {
+        state["peer_trouble"]["what"] == "refused"
+    });
+    let refused = state();
+    assert_eq!(refused["peer_state"], "refused", "{refused}");
+    let reason = refused["peer_reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("OTHER"), "{refused}");
+}
+
+#[test]
+fn stores_show_what_belongs_to_them_and_parameters_what_counts() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let main = "server = A\nlisten = tcp://127.0.0.1:0\nmax_connections = 40\n";
+    let config = configured(directory.path(), "a", main);
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    command(&url, "create queue safe store=$sys.failsafe").done();
+    command(&url, "create queue orders").done();
+    run(fill(&url, "safe", 3));
+    run(fill(&url, "orders", 2));
+    let rows = listed(&url, "show stores");
+    let names = ["$sys.failsafe", "$sys.meta", "$sys.nonfailsafe"];
+    assert_eq!(column(&rows, "name"), names);
+    assert_eq!(column(&rows, "messages"), ["3", "0", "2"]);
+    let shown = admin(&url, &["--json", "show", "store", "$sys.failsafe"]).json();
+    assert_eq!(shown["messages"], 3, "{shown}");
+
+    let rows = listed(&url, "show config");
+    let row = |rows: &[Value]| {
+        let mut rows = rows.iter();
+        rows.find(|row| row["parameter"] == "max_connections")
+            .cloned()
+    };
+    assert_eq!(row(&rows).expect("it was given")["in_effect"], Value::Null);
+    command(&url, "set server max_connections=50").done();
+    let rows = listed(&url, "show config");
+    let row = row(&rows).expect("it was given");
+    assert_eq!(
+        (&row["value"], &row["in_effect"]),
+        (&json!("50"), &json!("40")),
+        "{row}"
+    );
+}

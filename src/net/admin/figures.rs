@@ -1,7 +1,8 @@
 //! What a running server shows of itself, and what is done to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use super::stores;
 use crate::admin::{Answer, Failure, Item, Object, Request, Verb};
 use crate::config::companions::Companions;
 use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Trace};
@@ -26,10 +27,10 @@ pub(super) fn show(
     match (request.command.verb, request.command.object) {
         (_, Object::Server) => Ok(server(engine, status, files)),
         (_, Object::State) => Ok(state(engine, status)),
-        (_, Object::Database) => database(status),
+        (_, Object::Database) => stores::database(status),
         (_, Object::Statistics) => Ok(statistics(status, request)),
-        (Verb::List, Object::Store) => stores(status, files, request),
-        (_, Object::Store) => store(status, files, name),
+        (Verb::List, Object::Store) => stores::list(engine, status, files, request),
+        (_, Object::Store) => stores::show(engine, status, files, name),
         (Verb::List, Object::Queue) => queues(engine, files, request),
         (_, Object::Queue) => queue(engine, files, name),
         (Verb::List, Object::Topic) => topics(engine, files, request),
@@ -98,15 +99,23 @@ fn server(engine: &Engine, status: &Status, files: &Companions) -> Answer {
     Answer::record(fields)
 }
 
-/// The other server of the pair.
+/// The other server of the pair; when it is not in sight, why.
 fn peer(status: &Status) -> Vec<(&'static str, Item)> {
-    let Some(peer) = &status.peer else {
+    if let Some(peer) = &status.peer {
+        return vec![
+            ("peer", peer.name.as_str().into()),
+            ("peer_state", peer.role.into()),
+            ("peer_epoch", peer.epoch.into()),
+        ];
+    }
+    let Some(trouble) = &status.peer_trouble else {
         return vec![("peer", Item::Nothing)];
     };
     vec![
-        ("peer", peer.name.as_str().into()),
-        ("peer_state", peer.role.into()),
-        ("peer_epoch", peer.epoch.into()),
+        ("peer", trouble.peer.as_str().into()),
+        ("peer_state", trouble.what.into()),
+        ("peer_state_for_ms", trouble.for_ms.into()),
+        ("peer_reason", trouble.reason.as_str().into()),
     ]
 }
 
@@ -166,75 +175,6 @@ pub(super) fn check_switchover(status: &Status) -> std::result::Result<(), Failu
              servers), or use shutdown",
         )),
     }
-}
-
-// The store
-
-fn database(status: &Status) -> Result {
-    let store = status.store.as_ref().ok_or_else(no_store)?;
-    Ok(Answer::record(vec![
-        ("epoch", store.epoch.into()),
-        ("segments", store.segments.into()),
-        ("messages", store.messages.into()),
-        ("message_bytes", store.bytes.into()),
-        ("tail_bytes", store.tail_bytes.into()),
-        ("last_number", store.last_lsn.into()),
-        ("durable_number", store.durable_lsn.into()),
-        ("batches", store.batches.into()),
-        ("batch_bytes", store.batch_bytes.into()),
-        ("checkpoints", store.checkpoints.into()),
-        ("checkpoint_failures", store.checkpoint_failures.into()),
-        ("quarantined", store.quarantined.into()),
-        ("is_full", store.full.into()),
-        ("free_bytes", store.free_bytes.into()),
-    ]))
-}
-
-fn no_store() -> Failure {
-    Failure::conflict("this server does not own the store now")
-}
-
-/// The stores that are there without being named, and those of stores.conf. All are one.
-fn store_names(files: &Companions) -> BTreeSet<String> {
-    let named = files.stores.entries().map(|section| section.name.clone());
-    let usual = ["$sys.meta", "$sys.nonfailsafe", "$sys.failsafe"];
-    named.chain(usual.map(str::to_owned)).collect()
-}
-
-fn stores(status: &Status, files: &Companions, request: &Request) -> Result {
-    let store = status.store.as_ref().ok_or_else(no_store)?;
-    let rows = store_names(files).into_iter().map(|name| {
-        vec![
-            name.into(),
-            "log".into(),
-            store.messages.into(),
-            store.bytes.into(),
-        ]
-    });
-    Ok(Answer::table(request.command.columns, rows.collect()))
-}
-
-fn store(status: &Status, files: &Companions, name: &str) -> Result {
-    let store = status.store.as_ref().ok_or_else(no_store)?;
-    if !store_names(files).contains(name) {
-        return Err(Failure::missing(format!("there is no store `{name}`")));
-    }
-    Ok(Answer::record(vec![
-        ("store", name.into()),
-        ("type", "log; all stores are one".into()),
-        ("access_mode", "synchronous, synced".into()),
-        ("messages", store.messages.into()),
-        ("message_bytes", store.bytes.into()),
-        ("segments", store.segments.into()),
-    ]))
-}
-
-/// There is nothing to do: says what there is.
-pub(super) fn compact(status: &Status) -> Answer {
-    let segments = status.store.as_ref().map_or(0, |store| store.segments);
-    Answer::done(format!(
-        "the store compacts itself as it goes; it has {segments} segments now"
-    ))
 }
 
 // Destinations

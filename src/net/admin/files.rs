@@ -1,5 +1,6 @@
 //! Changing the configuration files. Everything here blocks.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
@@ -9,8 +10,8 @@ use crate::admin::{self, Answer, Failure, Item, Request, Verb};
 use crate::auth::hash_password;
 use crate::config::companions::{Companion, Companions, read_anyway};
 use crate::config::{
-    CompanionSource, Config, Fault, Given, MainFile, Origin, Support, given_values, hide,
-    load_anyway, parameter, set_parameters,
+    CompanionSource, Config, Fault, Given, MainFile, Origin, Parameter, Support, given_values,
+    hide, load_anyway, parameter, set_parameters,
 };
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -24,6 +25,32 @@ const JSON: u16 = 501;
 #[derive(Debug)]
 pub(crate) struct Setup {
     given: Given,
+}
+
+/// The configuration with which the server works: what it was started with, and what it has taken since.
+#[derive(Clone, Debug)]
+pub(super) struct InEffect {
+    pub(super) started: Config,
+    pub(super) taken: Config,
+}
+
+impl InEffect {
+    /// Parameters that the server has with other values than these, and its values in words.
+    fn others(&self, now: &Config) -> BTreeMap<&'static str, String> {
+        let of_start = now.changes(&self.started).into_iter();
+        let of_start = of_start.filter(|row| !row.is_taken());
+        let taken = now.changes(&self.taken).into_iter();
+        let taken = taken.filter(|row| row.is_taken());
+        let words = |row: &Parameter, own: &Config| match own.shown(row) {
+            None => "(another secret)".to_owned(),
+            Some(text) if text.is_empty() => "none".to_owned(),
+            Some(text) => text,
+        };
+        let of_start = of_start.map(|row| (row.name, words(row, &self.started)));
+        of_start
+            .chain(taken.map(|row| (row.name, words(row, &self.taken))))
+            .collect()
+    }
 }
 
 /// A change that was written.
@@ -76,20 +103,37 @@ impl Setup {
         })
     }
 
-    /// The parameters that were given.
-    pub(super) fn show_config(&self) -> Result<Answer> {
+    /// The parameters that were given, and those with which the server works where these are others.
+    pub(super) fn show_config(&self, in_effect: &InEffect) -> Result<Answer> {
         let given = self.fresh_given()?;
-        let rows = given_values(&given).into_iter().map(|it| {
-            let origin = it.origin.to_string();
-            let value = it.value.unwrap_or_else(|| "(secret)".to_owned());
-            vec![
+        let mut others = in_effect.others(&load_anyway(&given).0);
+        let shown = |value: Option<String>| value.unwrap_or_else(|| "(secret)".to_owned());
+        let mut rows = Vec::new();
+        for it in given_values(&given) {
+            rows.push(vec![
                 Item::from(it.parameter),
-                Item::from(value),
-                Item::from(origin),
-            ]
-        });
-        let columns = [("", "parameter"), ("", "value"), ("", "origin")];
-        Ok(Answer::table(&columns, rows.collect()))
+                shown(it.value).into(),
+                it.origin.to_string().into(),
+                // Once for a parameter that has several values.
+                others.remove(it.parameter).into(),
+            ]);
+        }
+        for (parameter, other) in others {
+            let value = Item::Nothing;
+            rows.push(vec![
+                parameter.into(),
+                value,
+                "default".into(),
+                other.into(),
+            ]);
+        }
+        let columns = [
+            ("", "parameter"),
+            ("", "value"),
+            ("", "origin"),
+            ("", "in_effect"),
+        ];
+        Ok(Answer::table(&columns, rows))
     }
 
     /// Carries out a command of a user that changes companion files.
@@ -473,6 +517,40 @@ mod tests {
             fs::read_to_string(&path).expect("it is there"),
             "what is this\n"
         );
+    }
+
+    #[test]
+    fn what_the_server_works_with_is_told_where_the_file_says_something_else() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let main = "server = A\nmax_connections = 5\npassword = sesame\nft_heartbeat = 2\n";
+        let setup = setup(directory.path(), main);
+        let started = load_anyway(&setup.given).0;
+        let mut in_effect = InEffect {
+            taken: started.clone(),
+            started,
+        };
+        let told = |in_effect: &InEffect| {
+            let answer = setup.show_config(in_effect).expect("it can be read");
+            let admin::Body::Table(table) = answer.body else {
+                panic!("a table");
+            };
+            let rows = table.rows.into_iter();
+            let rows = rows.filter(|row| row[3] != Item::Nothing);
+            rows.map(|row| format!("{:?} {:?}", row[0], row[3]))
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        assert_eq!(told(&in_effect), "");
+        // By hand: one value is another, one is gone, and the server has not read it yet.
+        let main = "server = A\nmax_connections = 9\npassword = other\n";
+        fs::write(directory.path().join("a.conf"), main).expect("it is ours");
+        let restart = "Text(\"max_connections\") Text(\"5\")";
+        let secret = "Text(\"password\") Text(\"(another secret)\")";
+        let gone = "Text(\"ft_heartbeat\") Text(\"2 s\")";
+        assert_eq!(told(&in_effect), format!("{restart}, {secret}, {gone}"));
+        // The password is taken when it is read; the others wait for a restart.
+        in_effect.taken = load_anyway(&setup.fresh_given().expect("it is there")).0;
+        assert_eq!(told(&in_effect), format!("{restart}, {gone}"));
     }
 
     #[test]

@@ -5,6 +5,7 @@ mod figures;
 mod files;
 mod messages;
 mod rights;
+mod stores;
 mod wire;
 
 use std::cell::RefCell;
@@ -21,13 +22,14 @@ use super::server::News;
 use crate::admin::{self, Answer, Failure, Object, OnStandby, Request, Verb};
 use crate::auth::{Dialogue, LoginTask, Users, Verdict};
 use crate::config::companions::Companions;
-use crate::config::{Config, Given};
+use crate::config::{Config, Given, load_anyway};
 use crate::model::{Directory, StoredPassword};
 use crate::monitor::{Board, Status};
 use crate::node::{ManagementReply, RequestId};
 use crate::proto::Value;
 use crate::proto::message::ValueMessage;
 
+use files::InEffect;
 pub(crate) use files::Setup;
 use rights::Caller;
 
@@ -97,12 +99,15 @@ pub(crate) fn start(
 ) -> Rc<Administrator> {
     let (calls, requests) = mpsc::channel(CALLS_MAX);
     engine.set_calls(calls);
+    let (started, _) = load_anyway(&given);
+    let taken = started.clone();
     let administrator = Rc::new(Administrator {
         engine: engine.clone(),
         board: board.clone(),
         news: news.clone(),
         setup: Arc::new(Setup::new(given)),
         companions: RefCell::new(Arc::new(companions)),
+        in_effect: RefCell::new(InEffect { started, taken }),
         changes: Mutex::new(()),
         looks: Mutex::new(()),
     });
@@ -144,6 +149,7 @@ pub(crate) struct Administrator {
     setup: Arc<Setup>,
     /// What the files said when they were last read.
     companions: RefCell<Arc<Companions>>,
+    in_effect: RefCell<InEffect>,
     /// Changes of files come one after the other.
     changes: Mutex<()>,
     /// So do looks at messages: what they read is in memory for a moment.
@@ -302,7 +308,7 @@ impl Administrator {
                 figures::delete_connection(&self.engine, request.arguments.name(0))
             }
             (Verb::Purge, _) => figures::purge(&self.engine, request),
-            (Verb::Compact, _) => Ok(figures::compact(status)),
+            (Verb::Compact, _) => Ok(stores::compact(status)),
             _ => {
                 self.change_files(call.user.as_deref(), request, status)
                     .await
@@ -323,7 +329,8 @@ impl Administrator {
 
     async fn read_config(&self) -> Result<Answer> {
         let setup = Arc::clone(&self.setup);
-        blocking(move || setup.show_config()).await?
+        let in_effect = self.in_effect.borrow().clone();
+        blocking(move || setup.show_config(&in_effect)).await?
     }
 
     async fn set_server(self: &Rc<Self>, request: &Request) -> Result<Answer> {
@@ -386,7 +393,7 @@ impl Administrator {
         let administrator = Rc::clone(self);
         let directory = companions.directory(config.authorization);
         let is_about_logins = directory.authorization != self.engine.directory().authorization;
-        self.configured(companions.clone());
+        self.configured(config.clone(), companions.clone());
         if !is_about_logins {
             self.engine.set_directory(Arc::new(directory));
         }
@@ -402,7 +409,8 @@ impl Administrator {
     }
 
     /// What the files say, as it was read last.
-    pub(crate) fn configured(&self, companions: Companions) {
+    pub(crate) fn configured(&self, config: Config, companions: Companions) {
+        self.in_effect.borrow_mut().taken = config;
         self.companions.replace(Arc::new(companions));
     }
 }

@@ -14,8 +14,8 @@ use tokio::task::{spawn_blocking, spawn_local};
 use tokio::time::timeout;
 
 use super::Server;
-use crate::config::companions::{Companion, Companions};
-use crate::config::{Config, Facts, Fault, ListenUrl, Parameter};
+use crate::config::companions::Companions;
+use crate::config::{Config, Facts, Fault, ListenUrl};
 use crate::net::pair_login::Login;
 use crate::net::peer::{Hello, Links, PeerEvent};
 use crate::net::tls::ServerTls;
@@ -225,7 +225,7 @@ impl Server {
             Err(_) => return unusable("reading them failed"),
         };
         let changed = fresh.config.changes(&self.config);
-        for row in changed.iter().filter(|row| !is_taken(row)) {
+        for row in changed.iter().filter(|row| !row.is_taken()) {
             tracing::warn!(
                 event = "config_needs_restart",
                 parameter = row.name,
@@ -242,7 +242,8 @@ impl Server {
         self.engine.set_directory(Arc::new(directory));
         self.published.tell_login(&self.config, &fresh.companions);
         self.published.tell(&self.config, &fresh.companions);
-        self.administrator.configured(fresh.companions);
+        self.administrator
+            .configured(fresh.config, fresh.companions);
         tracing::info!(event = "config_reread", "the configuration was read again");
     }
 
@@ -287,12 +288,6 @@ fn unusable(reason: &str) {
         reason,
         "the configuration files cannot be used; this server goes on with what it has read before"
     );
-}
-
-/// Whether a running server takes a new value.
-fn is_taken(row: &Parameter) -> bool {
-    let mut files = Companion::ALL.into_iter();
-    row.is_reloadable || files.any(|file| file.parameter() == row.name)
 }
 
 #[cfg(test)]
