@@ -124,8 +124,20 @@ impl Broker {
 
     /// Consumers and browsers of a queue.
     pub fn consumer_count(&self, queue: QueueId) -> usize {
-        self.queues.get(&queue).map_or(0, Queue::consumer_count)
-            + self.browsers.keys().filter(|id| id.queue == queue).count()
+        self.queues.get(&queue).map_or(0, Queue::consumer_count) + self.browsers_of(queue).count()
+    }
+
+    /// The numbers of the consumers and browsers of a queue.
+    pub fn consumers_of(&self, queue: QueueId) -> Vec<u64> {
+        let consumers = self.queues.get(&queue).into_iter();
+        let consumers = consumers.flat_map(Queue::consumer_numbers);
+        consumers.chain(self.browsers_of(queue)).collect()
+    }
+
+    fn browsers_of(&self, queue: QueueId) -> impl Iterator<Item = u64> {
+        let id = |number| ConsumerId { queue, number };
+        let browsers = self.browsers.range(id(0)..=id(u64::MAX));
+        browsers.map(|(id, _)| id.number)
     }
 
     /// Deliveries of a queue that no consumer has settled yet.

@@ -138,6 +138,10 @@ impl Queue {
         self.consumers.len()
     }
 
+    pub(super) fn consumer_numbers(&self) -> impl Iterator<Item = u64> {
+        self.consumers.keys().copied()
+    }
+
     pub(super) fn in_flight_count(&self) -> usize {
         self.in_flight.len()
     }

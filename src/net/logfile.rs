@@ -16,6 +16,9 @@ pub struct LogFileOptions {
     pub count_max: u64,
 }
 
+/// The last number that a file gets; dates without separators are larger.
+const NUMBER_MAX: u64 = 9_999_999;
+
 /// The log file of this process.
 static LOG: Mutex<Option<LogFile>> = Mutex::new(None);
 
@@ -149,6 +152,13 @@ impl LogFile {
             let last = numbers.last().copied().unwrap_or(next);
             return Ok(numbered(path, last));
         }
+        if next > NUMBER_MAX {
+            let text = format!(
+                "{} has the last number: remove it",
+                numbered(path, NUMBER_MAX).display()
+            );
+            return Err(io::Error::other(text));
+        }
         fs::rename(path, &kept)?;
         numbers.push(next);
         self.is_detached = true;
@@ -196,10 +206,11 @@ fn numbers(path: &Path) -> io::Result<Vec<u64>> {
     Ok(numbers)
 }
 
-/// A number as [`numbered`] writes it: files that others have put beside the log are not touched.
+/// A number as [`numbered`] writes it: files that others have put beside the log are not touched, such as those
+/// with a date behind its name.
 fn own_number(digits: &str) -> Option<u64> {
     let number: u64 = digits.parse().ok()?;
-    (number > 0 && number.to_string() == digits).then_some(number)
+    ((1..=NUMBER_MAX).contains(&number) && number.to_string() == digits).then_some(number)
 }
 
 #[cfg(test)]
@@ -210,11 +221,17 @@ mod tests {
     fn files_with_other_names_are_not_touched() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let others = ["log.0", "log.007", "log.+3", "log.2026", "log.1.gz", "log2"];
+        let others = [
+            "log.0",
+            "log.007",
+            "log.+3",
+            "log.20261122",
+            "log.1.gz",
+            "log2",
+        ];
         for other in others {
             fs::write(directory.path().join(other), "theirs").expect("it is written");
         }
-        fs::remove_file(directory.path().join("log.2026")).expect("it was there");
         let mut log = LogFile::open(LogFileOptions {
             path: path.clone(),
             bytes_max: 10,
@@ -226,10 +243,12 @@ mod tests {
             log.write(line.as_bytes()).expect("it is written");
         }
         assert_eq!(numbers(&path).expect("a list"), [5]);
-        for other in others.iter().filter(|it| **it != "log.2026") {
+        for other in others {
             let text = fs::read_to_string(directory.path().join(other));
             assert_eq!(text.expect("it is there"), "theirs", "{other}");
         }
+        fs::write(numbered(&path, NUMBER_MAX), "the last one").expect("it is written");
+        assert!(log.rotate().is_err(), "no file is written over");
     }
 
     #[test]

@@ -179,15 +179,9 @@ impl Node {
         if let Some(subscription) = self.subscriptions.get(queue) {
             return subscription.reader.into_iter().collect();
         }
-        let mut links = Vec::new();
-        for (index, peer) in &self.peers {
-            for (&link, it) in &peer.links {
-                if matches!(it, Link::Consumer(it) if it.id.queue == queue) {
-                    links.push((super::connection_id(index, peer), link));
-                }
-            }
-        }
-        links
+        let numbers = self.broker.consumers_of(queue).into_iter();
+        let links = numbers.filter_map(|number| self.outlets.get(&number).copied());
+        links.collect()
     }
 
     /// The last message of a deleted queue is settled: its rows go behind that.

@@ -56,8 +56,10 @@ impl Subscription {
         } else {
             "subscription"
         };
+        let user = self.user.as_deref();
+        let user = user.map_or_else(String::new, |user| format!(" and user {user:?}"));
         format!(
-            "{kind} {:?} of client {:?} to {}",
+            "{kind} {:?} of client {:?}{user} to {}",
             self.name, self.container, self.topic
         )
     }
