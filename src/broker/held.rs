@@ -240,27 +240,24 @@ impl Held {
     /// aside have to go back to the window.
     pub(super) fn release(&mut self, whose: impl Fn(ClientId, bool) -> bool) -> Vec<Position> {
         let mut back = Vec::new();
-        let mut is_any = false;
         self.shares.retain(|&client, share| {
             let goes = whose(client, !share.attached.is_empty());
             if goes {
-                is_any = true;
                 let lsns = std::mem::take(&mut share.aside);
                 back.extend(lsns.iter().filter_map(|lsn| self.aside.remove(lsn)));
             }
             !goes
         });
-        if is_any {
-            let shares = &self.shares;
-            self.runs.retain(|_, kept| {
-                let goes = kept.client.is_some_and(|it| !shares.contains_key(&it));
-                if goes {
-                    kept.client = None;
-                }
-                // A count of 1 follows from the reservation.
-                !goes || kept.count > 0
-            });
-        }
+        // Also those of clients that were released one by one.
+        let shares = &self.shares;
+        self.runs.retain(|_, kept| {
+            let goes = kept.client.is_some_and(|it| !shares.contains_key(&it));
+            if goes {
+                kept.client = None;
+            }
+            // A count of 1 follows from the reservation.
+            !goes || kept.count > 0
+        });
         back
     }
 

@@ -211,7 +211,7 @@ impl Queue {
             && self.held.detach(client, id.number)
         {
             // As what it had from this server.
-            self.release_held(context, |it, _| it == client);
+            self.release_held_for(context, client);
         }
         self.hold_otherwise(context);
         self.unpark(context);

@@ -1,5 +1,7 @@
 //! What an administrator does to a running server, and what the server shows of its clients.
 
+use steadfast_storage::Ticket;
+
 use crate::broker::{Event, QueueId, QueueKind, Route};
 use crate::model::Pattern;
 use crate::proto::{ErrorCondition, condition};
@@ -39,6 +41,17 @@ pub struct ConsumerStatus {
     pub queue: String,
     /// It is on a subscription of a topic.
     pub is_subscription: bool,
+}
+
+/// What became of a durable subscription that an administrator deletes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deletion {
+    /// There is none, or it is not clear which one is meant.
+    Missing,
+    /// A link reads it.
+    Read,
+    /// It is gone, for good with this batch; `None`: the log is lost or sealed, and a successor has it.
+    Deleted(Option<Ticket>),
 }
 
 impl Node {
@@ -176,35 +189,31 @@ impl Node {
         self.work(now);
     }
 
-    /// Deletes a durable subscription that nobody reads, with what waits for it. `None` when there
-    /// is none, `false` when a link reads it.
-    pub fn delete_durable(
-        &mut self,
-        now: Now,
-        name: &str,
-        client: &str,
-        user: &str,
-    ) -> Option<bool> {
-        let (queue, subscription) = self.subscriptions.meant(client, user, name)?;
+    /// Deletes a durable subscription that nobody reads, with what waits for it.
+    pub fn delete_durable(&mut self, now: Now, name: &str, client: &str, user: &str) -> Deletion {
+        let Some((queue, subscription)) = self.subscriptions.meant(client, user, name) else {
+            return Deletion::Missing;
+        };
         if subscription.reader.is_some() {
-            return Some(false);
+            return Deletion::Read;
         }
-        self.delete_queue(queue);
+        let ticket = self.delete_queue(queue);
         self.work(now);
-        Some(true)
+        Deletion::Deleted(ticket)
     }
 
     /// Deletes all durable subscriptions that nobody reads, with what waits for them. Returns how
-    /// many, and how many are read and stay.
-    pub fn delete_all_durables(&mut self, now: Now) -> (usize, usize) {
+    /// many, how many are read and stay, and with which batch the last of them is gone for good.
+    pub fn delete_all_durables(&mut self, now: Now) -> (usize, usize, Option<Ticket>) {
         let all = self.subscriptions.iter().filter(|(_, it)| it.is_durable());
         let (kept, gone): (Vec<_>, Vec<_>) = all
             .map(|(queue, it)| (queue, it.reader.is_some()))
             .partition(|(_, is_read)| *is_read);
+        let mut ticket = None;
         for (queue, _) in &gone {
-            self.delete_queue(*queue);
+            ticket = self.delete_queue(*queue).or(ticket);
         }
         self.work(now);
-        (gone.len(), kept.len())
+        (gone.len(), kept.len(), ticket)
     }
 }

@@ -62,7 +62,7 @@ use sasl::Sasl;
 use subscriptions::Subscriptions;
 use translate::store_queue;
 
-pub use administer::{ConnectionStatus, ConsumerStatus};
+pub use administer::{ConnectionStatus, ConsumerStatus, Deletion};
 pub use clients::ReconnectStatus;
 pub use desk::ManagementReply;
 pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, SeenMessage, Undiscarded};

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use steadfast_storage::Ticket;
+
 use super::stores;
 use crate::admin::{Answer, Failure, Item, Object, Request, Verb};
 use crate::config::companions::Companions;
@@ -9,7 +11,7 @@ use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Tr
 use crate::monitor::Status;
 use crate::net::clock;
 use crate::net::engine::Engine;
-use crate::node::{ConnectionStatus, QueueStatus, SubscriptionStatus};
+use crate::node::{ConnectionStatus, Deletion, QueueStatus, SubscriptionStatus};
 
 type Result = std::result::Result<Answer, Failure>;
 
@@ -339,14 +341,15 @@ pub(super) fn delete_all_queues(engine: &Engine) -> Option<Answer> {
     )))
 }
 
-/// Deletes all durable subscriptions that nobody reads.
-pub(super) fn delete_all_durables(engine: &Engine) -> Option<Answer> {
-    let (gone, kept) = engine.administer(|node, now| node.delete_all_durables(now))?;
+/// Deletes all durable subscriptions that nobody reads. Also the batch that the answer waits for.
+pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Option<Ticket>)> {
+    let deleted = engine.administer(|node, now| node.delete_all_durables(now));
+    let (gone, kept, ticket) = deleted?;
     let mut text = format!("{gone} durables deleted from the store");
     if kept > 0 {
         text.push_str(&format!("; {kept} stay because clients read them now"));
     }
-    Some(Answer::done(text))
+    Some((Answer::done(text), ticket))
 }
 
 /// Drops messages.
@@ -373,16 +376,20 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     }
 }
 
-/// Deletes a durable subscription that a client has made; nothing when there is none.
+/// Deletes a durable subscription that a client has made; nothing when there is none. Also the batch that the answer
+/// waits for.
 pub(super) fn delete_durable(
     engine: &Engine,
     request: &Request,
-) -> std::result::Result<Option<Answer>, Failure> {
+) -> std::result::Result<Option<(Answer, Option<Ticket>)>, Failure> {
     let (name, client) = (request.arguments.name(0), request.arguments.name(1));
     let user = request.arguments.name(2);
     match engine.administer(|node, now| node.delete_durable(now, name, client, user)) {
-        Some(Some(true)) => Ok(Some(Answer::done(format!("durable {name} deleted")))),
-        Some(Some(false)) => Err(Failure::conflict(format!(
+        Some(Deletion::Deleted(ticket)) => Ok(Some((
+            Answer::done(format!("durable {name} deleted")),
+            ticket,
+        ))),
+        Some(Deletion::Read) => Err(Failure::conflict(format!(
             "a client reads the durable `{name}` now: close its connection first"
         ))),
         _ => Ok(None),

@@ -348,7 +348,7 @@ impl Administrator {
         request: &Request,
         status: &Status,
     ) -> Result<Answer> {
-        let _one_at_a_time = self.changes.lock().await;
+        let one_at_a_time = self.changes.lock().await;
         let (setup, owned) = (Arc::clone(&self.setup), request.clone());
         let user = user.map(str::to_owned);
         let changed = blocking(move || setup.change(&owned, user.as_deref())).await?;
@@ -356,18 +356,25 @@ impl Administrator {
         let is_durable = request.command.object == Object::Durable && status.is_active();
         // What the files refuse is refused as a whole: no message may go for it.
         let is_refused = |failure: &Failure| !matches!(failure.status, 404 | files::NO_FILE);
+        let mut ticket = None;
+        let mut note = |(answer, safe_with)| {
+            ticket = safe_with;
+            answer
+        };
         let live = match request.command.verb {
             _ if changed.as_ref().is_err_and(is_refused) => None,
             Verb::Create if is_queue => figures::create_queue(&self.engine, request),
             Verb::Delete if is_queue => figures::delete_queue(&self.engine, request),
             Verb::Delete if is_durable && changed.is_err() => {
-                figures::delete_durable(&self.engine, request)?
+                figures::delete_durable(&self.engine, request)?.map(&mut note)
             }
             Verb::DeleteAll if is_queue => figures::delete_all_queues(&self.engine),
-            Verb::DeleteAll if is_durable => figures::delete_all_durables(&self.engine),
+            Verb::DeleteAll if is_durable => {
+                figures::delete_all_durables(&self.engine).map(&mut note)
+            }
             _ => None,
         };
-        match (changed, live) {
+        let answer = match (changed, live) {
             (Ok(changed), live) => {
                 self.take(changed.config, changed.companions);
                 let live = live.filter(|_| request.command.verb == Verb::DeleteAll);
@@ -385,7 +392,16 @@ impl Administrator {
                 Err(Failure::missing(format!("there is no queue `{name}`")))
             }
             (Err(failure), _) => Err(failure),
+        };
+        drop(one_at_a_time);
+        if let Some(ticket) = ticket
+            && !self.engine.is_durable(ticket).await
+        {
+            let text = "the server ends, and it is not certain that what is deleted stays so: look at the \
+                        server that is active next";
+            return Err(Failure::new(503, text));
         }
+        answer
     }
 
     /// The files say something else now.

@@ -279,6 +279,39 @@ fn a_link_that_is_closed_before_it_was_answered_is_answered_when_its_end_is_dura
 }
 
 #[test]
+fn what_an_administrator_deletes_is_gone_for_good_with_a_batch() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "d", durable("news"));
+    scene.subscribe(client, "e", durable("news"));
+    let now = scene.now();
+    assert_eq!(
+        scene.node.delete_durable(now, "d", "c1", "bob"),
+        Deletion::Missing
+    );
+    assert_eq!(
+        scene.node.delete_durable(now, "d", "c1", ""),
+        Deletion::Read
+    );
+    scene.lose(client);
+    let deleted = scene.node.delete_durable(now, "d", "c1", "ann");
+    let Deletion::Deleted(Some(ticket)) = deleted else {
+        panic!("{deleted:?}");
+    };
+    assert!(!scene.node.is_safe(now, ticket));
+    scene.commit();
+    assert!(scene.node.is_safe(now, ticket));
+    let (gone, kept, ticket) = scene.node.delete_all_durables(now);
+    assert_eq!((gone, kept), (1, 0));
+    let ticket = ticket.expect("the log takes it");
+    assert!(!scene.node.is_safe(now, ticket));
+    scene.commit();
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(scene.topics().len(), 0);
+}
+
+#[test]
 fn two_users_of_one_container_are_two_clients() {
     let mut scene = Scene::new();
     let connect = |scene: &mut Scene, user| {
