@@ -326,6 +326,42 @@ fn two_administrators_at_once_lose_nothing_of_each_other() {
     );
 }
 
+/// Has a server read its files again, of which one takes as long as the test wants to write it.
+fn read_slowly(place: &Place, server: &Server) -> fs::File {
+    let (slow, users) = (place.path("slow"), place.path("users.conf"));
+    let made = Command::new("mkfifo").arg(&slow).status();
+    assert!(made.expect("the program is there").success());
+    fs::rename(&slow, &users).expect("the directory is ours");
+    server.signal(Signal::SIGHUP);
+    // Opens when it is being read.
+    let writer = fs::OpenOptions::new().write(true).open(&users);
+    writer.expect("somebody reads it")
+}
+
+#[test]
+fn what_an_administrator_changes_is_not_undone_by_a_reread_that_began_before() {
+    let place = place(ENABLED, &["admin", "ann"], "");
+    let mut server = place.start(0);
+    server.wait("active");
+    let users = place.path("users.conf");
+    let before = fs::read(&users).expect("it is there");
+    let mut writer = read_slowly(&place, &server);
+    fs::write(place.path("new"), &before).expect("the directory is ours");
+    fs::rename(place.path("new"), &users).expect("the directory is ours");
+    let port = place.ports[0];
+    tool(&place, port, "admin", "delete user ann").expect("admin may");
+    // Once for the change, once for what was asked for before.
+    server.wait("config_reread");
+    server.wait("config_reread");
+    writer.write_all(&before).expect("it is still read");
+    drop(writer);
+    server.signal(Signal::SIGHUP);
+    server.wait("config_reread");
+    assert_eq!(server.count("config_reread"), 3, "the old one is dropped");
+    let refused = run(connect(port, "ann", "ann"));
+    assert!(refused.is_err());
+}
+
 #[test]
 fn a_reread_that_is_asked_for_during_another_one_is_not_lost() {
     let place = place(ENABLED, &["admin", "ann"], "");
@@ -333,15 +369,7 @@ fn a_reread_that_is_asked_for_during_another_one_is_not_lost() {
     server.wait("active");
     let users = place.path("users.conf");
     let before = fs::read(&users).expect("it is there");
-    // A file whose reading takes as long as the test wants.
-    let slow = place.path("slow");
-    let made = Command::new("mkfifo").arg(&slow).status();
-    assert!(made.expect("the program is there").success());
-    fs::rename(&slow, &users).expect("the directory is ours");
-    server.signal(Signal::SIGHUP);
-    let mut writer = fs::OpenOptions::new();
-    // Opens when it is being read.
-    let mut writer = writer.write(true).open(&users).expect("somebody reads it");
+    let mut writer = read_slowly(&place, &server);
     let before_text = std::str::from_utf8(&before).expect("it is text");
     let after = format!("{before_text}bob:{}:\n", hashed("bobs-sesame"));
     place.write("new", &after);

@@ -208,9 +208,12 @@ impl Server {
 
     /// Applies what an administrator has written.
     pub(super) fn configured(&mut self, (config, companions): (Config, Companions)) {
-        // What is being read may be older.
-        self.rereads_again |= self.rereading.is_some();
         self.adopt(Ok(Ok(Box::new(Fresh { config, companions }))));
+        if self.rereading.take().is_some() {
+            // What is being read may be older, and must not undo this.
+            self.rereads_again = false;
+            self.reread();
+        }
     }
 
     /// Applies what was read again.
