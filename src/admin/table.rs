@@ -171,7 +171,7 @@ pub const COMMANDS: &[Command] = &[
     // Clients.
     columns(&[("ID", "id"), ("T", "type"), ("Host", "host"), ("User", "user"), ("ClientID", "client_id"), ("Prod", "producers"), ("Cons", "consumers"), ("Uptime", "uptime_ms")], row("show connections", list(Object::Connection), Right(R::ViewConnection), Always, "Connections of clients (T: C) and administrators (A).")),
     needs(&["id"], row("delete connection", delete(Object::Connection), Right(R::ChangeConnection), No, "Closes a connection; its client may come back.")),
-    columns(&[("ID", "id"), ("Conn", "connection"), ("User", "user"), ("T", "type"), ("Destination", "destination")], settings("[queue=NAME] [user=NAME] [connection=ID]", row("show consumers", list(Object::Consumer), Right(R::ViewConnection), No, "Links on which clients consume."))),
+    columns(&[("ID", "id"), ("Conn", "connection"), ("User", "user"), ("T", "type"), ("Destination", "destination"), ("Active", "is_active")], settings("[queue=NAME] [user=NAME] [connection=ID]", row("show consumers", list(Object::Consumer), Right(R::ViewConnection), No, "Links on which clients consume. Active: not those that wait because another one gets all of an exclusive queue."))),
     needs(&["id"], row("show consumer", show(Object::Consumer), Right(R::ViewConnection), No, "One of them.")),
     // People.
     columns(&[("Topic Name", "topic"), ("Subscription", "name"), ("ClientID", "client_id"), ("T", "type"), ("Active", "is_active"), ("Msgs", "messages"), ("Size", "bytes")], row("show subscriptions", list(Object::Subscription), Right(R::ViewConnection), No, "Subscriptions of topics (T: D durable, N not).")),

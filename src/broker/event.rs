@@ -256,6 +256,13 @@ pub enum Event {
         /// The number.
         up_to: u64,
     },
+    /// From now on one consumer of a queue gets all messages, or all get some.
+    QueueExclusive {
+        /// The queue.
+        queue: QueueId,
+        /// One gets all.
+        is_exclusive: bool,
+    },
     /// An administrator removes one message, wherever it waits; not one that somebody has, or
     /// that is kept for somebody.
     DiscardOne {

@@ -261,6 +261,12 @@ impl Held {
         back
     }
 
+    /// Whether something is kept for a client.
+    pub(super) fn keeps_for(&self, client: ClientId) -> bool {
+        let share = self.shares.get(&client);
+        share.is_some_and(|share| share.messages > 0)
+    }
+
     /// For whom something is kept, how much, and whether the client has a consumer for it.
     pub(super) fn shares(&self) -> impl Iterator<Item = (ClientId, u64, bool)> {
         let share = |(&client, share): (&ClientId, &Share)| {

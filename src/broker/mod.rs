@@ -157,6 +157,12 @@ impl Broker {
         self.queues.get(&queue).map_or(0, Queue::held_count)
     }
 
+    /// Whether a consumer gets messages of its queue: not where another one gets all.
+    pub fn is_served(&self, consumer: ConsumerId) -> bool {
+        let queue = self.queues.get(&consumer.queue);
+        self.browsers.contains_key(&consumer) || queue.is_some_and(|it| it.is_served(consumer))
+    }
+
     /// Whether [`Self::poll_changed_holdings`] has something.
     pub fn has_changed_holdings(&self) -> bool {
         !self.context.changed_holdings.is_empty()
@@ -258,30 +264,16 @@ impl Broker {
                 queue,
                 messages,
                 bytes,
-            } => {
-                if let Some(it) = self.queues.get_mut(&queue) {
-                    it.over_limit(messages, bytes);
-                    self.mark_busy(queue);
-                }
-            }
-            Event::Discard { queue, up_to } => {
-                if let Some(it) = self.queues.get_mut(&queue) {
-                    it.discard(up_to);
-                    self.mark_busy(queue);
-                }
-            }
+            } => self.with_queue(queue, |it, _| it.over_limit(messages, bytes)),
+            Event::Discard { queue, up_to } => self.with_queue(queue, |it, _| it.discard(up_to)),
             Event::DiscardOne { queue, position } => {
-                if let Some(it) = self.queues.get_mut(&queue) {
-                    it.discard_one(&mut self.context, position);
-                    self.mark_busy(queue);
-                }
+                self.with_queue(queue, |it, context| it.discard_one(context, position));
             }
-            Event::Reserved { queue, up_to } => {
-                if let Some(it) = self.queues.get_mut(&queue) {
-                    it.reserved(up_to);
-                    self.mark_busy(queue);
-                }
-            }
+            Event::QueueExclusive {
+                queue,
+                is_exclusive,
+            } => self.with_queue(queue, |it, context| it.set_exclusive(context, is_exclusive)),
+            Event::Reserved { queue, up_to } => self.with_queue(queue, |it, _| it.reserved(up_to)),
         }
     }
 
@@ -344,6 +336,13 @@ impl Broker {
         {
             queue.busy = true;
             self.busy.push_back(id);
+        }
+    }
+
+    fn with_queue(&mut self, id: QueueId, act: impl FnOnce(&mut Queue, &mut Context)) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            act(queue, &mut self.context);
+            self.mark_busy(id);
         }
     }
 

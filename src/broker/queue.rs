@@ -1,8 +1,11 @@
 //! One queue: who gets which message, and what becomes of it.
 
 mod discard;
+mod exclusive;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use exclusive::Reign;
 
 use super::consumer::Consumer;
 use super::held::Held;
@@ -81,6 +84,8 @@ pub(super) struct Queue {
     turn: VecDeque<u64>,
     /// How many consumers drain.
     draining: usize,
+    /// Whether one consumer gets all.
+    reign: Reign,
     /// What is kept for clients of a predecessor.
     held: Held,
     /// It stands in the list of queues with changed holdings.
@@ -122,6 +127,7 @@ impl Queue {
             consumers: BTreeMap::new(),
             turn: VecDeque::new(),
             draining: 0,
+            reign: Reign::default(),
             held: Held::new(held),
             is_held_otherwise: false,
             reservation: Reservation::new(reserved),
@@ -160,6 +166,7 @@ impl Queue {
         if let Some(client) = client {
             self.held.attach(client, id.number);
         }
+        self.crown(context);
         self.unpark(context);
     }
 
@@ -213,6 +220,8 @@ impl Queue {
             // As what it had from this server.
             self.release_held_for(context, client);
         }
+        self.dethrone(id.number);
+        self.crown(context);
         self.hold_otherwise(context);
         self.unpark(context);
         if self.consumers.is_empty() {
@@ -288,6 +297,7 @@ impl Queue {
                 window.give_back(position, limits.returned);
             });
         }
+        self.crown(context);
         self.hold_otherwise(context);
     }
 
@@ -298,6 +308,7 @@ impl Queue {
                 window.give_back(position, limits.returned);
             });
         }
+        self.crown(context);
         self.hold_otherwise(context);
     }
 
@@ -411,6 +422,9 @@ impl Queue {
 
     /// Lets a consumer have its turns again, if it takes messages.
     fn enter_turn(&mut self, number: u64) {
+        if !self.may_take(number) {
+            return;
+        }
         if let Some(consumer) = self.consumers.get_mut(&number)
             && consumer.ready
             && !consumer.in_turn
@@ -571,12 +585,16 @@ impl Queue {
     /// `owner` if there is one. Those that take none lose their turn.
     fn take_turn(&mut self, lsn: u64, owner: Option<ClientId>, limits: &Limits) -> Option<u64> {
         let barred = self.barred.get(&lsn);
+        let reign = self.reign;
         let mut index = 0;
         while let Some(number) = self.turn.get(index) {
             let mut is_for_it = true;
             let takes = self.consumers.get_mut(number).is_some_and(|it| {
                 it.in_turn = it.takes(limits);
-                is_for_it = owner.is_none() || it.client == owner;
+                is_for_it = match owner {
+                    None => reign.admits(*number),
+                    Some(_) => it.client == owner,
+                };
                 it.in_turn
             });
             if !takes {
@@ -592,9 +610,10 @@ impl Queue {
 
     /// Whether some attached consumer would take the message.
     fn is_wanted(&self, lsn: u64) -> bool {
-        self.barred
-            .get(&lsn)
-            .is_none_or(|barred| self.consumers.keys().any(|number| !barred.contains(number)))
+        self.barred.get(&lsn).is_none_or(|barred| {
+            let mut numbers = self.consumers.keys();
+            numbers.any(|number| self.reign.admits(*number) && !barred.contains(number))
+        })
     }
 
     fn park(&mut self, context: &mut Context, index: usize) {
@@ -689,14 +708,19 @@ impl Queue {
             if !consumer.draining {
                 continue;
             }
-            let (barred, held) = (&self.barred, &self.held);
+            let (barred, held, reign) = (&self.barred, &self.held, self.reign);
             let client = consumer.client;
-            let may_get_more = !is_saturated
+            let is_served = reign.admits(number) || client.is_some_and(|it| held.keeps_for(it));
+            let may_get_more = is_served
+                && !is_saturated
                 && !consumer.is_at_limit(&context.limits)
                 && (!is_complete
                     || self.window.waiting().any(|message| {
                         let lsn = message.position.lsn;
-                        let is_free = held.owner(lsn).is_none_or(|it| client == Some(it));
+                        let is_free = match held.owner(lsn) {
+                            None => reign.admits(number),
+                            owner => client == owner,
+                        };
                         let barred = barred.get(&lsn);
                         is_free && barred.is_none_or(|numbers| !numbers.contains(&number))
                     }));

@@ -205,7 +205,6 @@ impl Catalogue {
         let mut names = std::collections::BTreeSet::new();
         for own in self.entries.values() {
             let set = [
-                ("exclusive", own.exclusive),
                 ("flowControl", own.flow_control_bytes > 0),
                 ("maxRedelivery", own.redelivery_max > 0),
                 ("prefetch", own.prefetch.is_some()),

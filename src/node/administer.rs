@@ -41,6 +41,8 @@ pub struct ConsumerStatus {
     pub queue: String,
     /// It is on a subscription of a topic.
     pub is_subscription: bool,
+    /// It gets messages: not where another one gets all of an exclusive queue.
+    pub is_served: bool,
 }
 
 /// What became of a durable subscription that an administrator deletes.
@@ -86,6 +88,7 @@ impl Node {
                     user: peer.user.clone(),
                     queue: queue.map(|it| it.name.to_string()).unwrap_or_default(),
                     is_subscription: queue.is_some_and(|it| it.kind.is_subscription()),
+                    is_served: self.broker.is_served(consumer.id),
                 });
             }
         }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::auth::Users;
-use crate::broker::{NameFault, QueueId, QueueKind, Route};
+use crate::broker::{Event, NameFault, QueueId, QueueKind, Route};
 use crate::model::{DestinationKind, Directory, Pattern, Properties};
 use crate::proto::{ErrorCondition, condition};
 
@@ -50,7 +50,27 @@ impl Node {
         }
         self.apply_durables(&directory.durables);
         self.apply_release_unsettled();
+        self.apply_exclusive();
         self.work(now);
+    }
+
+    fn apply_exclusive(&mut self) {
+        let queues = self.broker.queues();
+        let queues = queues.filter(|(_, entry)| !entry.kind.is_subscription());
+        let queues = queues.map(|(queue, entry)| (queue, Arc::clone(&entry.name)));
+        let queues: Vec<(QueueId, Arc<str>)> = queues.collect();
+        for (queue, name) in queues {
+            self.note_exclusive(queue, &name);
+        }
+    }
+
+    /// A queue is new, or its properties may be.
+    pub(super) fn note_exclusive(&mut self, queue: QueueId, name: &str) {
+        let properties = self.directory.queues.effective(name);
+        self.broker.handle(Event::QueueExclusive {
+            queue,
+            is_exclusive: properties.is_some_and(|it| it.exclusive),
+        });
     }
 
     fn make_configured_queue(&mut self, name: &Pattern) {

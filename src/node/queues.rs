@@ -45,10 +45,11 @@ impl Node {
         self.note_release_unsettled(queue, &name);
         self.broker.handle(Event::QueueAdded {
             queue,
-            name,
+            name: Arc::clone(&name),
             kind,
             origin: QueueOrigin::Created,
         });
+        self.note_exclusive(queue, &name);
         Ok(queue)
     }
 

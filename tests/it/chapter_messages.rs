@@ -43,6 +43,18 @@ async fn holder(url: &str, name: &str, count: u32) -> (Client, Vec<u32>) {
     (client, got)
 }
 
+/// A client with this name that may get so many messages of the queue.
+async fn waiting(url: &str, name: &str, credit: u32) -> Client {
+    let url = ServerUrl::parse(url).expect("a URL");
+    let options = ClientOptions::named(name);
+    let mut client = Client::connect(&url, &options).await.expect("a connection");
+    client
+        .attach_receiver("orders", credit)
+        .await
+        .expect("a link");
+    client
+}
+
 #[test]
 fn waiting_delivered_and_kept_messages_are_told_apart_also_after_a_takeover() {
     let mut pair = settled();
@@ -410,4 +422,57 @@ fn stores_show_what_belongs_to_them_and_parameters_what_counts() {
         (&json!("50"), &json!("40")),
         "{row}"
     );
+}
+
+#[test]
+fn an_exclusive_queue_serves_one_client_and_after_a_takeover_the_same() {
+    let mut pair = settled();
+    let [first, second] = pair.urls.clone();
+    for url in &pair.urls {
+        command(url, "create queue orders").done();
+    }
+    let consumers = |url: &str| {
+        let rows = listed(url, "show consumers queue=orders");
+        column(&rows, "is_active")
+    };
+    let owners = |url: &str| column(&listed(url, "show messages orders"), "client_id");
+    run(async {
+        // It becomes exclusive while both are there.
+        let one = waiting(&first, "one", 0).await;
+        let other = waiting(&first, "other", 0).await;
+        assert_eq!(consumers(&first), ["true", "true"]);
+        for url in &pair.urls {
+            command(url, "addprop queue orders exclusive").done();
+        }
+        assert_eq!(consumers(&first), ["true", "false"]);
+        let shown = admin(&first, &["--json", "show", "queue", "orders"]).json();
+        assert_eq!(shown["flags"], "----X----", "{shown}");
+        drop((one, other));
+    });
+    run(async {
+        fill(&first, "orders", 4).await;
+        let (one, _) = holder(&first, "one", 2).await;
+        let other = waiting(&first, "other", 10).await;
+        assert_eq!(owners(&first), ["one", "one", "null", "null"]);
+        pair.servers[0].wait_state("a client is kept", |state| state["reconnect"]["kept"] == 1);
+        fill(&first, "orders", 1).await;
+        pair.servers[0].kill();
+        drop((one, other));
+    });
+    pair.servers[1].wait("active");
+    run(async {
+        let mut other = waiting(&second, "other", 10).await;
+        assert_eq!(consumers(&second), ["false"]);
+        let (one, _) = holder(&second, "one", 5).await;
+        assert_eq!(owners(&second), ["one"; 5]);
+        assert_eq!(consumers(&second), ["false", "true"]);
+        one.close().await;
+        // The next one gets all that was not settled.
+        let mut count = 0;
+        while count < 5 {
+            let wake = other.next().await.expect("it goes on");
+            count += usize::from(matches!(wake, Wake::Event(Event::Delivery { .. })));
+        }
+        assert_eq!(owners(&second), ["other"; 5]);
+    });
 }

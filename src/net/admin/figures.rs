@@ -636,6 +636,7 @@ fn consumers(engine: &Engine, request: &Request) -> Answer {
             it.user.into(),
             if it.is_subscription { "T" } else { "Q" }.into(),
             it.queue.into(),
+            it.is_served.into(),
         ]
     });
     Answer::table(request.command.columns, rows.collect())
@@ -653,6 +654,7 @@ fn consumer(engine: &Engine, id: &str) -> Result {
             ("connection", u64::from(it.connection.serial()).into()),
             ("user", it.user.into()),
             ("destination", it.queue.into()),
+            ("is_active", it.is_served.into()),
         ])),
         None => Err(Failure::missing(format!("there is no consumer {id}"))),
     }

@@ -364,6 +364,72 @@ fn a_queue_with_release_unsettled_keeps_nothing() {
     assert_eq!(scene.take_log(another.0).len(), 5);
 }
 
+fn exclusive(is_exclusive: bool) -> Arc<Directory> {
+    let mut directory = Directory::default();
+    let properties = Properties {
+        exclusive: is_exclusive,
+        ..Properties::default()
+    };
+    let name = Pattern::parse(">").expect("a pattern");
+    directory.queues.insert(name, properties);
+    Arc::new(directory)
+}
+
+#[test]
+fn an_exclusive_queue_is_served_to_one_client_also_after_a_takeover() {
+    let mut scene = Scene::new();
+    let now = scene.now();
+    scene.node.set_directory(now, exclusive(true));
+    let to = scene.publisher("orders");
+    let a = scene.consumer_as("a", "orders", 2);
+    let b = scene.consumer_as("b", "orders", 10);
+    for text in ["1", "2", "3", "4"] {
+        scene.publish(to, text);
+    }
+    scene.rest();
+    scene.check(a.0, "got 1, got 2");
+    scene.check(b.0, "");
+    let served: Vec<bool> = scene
+        .node
+        .consumer_status()
+        .iter()
+        .map(|it| it.is_served)
+        .collect();
+    assert_eq!(served, [true, false]);
+
+    // The other one is there sooner, and the queue waits for the one.
+    let mut scene = scene.take_over();
+    let now = scene.now();
+    scene.node.set_directory(now, exclusive(true));
+    let b = scene.consumer_as("b", "orders", 10);
+    scene.commit();
+    scene.check(b.0, "");
+    let a = scene.consumer_as("a", "orders", 3);
+    scene.commit();
+    scene.check(a.0, "got 1 x1, got 2 x1, got 3 x1");
+    scene.rest();
+    scene.check(b.0, "");
+    // It does not come the next time.
+    let mut scene = scene.take_over();
+    let now = scene.now();
+    scene.node.set_directory(now, exclusive(true));
+    let b = scene.consumer_as("b", "orders", 10);
+    scene.pass(19_999);
+    scene.commit();
+    scene.check(b.0, "");
+    scene.pass(1);
+    scene.commit();
+    scene.check(b.0, "got 1 x2, got 2 x2, got 3 x2, got 4 x1");
+    let c = scene.consumer_as("c", "orders", 10);
+    let now = scene.now();
+    scene.node.set_directory(now, exclusive(false));
+    let to = scene.publisher("orders");
+    scene.publish(to, "5");
+    scene.publish(to, "6");
+    scene.commit();
+    assert_eq!(scene.take_log(b.0).len() + scene.take_log(c.0).len(), 2);
+}
+
 #[test]
 fn a_client_with_more_messages_than_credit_gets_all_and_does_not_stop_others() {
     let mut scene = Scene::new();
