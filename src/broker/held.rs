@@ -8,6 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{ClientId, Position};
 
+/// In the place of a client: the messages are anybody's, and the run is remembered for its count.
+pub const ANYBODY: ClientId = ClientId(u64::MAX);
+
 /// So many messages that were set aside come back to the window at once.
 const RECALLED: usize = 16;
 
@@ -105,8 +108,10 @@ impl Held {
         let mut held = Self::default();
         let mut all = Vec::new();
         for holding in holdings {
-            let share = held.shares.entry(holding.client).or_default();
-            share.messages += holding.messages;
+            if holding.client != ANYBODY {
+                let share = held.shares.entry(holding.client).or_default();
+                share.messages += holding.messages;
+            }
             all.extend(holding.runs.into_iter().map(|run| (run, holding.client)));
         }
         all.sort_by_key(|(run, client)| (run.first, *client));
@@ -117,7 +122,7 @@ impl Held {
             if first <= run.last {
                 let kept = Kept {
                     last: run.last,
-                    client: Some(client),
+                    client: Some(client).filter(|client| *client != ANYBODY),
                     count: run.count,
                 };
                 held.runs.insert(first, kept);
@@ -279,22 +284,32 @@ impl Held {
     pub(super) fn holdings(&self) -> impl Iterator<Item = Holding> {
         let mut kept: BTreeMap<ClientId, Holding> = BTreeMap::new();
         for (&first, run) in &self.runs {
-            if let Some(client) = run.client
-                && let Some(share) = self.shares.get(&client)
-            {
-                let messages = share.messages;
-                let holding = kept.entry(client).or_insert_with(|| Holding {
-                    messages,
-                    ..Holding::of(client)
-                });
-                holding.runs.push(HeldRun {
-                    first,
-                    last: run.last,
-                    count: run.count,
-                });
-            }
+            let share = run.client.and_then(|it| Some((it, self.shares.get(&it)?)));
+            let (client, messages) = match share {
+                Some((client, share)) => (client, share.messages),
+                // A count of 1 follows from the reservation.
+                None if run.count == 0 => continue,
+                None => (ANYBODY, 0),
+            };
+            let holding = kept.entry(client).or_insert_with(|| Holding {
+                messages,
+                ..Holding::of(client)
+            });
+            holding.runs.push(HeldRun {
+                first,
+                last: run.last,
+                count: run.count,
+            });
         }
         kept.into_values()
+    }
+
+    /// Forgets the counts of what is anybody's where no message below this number waits any more.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        let shares = &self.shares;
+        self.runs.retain(|_, run| {
+            run.last >= floor || run.client.is_some_and(|it| shares.contains_key(&it))
+        });
     }
 }
 
@@ -406,13 +421,22 @@ mod tests {
             holding(A, 2, &[(1, 2, 0)]),
             holding(B, 2, &[(3, 3, 4), (4, 4, 0)]),
         ];
-        let mut held = Held::new(rows);
+        let mut held = Held::new(rows.clone());
         held.set_aside(B, at(4));
         assert_eq!(lsns(&held.release_client(B)), [4]);
         assert!(held.release_client(B).is_empty() && !held.is_aside(4));
         assert_eq!((held.owner(1), held.owner(3)), (Some(A), None));
         assert_eq!(held.delivered(3), 5);
-        assert_eq!(held.holdings().count(), 1);
+        let left: Vec<Holding> = held.holdings().collect();
+        assert_eq!(left, [rows[0].clone(), holding(ANYBODY, 0, &[(3, 3, 4)])]);
+        // A successor knows the count, too, and nobody's name.
+        let mut next = Held::new(left);
+        assert_eq!((next.owner(1), next.owner(3)), (Some(A), None));
+        assert_eq!((next.delivered(3), next.shares().count()), (5, 1));
+        next.forget_below(3);
+        assert_eq!((next.delivered(3), next.owner(1)), (5, Some(A)));
+        next.forget_below(4);
+        assert_eq!((next.delivered(3), next.owner(1)), (0, Some(A)));
         assert!(!held.detach(B, 9));
         held.take(3);
         assert_eq!(held.delivered(3), 0);

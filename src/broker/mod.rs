@@ -36,7 +36,7 @@ pub use event::{
     ClientId, ConsumerId, ConsumerMode, Event, Gone, Loaded, Message, Outcome, Position, QueueId,
     QueueOrigin, Standing,
 };
-pub use held::{HeldRun, Holding};
+pub use held::{ANYBODY, HeldRun, Holding};
 pub use limits::Limits;
 
 /// Totals since the start of the process, for metrics.

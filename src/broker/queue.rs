@@ -259,6 +259,7 @@ impl Queue {
         let others = parked.into_iter().chain(self.held.first_aside()).min();
         // Below it all that nobody has is settled.
         let floor = self.window.floor().min(others.unwrap_or(u64::MAX));
+        self.held.forget_below(floor);
         let mut before = None;
         for (&lsn, it) in &self.in_flight {
             let found = places.binary_search_by_key(&it.consumer, |(number, _)| *number);

@@ -2,11 +2,12 @@
 //!
 //! For each queue and client with such messages there are rows of their numbers. They are written
 //! lazily: with a batch that is there anyway, or by themselves a few milliseconds after the last change.
-//! So a message that came to a client just before the server died may go to another, marked.
+//! So a message that came to a client just before the server died may go to another, marked. What a client did not
+//! come back for keeps its delivery counts in rows of nobody, until it is delivered again.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::broker::{ClientId, Event, Holding, QueueId};
+use crate::broker::{ANYBODY, ClientId, Event, Holding, QueueId};
 
 use super::held_rows::{KIND_HELD, decode_held, encode_held, held_key, parse_held_key};
 use super::{Node, Now};
@@ -43,7 +44,7 @@ impl Node {
         for (key, value) in self.store.rows(KIND_HELD) {
             // Keys are in order: so are the parts of a holding.
             match parse_held_key(key) {
-                Some((queue, client, _)) if self.clients.contains(client) => {
+                Some((queue, client, _)) if client == ANYBODY || self.clients.contains(client) => {
                     found.entry((queue, client)).or_default().push(value.into());
                 }
                 _ => void.push(key.to_vec()),
@@ -98,7 +99,9 @@ impl Node {
             deliveries += self.broker.in_flight_count(queue) + self.broker.consumer_count(queue);
             let mut gone: BTreeSet<ClientId> = self.clients_with_rows(queue).collect();
             for holding in holdings {
-                if !self.holds.released.contains(&queue) && self.keep_client(holding.client) {
+                let is_kept = holding.client == ANYBODY
+                    || (!self.holds.released.contains(&queue) && self.keep_client(holding.client));
+                if is_kept {
                     gone.remove(&holding.client);
                     bytes += self.write_holding(queue, &holding);
                 }

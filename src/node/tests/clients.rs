@@ -300,6 +300,37 @@ fn each_takeover_counts_for_those_that_had_the_message() {
 }
 
 #[test]
+fn what_others_get_later_keeps_its_count_over_further_takeovers() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "1");
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.commit();
+    scene.rest();
+    scene.check(a.0, "got 1");
+    let mut scene = scene.take_over();
+    let a = scene.consumer_as("a", "orders", 10);
+    scene.rest();
+    scene.check(a.0, "got 1 x1");
+    // It does not come back, and nobody else comes before the next takeovers.
+    let mut scene = scene.take_over();
+    scene.pass(21_000);
+    scene.rest();
+    assert_eq!(reconnect(&scene), (1, 0, 1));
+    for _ in 0..2 {
+        scene = scene.take_over();
+        scene.rest();
+        assert_eq!(reconnect(&scene), (0, 0, 0));
+    }
+    let other = scene.consumer_as("other", "orders", 10);
+    scene.rest();
+    scene.check(other.0, "got 1 x2");
+    scene.settle(other.0, "1", Outcome::Accepted);
+    scene.rest();
+    assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 0);
+}
+
+#[test]
 fn what_was_settled_does_not_come_and_rows_do_not_stay() {
     let mut scene = Scene::new();
     let to = scene.publisher("orders");
