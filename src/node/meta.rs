@@ -8,7 +8,8 @@
 //! long form, 32 bytes
 //! | 0 version = 1 | 1 flags | 2 priority | 3 0 | 4..8 message format | 8..12 offset of the bare message |
 //! | 12..16 time to live, ms, 0 none | 16..24 arrival, ms since 1970 | 24..32 expiry, ms since 1970, 0 never |
-//! flags: 1 durable, 2 has a header, 4 has delivery annotations, 8 first acquirer
+//! flags: 1 durable, 2 has a header, 4 has delivery annotations, 8 first acquirer; in the long form 16 the expiry is
+//! that of the destination, whatever the header says
 //! ```
 //!
 //! Longer ones are of the future and read the same.
@@ -28,6 +29,7 @@ const FLAG_DURABLE: u8 = 1;
 const FLAG_HEADER: u8 = 2;
 const FLAG_ANNOTATIONS: u8 = 4;
 const FLAG_FIRST_ACQUIRER: u8 = 8;
+const FLAG_OTHER_EXPIRY: u8 = 16;
 
 /// An index as it is stored.
 #[derive(Debug, Clone, Copy)]
@@ -59,6 +61,8 @@ pub(crate) struct MessageMeta {
     pub(crate) arrived_at_ms: u64,
     /// 0: never.
     pub(crate) expires_at_ms: u64,
+    /// The destination says when the message expires: the time to live in the header does not count.
+    pub(crate) has_other_expiry: bool,
 }
 
 impl MessageMeta {
@@ -82,7 +86,14 @@ impl MessageMeta {
             ttl_ms,
             arrived_at_ms: wall_ms,
             expires_at_ms,
+            has_other_expiry: false,
         }
+    }
+
+    /// Has the message expire when its destination says so.
+    pub(crate) fn expire_at(&mut self, at_ms: u64) {
+        self.expires_at_ms = at_ms;
+        self.has_other_expiry = true;
     }
 
     /// The index of a message in a format that we do not know: kept as durable, sent as it came.
@@ -98,6 +109,7 @@ impl MessageMeta {
             ttl_ms: 0,
             arrived_at_ms: wall_ms,
             expires_at_ms: 0,
+            has_other_expiry: false,
         }
     }
 
@@ -117,6 +129,9 @@ impl MessageMeta {
         }
         bytes[0] = LONG;
         bytes[1] = flags;
+        if self.has_other_expiry {
+            bytes[1] |= FLAG_OTHER_EXPIRY;
+        }
         bytes[2] = self.priority;
         bytes[4..8].copy_from_slice(&self.message_format.to_le_bytes());
         bytes[8..12].copy_from_slice(&self.bare_offset.to_le_bytes());
@@ -181,6 +196,7 @@ impl MessageMeta {
             bare_offset: word(8),
             ttl_ms: word(12),
             expires_at_ms: long(24),
+            has_other_expiry: bytes[1] & FLAG_OTHER_EXPIRY != 0,
             ..Self::opaque(word(4), long(16))
         };
         meta.set_flags(bytes[1]);
@@ -196,17 +212,20 @@ impl MessageMeta {
 
     /// Whether the stored bytes can be sent as they are.
     pub(crate) fn is_sent_unchanged(&self, delivery_count: u32) -> bool {
-        self.message_format != 0 || (delivery_count == 0 && !self.has_delivery_annotations)
+        let has_other_ttl = self.has_other_expiry && self.ttl_ms > 0;
+        self.message_format != 0
+            || (delivery_count == 0 && !self.has_delivery_annotations && !has_other_ttl)
     }
 
     /// The header that replaces the received one.
     pub(crate) fn header(&self, delivery_count: u32, wall_ms: u64) -> Header {
         let waited_ms = wall_ms.saturating_sub(self.arrived_at_ms);
         let left_ms = u64::from(self.ttl_ms).saturating_sub(waited_ms).max(1);
+        let has_ttl = self.ttl_ms > 0 && !self.has_other_expiry;
         Header {
             durable: self.durable,
             priority: self.priority,
-            ttl_ms: (self.ttl_ms > 0).then_some(u32::try_from(left_ms).unwrap_or(u32::MAX)),
+            ttl_ms: has_ttl.then_some(u32::try_from(left_ms).unwrap_or(u32::MAX)),
             first_acquirer: self.first_acquirer && delivery_count == 0,
             delivery_count,
         }
@@ -229,6 +248,7 @@ mod tests {
             ttl_ms: 5_000,
             arrived_at_ms: 1_000_000,
             expires_at_ms: 1_005_000,
+            has_other_expiry: false,
         }
     }
 
@@ -279,5 +299,12 @@ mod tests {
         assert_eq!(header.ttl_ms, Some(2_000));
         assert!(header.durable && !header.first_acquirer);
         assert_eq!(meta().header(0, 9_000_000).ttl_ms, Some(1));
+        // Of one whose destination says when it expires nothing is said that does not hold.
+        let mut other = meta();
+        assert!(other.is_sent_unchanged(0));
+        other.expire_at(2_000_000);
+        assert_eq!(MessageMeta::decode(&other.encode()), Some(other));
+        assert!(!other.is_sent_unchanged(0));
+        assert_eq!(other.header(0, 1_003_000).ttl_ms, None);
     }
 }

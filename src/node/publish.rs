@@ -72,7 +72,7 @@ impl Node {
             None => MessageMeta::opaque(incoming.message_format, now.wall_ms),
         };
         if routes.expiration_ms > 0 {
-            meta.expires_at_ms = now.wall_ms.saturating_add(routes.expiration_ms);
+            meta.expire_at(now.wall_ms.saturating_add(routes.expiration_ms));
         }
         if queues.is_empty() {
             // Nobody gets it: a message of a topic without subscriptions is not stored.

@@ -460,11 +460,17 @@ fn the_expiration_of_a_destination_wins_over_that_of_the_sender() {
     scene.publish(to, "a");
     scene.commit();
     scene.pass(1500);
-    scene.publish(to, "b");
+    let mut longer = text_message("b", true);
+    longer.header.ttl_ms = Some(77_777);
+    scene.publish_message(to, &longer);
     scene.commit();
     let from = scene.consumer("brief", 10);
     scene.commit();
     scene.check(from.0, "got b");
+    // The receiver is not told what does not hold.
+    let ttl = 77_777_u32.to_be_bytes();
+    let heard = &scene.clients[from.0].heard;
+    assert!(!heard.windows(4).any(|bytes| bytes == ttl));
 }
 
 #[test]
