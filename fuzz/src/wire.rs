@@ -10,7 +10,7 @@ use steadfast::config::companions::{
 use steadfast::config::{self, Given, MainFile, Side, differences};
 use steadfast::model::{Bridge, Durable};
 use steadfast::node::{ConnectionId, Node, NodeSettings, Now};
-use steadfast::proto::message::{Header, MessageIndex, SimpleMessage};
+use steadfast::proto::message::{Header, MessageIndex, MessageOutline, SimpleMessage};
 use steadfast::proto::{
     AttachRequest, ClientSasl, Connection, Event, LinkId, Outcome, SessionId, Settings, Source,
     Target as Terminus,
@@ -308,6 +308,8 @@ fn message(input: &[u8]) {
         let _ = index.header().encode();
     }
     let _ = SimpleMessage::decode(input);
+    let outline = MessageOutline::read(input);
+    assert!(outline.body_bytes <= input.len() as u64, "{outline:?}");
 }
 
 fn sample_message(random: &mut fastrand::Rng) -> Vec<u8> {

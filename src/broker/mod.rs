@@ -157,6 +157,11 @@ impl Broker {
         self.queues.get(&queue).map_or(0, Queue::held_count)
     }
 
+    /// The same of all queues.
+    pub fn held_total(&self) -> u64 {
+        self.queues.values().map(Queue::held_count).sum()
+    }
+
     /// Whether a consumer gets messages of its queue: not where another one gets all.
     pub fn is_served(&self, consumer: ConsumerId) -> bool {
         let queue = self.queues.get(&consumer.queue);

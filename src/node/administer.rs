@@ -96,6 +96,12 @@ impl Node {
         rows
     }
 
+    /// Messages that are kept for clients that may return, and for those that are back and have not got
+    /// them yet; as they were last written down.
+    pub fn held_messages(&self) -> u64 {
+        self.broker.held_total()
+    }
+
     /// Closes a connection by the number that [`ConnectionId::serial`] gives; its client may come
     /// back. Says whether there was one.
     pub fn close_connection(&mut self, now: Now, serial: u32) -> bool {

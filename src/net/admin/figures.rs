@@ -91,7 +91,10 @@ fn server(engine: &Engine, status: &Status, files: &Companions) -> Answer {
         fields.extend([
             ("pending_messages", Item::from(store.messages)),
             ("pending_message_bytes", store.bytes.into()),
-            ("held_messages", held_messages(engine).into()),
+            (
+                "held_messages",
+                engine.administer(|node, _| node.held_messages()).into(),
+            ),
             (
                 "storage",
                 "every confirmed durable message is synced".into(),
@@ -121,14 +124,6 @@ fn peer(status: &Status) -> Vec<(&'static str, Item)> {
     ]
 }
 
-/// Messages that are kept for clients that may return, and for those that are back and have not got them.
-fn held_messages(engine: &Engine) -> u64 {
-    let queues = engine.queues();
-    let subscriptions = engine.subscriptions();
-    let held = queues.iter().map(|it| it.held);
-    held.chain(subscriptions.iter().map(|it| it.held)).sum()
-}
-
 fn state(engine: &Engine, status: &Status) -> Answer {
     let mut fields: Vec<(&str, Item)> = vec![
         ("server", status.server.as_str().into()),
@@ -151,7 +146,10 @@ fn state(engine: &Engine, status: &Status) -> Answer {
                 Item::from(clients.expected.saturating_sub(settled)),
             ),
             ("awaited_for_ms", clients.deadline_ms.into()),
-            ("held_messages", held_messages(engine).into()),
+            (
+                "held_messages",
+                engine.administer(|node, _| node.held_messages()).into(),
+            ),
         ]);
     }
     Answer::record(fields)
