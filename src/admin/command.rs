@@ -216,6 +216,25 @@ impl Command {
         )
     }
 
+    /// Whether properties of queues or topics may follow.
+    #[must_use]
+    pub const fn takes_properties(&self) -> bool {
+        matches!(self.object, Object::Queue | Object::Topic)
+            && matches!(
+                self.verb,
+                Verb::Create | Verb::AddProperties | Verb::SetProperties | Verb::RemoveProperties
+            )
+    }
+
+    /// Whether something is gone afterwards, or somebody is no longer served: a person is asked first.
+    #[must_use]
+    pub const fn is_destructive(&self) -> bool {
+        matches!(
+            self.verb,
+            Verb::Delete | Verb::DeleteAll | Verb::Purge | Verb::Shutdown | Verb::Switchover
+        )
+    }
+
     /// Whether it is done by the tool itself.
     #[must_use]
     pub fn is_local(&self) -> bool {

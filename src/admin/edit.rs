@@ -245,6 +245,11 @@ impl Editor<'_> {
             }
         }
         if object == Object::Password {
+            if self.arguments.names.len() < 2 {
+                let text = "the new password is missing; write set password USER PASSWORD, with \"\" \
+                            for none";
+                return Err(Failure::usage(text));
+            }
             password = Some(keys(self.arguments.name(1)));
             description = None;
         }
@@ -282,14 +287,20 @@ impl Editor<'_> {
         self.files.users.remove(name);
         self.note(Companion::Users);
         let groups: Vec<_> = self.files.groups.entries().cloned().collect();
+        let mut left = Vec::new();
         for mut group in groups {
             if group.members.remove(name) {
                 set(&mut self.files.groups, &group)?;
                 self.note(Companion::Groups);
+                left.push(group.name);
             }
         }
-        self.forget(&Principal::User(name.to_owned()));
-        Ok(format!("user {name} deleted"))
+        let permissions = self.forget(&Principal::User(name.to_owned()));
+        let mut text = format!("user {name} deleted");
+        if !left.is_empty() {
+            text.push_str(&format!(", also from {}", left.join(", ")));
+        }
+        Ok(text + &permissions)
     }
 
     fn group(&mut self, verb: Verb) -> Result<String> {
@@ -312,20 +323,25 @@ impl Editor<'_> {
             return Err(missing("group", name));
         }
         self.note(Companion::Groups);
-        self.forget(&Principal::Group(name.to_owned()));
-        Ok(format!("group {name} deleted"))
+        let permissions = self.forget(&Principal::Group(name.to_owned()));
+        Ok(format!("group {name} deleted{permissions}"))
     }
 
-    /// Permissions of somebody who is not there any more.
-    fn forget(&mut self, gone: &Principal) {
+    /// Permissions of somebody who is not there any more. Says how many there were.
+    fn forget(&mut self, gone: &Principal) -> String {
         let entries = self.files.acl.entries();
         let keys: Vec<String> = entries
             .filter(|entry| entry.principal() == gone)
             .map(Entry::key)
             .collect();
-        for key in keys {
-            self.files.acl.remove(&key);
+        for key in &keys {
+            self.files.acl.remove(key);
             self.note(Companion::Acl);
+        }
+        match keys.len() {
+            0 => String::new(),
+            1 => ", with 1 permission".to_owned(),
+            count => format!(", with {count} permissions"),
         }
     }
 
@@ -479,8 +495,14 @@ impl Editor<'_> {
         let target = arguments.setting("target");
         let changed: Option<Bridge> = match (verb, known, target) {
             (Verb::Create, known, target) => {
-                let mut bridge = known.unwrap_or(bridge);
                 let target = target.unwrap_or("");
+                let mut alone = bridge.clone();
+                compose::add_target(&mut alone, target).map_err(Failure::usage)?;
+                let mut bridge = known.unwrap_or(bridge);
+                if alone.targets.iter().any(|own| bridge.targets.contains(own)) {
+                    let text = format!("the bridge from {key} to {target} is there already");
+                    return Err(Failure::conflict(text));
+                }
                 compose::add_target(&mut bridge, target).map_err(Failure::usage)?;
                 Some(bridge)
             }

@@ -3,6 +3,7 @@
 use super::answer::Failure;
 use super::command::{Command, Rest, Verb};
 use super::table::COMMANDS;
+use crate::config::nearest;
 
 /// Longest line, bytes.
 const LINE_BYTES_MAX: usize = 64 << 10;
@@ -163,7 +164,12 @@ fn parse_tokens(tokens: Vec<Token>) -> Result<Request, Failure> {
     match command.rest {
         Rest::Nothing => {
             if let Some(token) = rest.next() {
-                return Err(wrong(format!("`{}` is one too many", shown(&token.text))));
+                let option = match token.text.starts_with('-') {
+                    true => " (options of the tool stand before the command)",
+                    false => "",
+                };
+                let text = shown(&token.text);
+                return Err(wrong(format!("`{text}` is one too many{option}")));
             }
         }
         Rest::Names => arguments.names.extend(rest.map(|token| token.text)),
@@ -216,6 +222,8 @@ fn unknown(words: &[&str]) -> Failure {
     let Some(first) = words.first().filter(|word| !word.is_empty()) else {
         return Failure::usage("no command; help shows all");
     };
+    let meant = meant(words);
+    let meant = meant.map_or_else(String::new, |meant| format!("; did you mean `{meant}`?"));
     let same: Vec<&str> = COMMANDS
         .iter()
         .filter(|command| {
@@ -227,15 +235,28 @@ fn unknown(words: &[&str]) -> Failure {
         .collect();
     if same.is_empty() {
         return Failure::usage(format!(
-            "`{}` is not a command; help shows all",
-            shown(first)
+            "`{}` is not a command{}; help shows all",
+            shown(first),
+            meant.trim_end_matches('?')
         ));
     }
+    let typed: Vec<&str> = words.iter().take(2).map(|word| shown(word)).collect();
     Failure::usage(format!(
-        "`{}` is not complete; write one of: {}",
-        shown(first),
+        "`{}` is not a command{meant}{} Write one of: {}",
+        typed.join(" "),
+        if meant.is_empty() { "." } else { "" },
         same.join(", ")
     ))
+}
+
+/// The command whose words are spelled most like those that were typed.
+fn meant(words: &[&str]) -> Option<&'static str> {
+    let count = |text: &str| text.split(' ').count();
+    (1..=words.len().min(3)).rev().find_map(|length| {
+        let typed = words.get(..length).unwrap_or_default().join(" ");
+        let candidates = COMMANDS.iter().map(|command| command.words);
+        nearest(&typed, candidates.filter(|words| count(words) == length))
+    })
 }
 
 /// What a map of AMQP management says: attributes by name, each a text, a flag (`None`) or a list.
@@ -277,7 +298,9 @@ pub fn parse_map(
             0 if !name.is_empty() => Some(name.to_owned()),
             _ => take(own),
         };
-        match value.filter(|value| !value.is_empty()) {
+        // What may be left out may be empty: a password, for example.
+        let is_optional = index >= command.needed.len();
+        match value.filter(|value| is_optional || !value.is_empty()) {
             Some(value) => arguments.names.push(value),
             None if index < command.needed.len() => {
                 return Err(Failure::usage(format!("the attribute `{own}` is missing")));

@@ -2,7 +2,8 @@
 
 use super::command::{Command, Need, OnStandby};
 use super::table::COMMANDS;
-use crate::model::Action;
+use crate::config::companions::property_help;
+use crate::model::{Action, DestinationKind};
 
 /// The text of `docs/ADMIN.md`.
 #[must_use]
@@ -19,6 +20,26 @@ pub fn reference() -> String {
             command.object.word(),
         ));
     }
+    text.push_str(PROPERTIES);
+    for kind in [DestinationKind::Queue, DestinationKind::Topic] {
+        for (example, help, is_applied) in property_help(kind) {
+            let is_told = kind == DestinationKind::Topic && takes(DestinationKind::Queue, example);
+            if is_told {
+                continue;
+            }
+            let of = match (kind, takes(DestinationKind::Topic, example)) {
+                (DestinationKind::Queue, true) => "both",
+                (DestinationKind::Queue, false) => "queues",
+                (DestinationKind::Topic, _) => "topics",
+            };
+            let applied = if is_applied {
+                "yes"
+            } else {
+                "not in this version"
+            };
+            text.push_str(&format!("| `{example}` | {of} | {help} | {applied} |\n"));
+        }
+    }
     text.push_str(LOCAL);
     for command in COMMANDS.iter().filter(|command| command.is_local()) {
         text.push_str(&format!(
@@ -28,6 +49,10 @@ pub fn reference() -> String {
         ));
     }
     text
+}
+
+fn takes(kind: DestinationKind, example: &str) -> bool {
+    property_help(kind).iter().any(|(own, ..)| *own == example)
 }
 
 fn cell(text: &str) -> String {
@@ -59,13 +84,21 @@ const HEAD: &str = "\
 This page is made by `steadfast admin --reference`.
 
 ```
-steadfast admin [--server URL] [--user NAME] [--password-file FILE] [--json] [--script FILE [--ignore]] [COMMAND...]
+steadfast admin [--server URL] [--user NAME] [--password-file FILE] [--json] [--script FILE [--ignore]] [--yes] [COMMAND...]
 ```
 
-With a command it is carried out and the tool ends; with `--script` each line of a file is, up to the first that
-fails (`--ignore`: all); otherwise the tool asks for commands, with history and completion. In a script or the shell
-`#` begins a comment line, and double quotes keep blanks together. `--json` prints one JSON document for each
-command. Exit codes: 0 done, 1 a command failed or the server cannot be reached, 2 wrong usage.
+With a command it is carried out and the tool ends; with `--script` each line of a file (`-`: of standard input) is, up
+to the first that fails (`--ignore`: all); otherwise the tool asks for commands, with history and completion. In a
+script or the shell `#` begins a comment line, and double quotes keep blanks together. `--json` prints one JSON document
+for each command. Options stand before the command. Exit codes: 0 done, 1 a command failed (also with `--ignore`) or the
+server cannot be reached, 2 wrong usage. What goes wrong in a script is told with its file and line.
+
+`--server` takes both servers of a pair with a comma between them, and finds the active one; a standby is used only
+if no active server answers, and that is said. On a terminal the tool asks for the password of `--user`, for new passwords that
+a command leaves out, and whether commands that delete, purge or stop something are meant (`--yes`: not). Without a
+terminal it asks nothing: a password that is missing is an error. Lines that may hold passwords do not get into the history.
+With TLS: `--server ssl://host:7243 --ssl-trusted ca.pem`, and with a certificate as the login `--ssl-identity ann.pem`
+(with its key, or `--ssl-key`) and no `--user`; [CONFIGURATION.md](CONFIGURATION.md) tells how to make certificates.
 
 The tool speaks AMQP: any client can do the same. A request is a message to `$management` with the application
 properties `operation`, `type` and `name` of the last column, and a map of the other arguments as its body; or with
@@ -98,6 +131,16 @@ connections`, `shutdown` and `rotatelog`. The connection to a standby ends when 
 
 | command | | right | on a standby | AMQP |
 |---|---|---|---|---|
+";
+
+const PROPERTIES: &str = "
+## Properties of queues and topics
+
+For `create`, `addprop`, `setprop` and `removeprop`, and in `queues.conf` and `topics.conf`; several with commas
+between them. `help create queue` shows them, too.
+
+| property | of | | applied |
+|---|---|---|---|
 ";
 
 const LOCAL: &str = "

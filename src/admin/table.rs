@@ -110,8 +110,8 @@ const MESSAGE_COLUMNS: &[(&str, &str)] = &[
 #[rustfmt::skip]
 pub const COMMANDS: &[Command] = &[
     // What the tool does by itself.
-    may(&["url", "user", "password"], local("connect", "Connects to a server; without a URL to the one of --server.")),
-    local("disconnect", "Ends the connection."),
+    may(&["url", "user", "password"], local("connect", "Connects to a server, or to the active one of several with commas between them; without a URL to that of --server. A password that is left out is asked for.")),
+    local("disconnect", "Ends the connection; connect makes one again."),
     local("exit", "Ends the tool; so do quit and the end of input."),
     local("quit", "As exit."),
     may(&["on|off"], local("echo", "Whether the commands of a script are shown.")),
@@ -177,9 +177,9 @@ pub const COMMANDS: &[Command] = &[
     columns(&[("Topic Name", "topic"), ("Subscription", "name"), ("ClientID", "client_id"), ("T", "type"), ("Active", "is_active"), ("Msgs", "messages"), ("Size", "bytes")], row("show subscriptions", list(Object::Subscription), Right(R::ViewConnection), No, "Subscriptions of topics (T: D durable, N not).")),
     columns(&[("User Name", "name"), ("Description", "description"), ("Password", "password")], row("show users", list(Object::User), Right(R::ViewUser), WithFiles, "Users. Password: none, kept (as keys), plain (in the file) or foreign.")),
     needs(&["name"], row("show user", show(Object::User), Right(R::ViewUser), WithFiles, "A user and its groups.")),
-    needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("create user", create(Object::User), Right(R::ChangeUser), WithFiles, "Adds a user to users.conf; the password is kept as keys.")))),
+    needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("create user", create(Object::User), Right(R::ChangeUser), WithFiles, "Adds a user to users.conf; the password is kept as keys. Without password= the tool asks for it.")))),
     needs(&["name"], may(&["description"], settings("[password=PASSWORD]", row("set user", (Verb::Set, Object::User), Right(R::ChangeUser), WithFiles, "Changes description or password.")))),
-    needs(&["user"], may(&["password", "old"], row("set password", (Verb::Set, Object::Password), Nothing, WithFiles, "Changes a password; without one: the empty password. Users may change their own; without the right change-user they give the OLD one, too."))),
+    needs(&["user"], may(&["password", "old"], row("set password", (Verb::Set, Object::Password), Nothing, WithFiles, "Changes a password; without one the tool asks for it. Users may change their own; without the right change-user they give the OLD one, too."))),
     needs(&["name"], row("delete user", delete(Object::User), Right(R::ChangeUser), WithFiles, "Removes a user, also from groups and permissions.")),
     row("delete all users", delete_all(Object::User), Right(R::ChangeUser), WithFiles, "Removes all users, also from groups and permissions; admin, the user of this connection and the one with which the servers of a pair log in stay."),
     columns(&[("Group Name", "name"), ("Description", "description"), ("Members", "members")], row("show groups", list(Object::Group), Right(R::ViewGroup), WithFiles, "Groups.")),

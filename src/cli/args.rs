@@ -63,18 +63,24 @@ Examples:
   steadfast admin                                    a shell; help shows all commands
   steadfast admin show queues
   steadfast admin --server tcp://host:7222 --user admin --password-file pw --json show server
+  steadfast admin --server tcp://a:7222,tcp://b:7222 --user admin show queues
+      the active server of a pair; the password is asked for
+  steadfast admin --server ssl://host:7243 --ssl-trusted ca.pem --ssl-identity ann.pem whoami
+      with TLS, and a certificate as the login
   steadfast admin --script setup.txt --ignore
+  steadfast admin --yes delete queue orders
   steadfast admin create queue orders maxmsgs=1000
 docs/ADMIN.md has all commands.";
 
 /// Options of `admin`.
 #[derive(Clone, Debug, Args)]
 pub struct AdminArgs {
-    /// The server, or several with commas between them: the first that answers. tcp:// or amqp://, with TLS ssl:// or
+    /// The server, or several with commas between them: the active one is found. tcp:// or amqp://, with TLS ssl:// or
     /// amqps://. tcp://127.0.0.1:5672 when left out.
     #[arg(long, value_name = "URL")]
     pub server: Option<String>,
-    /// User who connects.
+    /// User who connects. On a terminal the tool asks for the password. With a certificate (--ssl-identity) leave the
+    /// user out: the certificate says who you are.
     #[arg(long, value_name = "NAME")]
     pub user: Option<String>,
     /// File whose first line is the user's password.
@@ -83,18 +89,18 @@ pub struct AdminArgs {
     /// Print one JSON document for each command.
     #[arg(long)]
     pub json: bool,
-    /// Carry out the lines of a file.
+    /// Carry out the lines of a file; - is standard input.
     #[arg(long, value_name = "FILE", conflicts_with = "command")]
     pub script: Option<PathBuf>,
-    /// Go on with the script when a command fails.
+    /// Go on with the script when a command fails; the exit code still tells that one did.
     #[arg(long)]
     pub ignore: bool,
     /// Print the page of all commands.
     #[arg(long, hide = true)]
     pub reference: bool,
-    /// How to speak TLS.
-    #[command(flatten)]
-    pub tls: TlsArgs,
+    /// Do not ask whether commands that delete, purge or stop something are meant.
+    #[arg(short, long)]
+    pub yes: bool,
     /// The command.
     #[arg(
         trailing_var_arg = true,
@@ -102,6 +108,9 @@ pub struct AdminArgs {
         value_name = "COMMAND"
     )]
     pub command: Vec<String>,
+    /// How to speak TLS.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 const SERVE_EXAMPLES: &str = "\

@@ -33,6 +33,7 @@ pub use hidden::hide;
 pub use load::{Given, GivenValue, MainFile, given_values, load, load_anyway};
 pub use main_file::set_parameters;
 pub use reference::reference;
+pub(crate) use suggest::nearest;
 pub use table::{FAMILIES, Kind, PARAMETERS, Parameter, Support, parameter};
 pub use url::{ListenUrl, MonitorUrl, PeerUrl};
 

@@ -1,7 +1,7 @@
 //! What somebody may have meant.
 
 /// The candidate that is spelled most like `wanted`, if any is near.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     wanted: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {

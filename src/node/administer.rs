@@ -7,6 +7,8 @@ use crate::model::Pattern;
 use crate::proto::{ErrorCondition, condition};
 
 use super::peer::Link;
+use super::status::SubscriptionStatus;
+use super::translate::store_queue;
 use super::{ConnectionId, Node, Now, connection_id};
 
 /// A client connection.
@@ -46,14 +48,23 @@ pub struct ConsumerStatus {
 }
 
 /// What became of a durable subscription that an administrator deletes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Deletion {
     /// There is none, or it is not clear which one is meant.
     Missing,
-    /// A link reads it.
-    Read,
-    /// It is gone, for good with this batch; `None`: the log is lost or sealed, and a successor has it.
-    Deleted(Option<Ticket>),
+    /// A link reads it, so that it stays.
+    Read(SubscriptionStatus),
+    /// What it was. It is gone, for good with this batch; `None`: the log is lost or sealed, and a successor has it.
+    Deleted(SubscriptionStatus, Option<Ticket>),
+}
+
+/// What was deleted or purged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Dropped {
+    /// Queues or subscriptions.
+    pub queues: usize,
+    /// Their messages that went.
+    pub messages: u64,
 }
 
 impl Node {
@@ -136,66 +147,85 @@ impl Node {
     }
 
     /// Deletes the queues that a pattern stands for, temporary ones left out, with their messages.
-    /// Returns how many.
-    pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> usize {
+    pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> Dropped {
         self.delete_permanent(now, |name| pattern.matches(name))
     }
 
     /// Deletes all queues, temporary ones and those whose names begin with `$` left out, with their
-    /// messages. Returns how many.
-    pub fn delete_all_queues(&mut self, now: Now) -> usize {
+    /// messages.
+    pub fn delete_all_queues(&mut self, now: Now) -> Dropped {
         self.delete_permanent(now, |name| !name.starts_with('$'))
     }
 
-    fn delete_permanent(&mut self, now: Now, is_meant: impl Fn(&str) -> bool) -> usize {
+    fn delete_permanent(&mut self, now: Now, is_meant: impl Fn(&str) -> bool) -> Dropped {
         let meant: Vec<_> = self
             .broker
             .queues()
             .filter(|(_, entry)| entry.kind == QueueKind::Permanent && is_meant(&entry.name))
             .map(|(queue, _)| queue)
             .collect();
+        let dropped = self.held_by(&meant);
         for queue in &meant {
             self.delete_queue(*queue);
         }
         self.work(now);
-        meant.len()
+        dropped
+    }
+
+    /// All messages of some queues.
+    fn held_by(&self, queues: &[QueueId]) -> Dropped {
+        let messages = queues
+            .iter()
+            .map(|&queue| self.store.queue_stats(store_queue(queue)).messages);
+        Dropped {
+            queues: queues.len(),
+            messages: messages.sum(),
+        }
     }
 
     /// Drops the messages of the queues that a pattern stands for, except those that receivers have.
-    /// Returns how many queues that are.
-    pub fn purge_queues(&mut self, now: Now, pattern: &Pattern) -> usize {
+    pub fn purge_queues(&mut self, now: Now, pattern: &Pattern) -> Dropped {
         let queues = self.broker.queues();
         let meant = queues
             .filter(|(_, entry)| !entry.kind.is_subscription() && pattern.matches(&entry.name));
         let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
-        self.discard(now, &meant);
-        meant.len()
+        self.discard(now, &meant)
     }
 
-    /// Drops what waits for a durable subscription. Says whether there is one.
-    pub fn purge_durable(&mut self, now: Now, name: &str, client: &str, user: &str) -> bool {
-        let found = self.subscriptions.meant(client, user, name);
-        let queue = found.map(|(queue, _)| queue);
-        self.discard(now, queue.as_slice());
-        queue.is_some()
+    /// Drops what waits for a durable subscription. Returns what it was before; `None` when there is
+    /// none.
+    pub fn purge_durable(
+        &mut self,
+        now: Now,
+        name: &str,
+        client: &str,
+        user: &str,
+    ) -> Option<(SubscriptionStatus, Dropped)> {
+        let (queue, subscription) = self.subscriptions.meant(client, user, name)?;
+        let status = self.status_of(queue, subscription);
+        Some((status, self.discard(now, &[queue])))
     }
 
-    /// Drops what waits for the subscriptions of the topics that a pattern stands for. Returns how
-    /// many subscriptions that are.
-    pub fn purge_topics(&mut self, now: Now, pattern: &Pattern) -> usize {
+    /// Drops what waits for the subscriptions of the topics that a pattern stands for.
+    pub fn purge_topics(&mut self, now: Now, pattern: &Pattern) -> Dropped {
         let subscriptions = self.subscriptions.iter();
         let meant = subscriptions.filter(|(_, it)| pattern.covers(&it.topic));
         let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
-        self.discard(now, &meant);
-        meant.len()
+        self.discard(now, &meant)
     }
 
-    fn discard(&mut self, now: Now, queues: &[QueueId]) {
+    fn discard(&mut self, now: Now, queues: &[QueueId]) -> Dropped {
+        let mut dropped = self.held_by(queues);
+        let in_flight = queues
+            .iter()
+            .map(|&queue| self.broker.in_flight_count(queue) as u64);
+        dropped.messages = dropped.messages.saturating_sub(in_flight.sum());
         let up_to = self.store.last_lsn().0;
         for &queue in queues {
             self.broker.handle(Event::Discard { queue, up_to });
         }
         self.work(now);
+        dropped
     }
 
     /// Deletes a durable subscription that nobody reads, with what waits for it.
@@ -203,26 +233,29 @@ impl Node {
         let Some((queue, subscription)) = self.subscriptions.meant(client, user, name) else {
             return Deletion::Missing;
         };
-        if subscription.reader.is_some() {
-            return Deletion::Read;
+        let status = self.status_of(queue, subscription);
+        if status.is_active {
+            return Deletion::Read(status);
         }
         let ticket = self.delete_queue(queue);
         self.work(now);
-        Deletion::Deleted(ticket)
+        Deletion::Deleted(status, ticket)
     }
 
-    /// Deletes all durable subscriptions that nobody reads, with what waits for them. Returns how
-    /// many, how many are read and stay, and with which batch the last of them is gone for good.
-    pub fn delete_all_durables(&mut self, now: Now) -> (usize, usize, Option<Ticket>) {
+    /// Deletes all durable subscriptions that nobody reads, with what waits for them. Returns what
+    /// went, how many are read and stay, and with which batch the last of them is gone for good.
+    pub fn delete_all_durables(&mut self, now: Now) -> (Dropped, usize, Option<Ticket>) {
         let all = self.subscriptions.iter().filter(|(_, it)| it.is_durable());
         let (kept, gone): (Vec<_>, Vec<_>) = all
             .map(|(queue, it)| (queue, it.reader.is_some()))
             .partition(|(_, is_read)| *is_read);
+        let gone: Vec<QueueId> = gone.into_iter().map(|(queue, _)| queue).collect();
+        let dropped = self.held_by(&gone);
         let mut ticket = None;
-        for (queue, _) in &gone {
-            ticket = self.delete_queue(*queue).or(ticket);
+        for queue in gone {
+            ticket = self.delete_queue(queue).or(ticket);
         }
         self.work(now);
-        (gone.len(), kept.len(), ticket)
+        (dropped, kept.len(), ticket)
     }
 }

@@ -62,7 +62,7 @@ use sasl::Sasl;
 use subscriptions::Subscriptions;
 use translate::store_queue;
 
-pub use administer::{ConnectionStatus, ConsumerStatus, Deletion};
+pub use administer::{ConnectionStatus, ConsumerStatus, Deletion, Dropped};
 pub use clients::ReconnectStatus;
 pub use desk::ManagementReply;
 pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, SeenMessage, Undiscarded};
@@ -70,7 +70,7 @@ pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
 pub use settings::{Caller, CertificateUser, NodeSettings, Now, ServerAddress};
-pub use standby::{MANAGEMENT_CAPABILITY, Standby};
+pub use standby::{ACTIVE_PROPERTY, MANAGEMENT_CAPABILITY, ROLE_PROPERTY, Standby};
 pub use status::{NodeStatus, QueueStatus, SubscriptionStatus};
 
 /// Whether the store is ours, as far as this process can tell.

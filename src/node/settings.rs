@@ -56,6 +56,17 @@ impl ServerAddress {
     }
 }
 
+/// As a URL.
+impl fmt::Display for ServerAddress {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, port) = (self.scheme(), self.port);
+        match self.host.contains(':') {
+            true => write!(out, "{scheme}://[{}]:{port}", self.host),
+            false => write!(out, "{scheme}://{}:{port}", self.host),
+        }
+    }
+}
+
 /// Choices of a server that clients and the store see.
 #[derive(Clone)]
 pub struct NodeSettings {

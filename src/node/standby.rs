@@ -18,6 +18,10 @@ use super::{Caller, ManagementReply, NodeSettings, Now, ServerAddress};
 
 /// What an administrator's client asks for when it opens, in order not to be sent away.
 pub const MANAGEMENT_CAPABILITY: &str = "steadfast:management";
+/// Property of the open of a server that serves no clients: `standby`.
+pub const ROLE_PROPERTY: &str = "steadfast:role";
+/// Property beside it: the URL of the active server, if that is known.
+pub const ACTIVE_PROPERTY: &str = "steadfast:active";
 
 /// A connection to a standby: it is welcomed, opened and closed at once with a reason that makes
 /// the client try elsewhere. A failing SASL code or an authorization error would make clients give
@@ -58,6 +62,15 @@ impl Standby {
         proto
             .offered_capabilities
             .push(Symbol::from(MANAGEMENT_CAPABILITY));
+        let mut say = |name: &str, value: String| {
+            proto
+                .properties
+                .push((Symbol::from(name), Value::String(value)));
+        };
+        say(ROLE_PROPERTY, "standby".to_owned());
+        if let Some(active) = &active {
+            say(ACTIVE_PROPERTY, active.to_string());
+        }
         Self {
             connection: Connection::server(proto, now.monotonic_ms),
             active,

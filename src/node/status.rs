@@ -2,11 +2,12 @@
 
 use steadfast_storage::StoreStatus;
 
-use crate::broker::{self, QueueKind};
+use crate::broker::{self, QueueId, QueueKind};
 
 use super::Node;
 use super::clients::ReconnectStatus;
 use super::peer::Link;
+use super::subscriptions::Subscription;
 use super::translate::store_queue;
 
 /// Totals of the node since it became active.
@@ -127,24 +128,27 @@ impl Node {
 
     /// Figures of all subscriptions in the order of their making.
     pub fn subscription_status(&self) -> Vec<SubscriptionStatus> {
-        let subscriptions = self.subscriptions.iter().map(|(queue, it)| {
-            let stats = self.store.queue_stats(store_queue(queue));
-            SubscriptionStatus {
-                topic: it.topic.to_string(),
-                name: it.name.to_string(),
-                client: it.container.to_string(),
-                user: it.user.as_deref().map(str::to_owned),
-                is_durable: it.is_durable(),
-                is_static: it.is_static,
-                no_local: it.no_local,
-                is_active: it.reader.is_some(),
-                messages: stats.messages,
-                bytes: stats.bytes,
-                in_flight: self.broker.in_flight_count(queue),
-                held: self.broker.held_count(queue),
-            }
-        });
+        let subscriptions = self.subscriptions.iter();
+        let subscriptions = subscriptions.map(|(queue, it)| self.status_of(queue, it));
         subscriptions.collect()
+    }
+
+    pub(super) fn status_of(&self, queue: QueueId, it: &Subscription) -> SubscriptionStatus {
+        let stats = self.store.queue_stats(store_queue(queue));
+        SubscriptionStatus {
+            topic: it.topic.to_string(),
+            name: it.name.to_string(),
+            client: it.container.to_string(),
+            user: it.user.as_deref().map(str::to_owned),
+            is_durable: it.is_durable(),
+            is_static: it.is_static,
+            no_local: it.no_local,
+            is_active: it.reader.is_some(),
+            messages: stats.messages,
+            bytes: stats.bytes,
+            in_flight: self.broker.in_flight_count(queue),
+            held: self.broker.held_count(queue),
+        }
     }
 
     /// Figures of all queues that have an address, in the order of their making.

@@ -12,6 +12,9 @@ use super::shared::Shared;
 use super::wire::{DecodeError, Reader, code};
 use super::{ClientSasl, ErrorCondition, Event, SaslCode, condition};
 
+/// How a server that speaks TLS begins to answer what is not TLS: an alert.
+const TLS_ALERT: [u8; 2] = [21, 3];
+
 impl Connection {
     /// Reads a protocol header. Anything but the one that fits ends the connection after ours was sent
     /// (part 2.2).
@@ -23,8 +26,14 @@ impl Connection {
             return false;
         }
         let (header, len) = (ProtocolHeader::parse(received), received.len());
+        let is_tls = received.starts_with(&TLS_ALERT);
         input.advance(len);
-        if self.client.is_some() {
+        if is_tls && self.client.is_some() {
+            self.finish(Some(ErrorCondition::new(
+                condition::FRAMING_ERROR,
+                "the server speaks TLS there: write ssl:// or amqps://",
+            )));
+        } else if self.client.is_some() {
             self.on_header_as_client(header, is_sasl_done);
         } else {
             self.on_header_as_server(header, is_sasl_done);

@@ -3,9 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use rustls::pki_types::CertificateDer;
-use x509_cert::Certificate;
 use x509_cert::der::{Decode, SliceReader};
 use x509_cert::ext::pkix::SubjectAltName;
+use x509_cert::{Certificate, Version};
+
+/// What is wrong with a certificate of X.509 version 1, and how to get another.
+pub(super) const OLD_VERSION: &str = "it is a certificate of X.509 version 1, and TLS needs version 3; have \
+     it issued with extensions (openssl x509 -req ... -extfile FILE, see docs/CONFIGURATION.md)";
 
 /// The common name of the holder: the user's name, for client certificates.
 #[must_use]
@@ -47,6 +51,14 @@ pub(super) fn out_of_date(certificate: &CertificateDer<'_>) -> Result<(), String
         ));
     }
     Ok(())
+}
+
+/// Why nobody would accept a certificate: it has the form of X.509 before version 3, without extensions.
+pub(super) fn out_of_fashion(certificate: &CertificateDer<'_>) -> Result<(), String> {
+    match read(certificate)?.tbs_certificate().version() {
+        Version::V3 => Ok(()),
+        _ => Err(OLD_VERSION.to_owned()),
+    }
 }
 
 /// Whether somebody certified himself.

@@ -24,6 +24,8 @@ pub struct ClientTls {
     pub config: Arc<ClientConfig>,
     /// The parameters' names, for messages.
     pub names: Names,
+    /// There is a certificate of the caller's own.
+    pub has_identity: bool,
     expected: Option<ServerName<'static>>,
 }
 
@@ -59,6 +61,7 @@ impl ClientTls {
             .map_err(|error| Fault::new(names.ciphers, error.to_string()))?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
+        let has_identity = identity.is_some();
         let mut config = match identity {
             Some(identity) => {
                 builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
@@ -70,6 +73,7 @@ impl ClientTls {
         Ok(Self {
             config: Arc::new(config),
             names,
+            has_identity,
             expected: expected.transpose()?,
         })
     }

@@ -45,6 +45,7 @@ pub(super) fn identity(
         return Err(Fault::new(names.identity, text));
     };
     let in_file = |text: String| Fault::new(names.identity, format!("{}: {text}", path.display()));
+    certificate::out_of_fashion(&own).map_err(in_file)?;
     certificate::out_of_date(&own).map_err(in_file)?;
     for issuer in certificates(names.issuer, &files.issuer)? {
         // Who trusts a root has it; who does not is not convinced by it.

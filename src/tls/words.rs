@@ -4,6 +4,7 @@ use std::io;
 
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
+use super::certificate::OLD_VERSION;
 use super::client::is_wrong_name;
 use super::parameters::{Names, SERVER_NAMES};
 
@@ -150,6 +151,9 @@ fn certificate(error: &CertificateError) -> String {
         }
         Reason::BadSignature => {
             "its signature is not that of the issuer that is trusted here".to_owned()
+        }
+        Reason::Other(reason) if reason.to_string().contains("UnsupportedCertVersion") => {
+            OLD_VERSION.to_owned()
         }
         Reason::Other(reason) if reason.to_string().contains("CaUsedAsEndEntity") => {
             "it is the certificate of an issuer (CA); a server or client needs one of its own"

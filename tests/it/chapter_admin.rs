@@ -19,13 +19,13 @@ use super::support::{PATIENCE, PROGRAM, Server, serve, two_ports};
 
 /// What the tool answered: exit code, answers, complaints.
 pub(crate) struct Told {
-    code: i32,
-    out: String,
-    err: String,
+    pub(crate) code: i32,
+    pub(crate) out: String,
+    pub(crate) err: String,
 }
 
 impl Told {
-    fn of(output: &Output) -> Self {
+    pub(crate) fn of(output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Self {
             code: output.status.code().unwrap_or(-1),
@@ -130,7 +130,8 @@ fn c07_check11_an_administrator_is_served_by_a_standby_until_that_becomes_active
     command(standby, "create user ann password=sesame").done();
     command(standby, "create queue orders maxmsgs=5").done();
     let complaint = command(standby, "show queues").refused();
-    assert!(complaint.contains("connect to that"), "{complaint}");
+    let place = format!("connect to that: {}", pair.urls[0]);
+    assert!(complaint.contains(&place), "{complaint}");
     let complaint = command(standby, "switchover").refused();
     assert!(complaint.contains("standing by"), "{complaint}");
 
@@ -194,7 +195,7 @@ fn c08_a_standby_with_a_json_file_shows_its_state_and_no_more() {
     let complaint = command(&standby, "rotatelog").refused();
     assert!(complaint.contains("logfile"), "{complaint}");
     command(&active, "show server").done();
-    let complaint = command(&active, "create user ann").refused();
+    let complaint = command(&active, "create user ann password=x").refused();
     assert!(complaint.contains("JSON"), "{complaint}");
     command(&standby, "shutdown").done();
     assert_eq!(second.exit_code(), 0);
@@ -319,9 +320,11 @@ fn the_tool_runs_scripts_and_answers_programs() {
     assert!(stopped.err.contains(":3: stopped here"), "{}", stopped.err);
     assert_eq!(names(), BTreeSet::from(["*a".to_owned()]));
     let ignored = admin(&url, &["--script", &script, "--ignore"]);
-    assert_eq!(ignored.code, 0, "{}", ignored.err);
+    assert_eq!(ignored.code, 1, "one command failed: {}", ignored.err);
+    let line = format!("{script}:3: there is no queue `nowhere`");
+    assert!(ignored.err.contains(&line), "{}", ignored.err);
     assert!(
-        ignored.err.contains("no queue `nowhere`"),
+        ignored.err.contains("1 command has failed"),
         "{}",
         ignored.err
     );
@@ -340,9 +343,16 @@ fn the_tool_runs_scripts_and_answers_programs() {
     assert_eq!(failed.code, 1);
     assert_eq!(failed.json()["status"], 404);
     assert_eq!(command(&url, "make tea").code, 2);
+    let mistyped = command(&url, "shwo queues");
+    assert_eq!(mistyped.code, 2);
+    assert!(
+        mistyped.err.contains("did you mean `show queues`"),
+        "{}",
+        mistyped.err
+    );
     assert_eq!(command("tcp://127.0.0.1:1", "show state").code, 1);
     assert_eq!(command("http://nowhere", "show state").code, 1);
-    let complaint = command(&url, "create user ann").refused();
+    let complaint = command(&url, "create user ann password=x").refused();
     assert!(complaint.contains("--config"), "{complaint}");
     let complaint = command(&url, "switchover").refused();
     assert!(complaint.contains("no standby"), "{complaint}");
@@ -706,7 +716,7 @@ fn all_of_a_kind_go_at_once_and_a_refusal_costs_no_message() {
         "create queue b",
         "create topic t",
         "create bridge source=topic:t target=queue:a",
-        "create user ann",
+        "create user ann password=",
         "create durable t d clientid=c",
     ] {
         command(&url, line).done();

@@ -17,6 +17,7 @@
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `chapter_admin`: administration, as the chapter promises it, with the tool and over AMQP.
 //! * `chapter_messages`: messages as an administrator sees them, and the deletion of one.
+//! * `chapter_admin_tool`: the administration tool at a terminal, in scripts, and before a pair.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `configuration`: whole sets of configuration files, and those of the documentation.
 //! * `chapter_topics`: subscriptions and bridges of such clients, over takeovers.
@@ -29,6 +30,7 @@
 
 mod certificates;
 mod chapter_admin;
+mod chapter_admin_tool;
 mod chapter_authorization;
 mod chapter_clients;
 mod chapter_messages;

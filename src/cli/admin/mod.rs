@@ -1,24 +1,24 @@
 //! `steadfast admin`: one command, a script, or a shell.
 
+mod ask;
 mod render;
+mod script;
+mod servers;
 mod session;
 mod shell;
 
-use std::fs;
-use std::io::{self, BufRead, IsTerminal};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use super::args::AdminArgs;
 use super::tool::ToolError;
 use super::{complain, say};
 use crate::admin::{Answer, COMMANDS, Request, parse_line, parse_words, reference};
-use crate::net::client::{ClientOptions, Credentials, ServerUrl};
 use crate::role::Exit;
 
+use servers::Servers;
 use session::{Session, Words};
 
-/// Where to connect when nobody says it.
-const SERVER: &str = "tcp://127.0.0.1:5672";
 /// How long an answer may take when nobody says it.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -28,16 +28,13 @@ pub(super) fn run(arguments: &AdminArgs) -> Exit {
         say(reference().trim_end());
         return Exit::Done;
     }
-    match begin(arguments) {
-        Ok(exit) => exit,
-        Err(error) => {
-            complain(&error.to_string());
-            match error {
-                ToolError::Usage(_) => Exit::Usage,
-                _ => Exit::Failed,
-            }
+    begin(arguments).unwrap_or_else(|error| {
+        complain(&error.to_string());
+        match error {
+            ToolError::Usage(_) => Exit::Usage,
+            _ => Exit::Failed,
         }
-    }
+    })
 }
 
 fn begin(arguments: &AdminArgs) -> Result<Exit, ToolError> {
@@ -46,25 +43,16 @@ fn begin(arguments: &AdminArgs) -> Result<Exit, ToolError> {
         let words = arguments.command.clone();
         let request = parse_words(words.clone());
         let request = request.map_err(|failure| ToolError::Usage(failure.text))?;
-        let end = tool.perform(&request, Words::List(words));
-        return Ok(match end {
-            Ok(Next::Failed) => Exit::Failed,
-            Ok(_) => Exit::Done,
-            Err(error) => {
-                complain(&error.to_string());
-                Exit::Failed
-            }
+        return Ok(match tool.perform(&request, Words::List(words))? {
+            Next::Failed => Exit::Failed,
+            Next::Go | Next::Exit => Exit::Done,
         });
     }
     if let Some(path) = &arguments.script {
-        let text = fs::read_to_string(path).map_err(ToolError::file("reading the script", path))?;
-        let name = path.display().to_string();
-        let lines = text.lines().map(|line| Ok(line.to_owned()));
-        return Ok(tool.script(&name, lines, arguments.ignore));
+        return script::run_file(&mut tool, path, arguments.ignore);
     }
     if !io::stdin().is_terminal() {
-        let lines = io::stdin().lock().lines();
-        return Ok(tool.script("standard input", lines, arguments.ignore));
+        return Ok(script::run_input(&mut tool, arguments.ignore));
     }
     tool.connect_quietly();
     shell::run(&mut tool)
@@ -81,118 +69,87 @@ enum Next {
 /// The tool between two commands.
 struct Tool<'a> {
     arguments: &'a AdminArgs,
-    servers: Vec<ServerUrl>,
+    servers: Servers,
     session: Option<Session>,
+    /// Nobody wants a connection: it was ended, or could not be made.
+    is_parted: bool,
     timeout: Duration,
     is_echoing: bool,
     is_timing: bool,
+    /// The line of the script that is carried out.
+    place: Option<String>,
 }
 
 impl<'a> Tool<'a> {
     fn new(arguments: &'a AdminArgs) -> Result<Self, ToolError> {
-        let list = arguments.server.as_deref().unwrap_or(SERVER);
-        let mut tool = Self {
+        Ok(Self {
             arguments,
-            servers: Vec::new(),
+            servers: Servers::of_options(arguments)?,
             session: None,
+            is_parted: false,
             timeout: TIMEOUT,
             is_echoing: false,
             is_timing: false,
-        };
-        let password = match &arguments.password_file {
-            Some(path) => {
-                let text = fs::read_to_string(path)
-                    .map_err(ToolError::file("reading the password from", path))?;
-                text.lines().next().unwrap_or("").to_owned()
-            }
-            None => String::new(),
-        };
-        if arguments.password_file.is_some() && arguments.user.is_none() {
-            let text = "--password-file needs --user";
-            return Err(ToolError::Usage(text.to_owned()));
-        }
-        let user = arguments.user.as_deref();
-        tool.servers = read_servers(list, user.map(|user| (user, password.as_str())))?;
-        Ok(tool)
+            place: None,
+        })
     }
 
-    /// Connects to the first server of the list that answers.
+    /// Whether there is somebody to ask.
+    fn is_attended(&self) -> bool {
+        self.place.is_none() && ask::is_possible()
+    }
+
+    /// Says what went wrong, in a script also where.
+    fn complain(&self, text: &str) {
+        match &self.place {
+            Some(place) => complain(&format!("{place}: {text}")),
+            None => complain(text),
+        }
+    }
+
     fn connect(&mut self) -> Result<(), ToolError> {
         self.session = None;
-        let mut last = None;
-        for url in &self.servers {
-            let options = ClientOptions {
-                answer_timeout: self.timeout,
-                tls: self.arguments.tls.client(url)?,
-                desired_capabilities: vec![crate::node::MANAGEMENT_CAPABILITY.to_owned()],
-                ..ClientOptions::named("steadfast-admin")
-            };
-            match Session::open(url.clone(), options) {
-                Ok(session) => {
-                    self.session = Some(session);
-                    return Ok(());
-                }
-                Err(error) => last = Some(error),
+        match self.servers.connect(self.arguments, self.timeout) {
+            Ok(session) => {
+                self.session = Some(session);
+                self.is_parted = false;
+                Ok(())
+            }
+            Err(error) => {
+                self.servers.forget_password();
+                Err(error)
             }
         }
-        Err(last.unwrap_or_else(|| ToolError::Usage("no server was named".to_owned())))
     }
 
     /// A shell is of use without a server, too.
     fn connect_quietly(&mut self) {
         match self.connect() {
             Ok(()) => self.say_connected(),
-            Err(error) => complain(&error.to_string()),
+            Err(error) => {
+                self.is_parted = true;
+                complain(&error.to_string());
+            }
         }
     }
 
     fn say_connected(&self) {
         if let Some(session) = &self.session {
-            say(&format!("connected to {}", session.url()));
+            let place = session.place();
+            let what = match place.is_standby {
+                true => format!(", a standby{}", place.where_active()),
+                false => String::new(),
+            };
+            say(&format!("connected to {}{what}", session.url()));
         }
     }
 
     /// The prompt of the shell.
     fn prompt(&self) -> String {
-        match &self.session {
+        match self.session.as_ref().filter(|session| !session.is_over()) {
             Some(session) => format!("{}> ", session.url()),
-            None => "> ".to_owned(),
+            None => "not connected> ".to_owned(),
         }
-    }
-
-    /// Carries out the lines of a script, up to the first that fails.
-    fn script(
-        &mut self,
-        name: &str,
-        lines: impl Iterator<Item = io::Result<String>>,
-        is_going_on: bool,
-    ) -> Exit {
-        let mut exit = Exit::Done;
-        for (index, line) in lines.enumerate() {
-            let line = match line {
-                Ok(line) => line,
-                Err(error) => {
-                    complain(&format!("{name}: {error}"));
-                    return Exit::Failed;
-                }
-            };
-            if self.is_echoing {
-                say(&line);
-            }
-            match self.line(&line) {
-                Next::Go => {}
-                Next::Exit => break,
-                Next::Failed => {
-                    exit = Exit::Failed;
-                    if !is_going_on {
-                        complain(&format!("{name}:{}: stopped here", index + 1));
-                        break;
-                    }
-                }
-            }
-        }
-        // What went wrong was told; whoever ignores it wants no other sign.
-        if is_going_on { Exit::Done } else { exit }
     }
 
     /// Carries out a line; says what went wrong.
@@ -206,7 +163,7 @@ impl<'a> Tool<'a> {
             Err(failure) => Err(ToolError::Usage(failure.text)),
         };
         result.unwrap_or_else(|error| {
-            complain(&error.to_string());
+            self.complain(&error.to_string());
             Next::Failed
         })
     }
@@ -215,6 +172,20 @@ impl<'a> Tool<'a> {
         if request.command.is_local() {
             return self.perform_here(request);
         }
+        if self.is_parted {
+            let text = "not connected; write connect for the server that the tool was started \
+                        with, or connect URL [USER]";
+            return Err(ToolError::Other(text.to_owned()));
+        }
+        let is_attended = self.is_attended();
+        if request.command.is_destructive() && is_attended && !self.arguments.yes {
+            let what = shown(request);
+            if !ask::is_sure(&what)? {
+                self.complain(&format!("{what}: not done"));
+                return Ok(Next::Failed);
+            }
+        }
+        let words = ask::complete(request, words, is_attended, self.servers.user())?;
         if self.session.as_ref().is_none_or(Session::is_over) {
             self.connect()?;
         }
@@ -252,8 +223,8 @@ impl<'a> Tool<'a> {
         if answer.is_success() {
             return Ok(Next::Go);
         }
-        if !self.arguments.json {
-            complain(&answer.text);
+        if !self.arguments.json || self.place.is_some() {
+            self.complain(&answer.text);
         }
         Ok(Next::Failed)
     }
@@ -264,13 +235,20 @@ impl<'a> Tool<'a> {
         match request.command.words {
             "exit" | "quit" => return Ok(Next::Exit),
             "help" => say(&render::help(&arguments.names)),
-            "disconnect" => self.session = None,
+            "disconnect" => {
+                self.session = None;
+                self.is_parted = true;
+            }
             "connect" => {
-                if let Some(url) = arguments.names.first() {
-                    let user = arguments.names.get(1).map(String::as_str);
-                    let user = user.map(|user| (user, arguments.name(2)));
-                    self.servers = read_servers(url, user)?;
-                }
+                self.session = None;
+                self.is_parted = true;
+                self.servers = match arguments.names.first() {
+                    Some(url) => {
+                        let (user, password) = (arguments.names.get(1), arguments.names.get(2));
+                        Servers::read(url, user.cloned(), password.cloned())?
+                    }
+                    None => Servers::of_options(self.arguments)?,
+                };
                 self.connect()?;
                 self.say_connected();
             }
@@ -300,20 +278,11 @@ fn read_switch(word: &str, is_on: bool) -> Result<bool, ToolError> {
     }
 }
 
-/// A list of URLs with commas between them, and who connects.
-fn read_servers(list: &str, user: Option<(&str, &str)>) -> Result<Vec<ServerUrl>, ToolError> {
-    let mut servers = Vec::new();
-    for text in list.split(',') {
-        let mut url = ServerUrl::parse(text.trim())?;
-        if let Some((user, password)) = user {
-            url.credentials = Some(Credentials {
-                user: user.to_owned(),
-                password: password.to_owned(),
-            });
-        }
-        servers.push(url);
-    }
-    Ok(servers)
+/// A command for the question whether it is meant: its words and names, no settings.
+fn shown(request: &Request) -> String {
+    let names = request.arguments.names.iter().map(String::as_str);
+    let words = std::iter::once(request.command.words).chain(names);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// First words of all commands, for completion.

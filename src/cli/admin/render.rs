@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use crate::admin::{Answer, Body, COMMANDS, Command, Item, find, title};
 use crate::cli::tool::{bytes_text, grouped};
+use crate::config::companions::property_help;
 
 /// What a terminal shows.
 pub(super) fn text(command: &Command, answer: &Answer) -> String {
@@ -139,7 +140,8 @@ fn value(item: &Item) -> Value {
 pub(super) fn help(names: &[String]) -> String {
     let words = names.iter().map(String::as_str);
     if let Some((command, _)) = find(words.clone()).filter(|_| !names.is_empty()) {
-        return format!("{}\n  {}", command.usage(), command.help);
+        let text = format!("{}\n  {}", command.usage(), command.help);
+        return text + &properties_of(command);
     }
     let first = names.first().map(|name| name.to_ascii_lowercase());
     let is_meant = |command: &&Command| {
@@ -155,6 +157,25 @@ pub(super) fn help(names: &[String]) -> String {
         return "there is no such command; help shows all".to_owned();
     }
     table.to_string()
+}
+
+/// The properties that a command for queues or topics takes.
+fn properties_of(command: &Command) -> String {
+    let kind = command.object.destination();
+    let Some(kind) = kind.filter(|_| command.takes_properties()) else {
+        return String::new();
+    };
+    let mut table = Table::new();
+    table.load_style(NOTHING);
+    for (example, help, is_applied) in property_help(kind) {
+        let note = if is_applied {
+            ""
+        } else {
+            " (no effect in this version)"
+        };
+        table.add_row(vec![format!("  {example}"), format!("{help}{note}")]);
+    }
+    format!("\n\nProperties, with commas between them:\n{table}")
 }
 
 #[cfg(test)]

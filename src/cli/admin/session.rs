@@ -10,6 +10,7 @@ use tokio::task::LocalSet;
 use crate::admin::{Answer, Body, Item, Table};
 use crate::cli::tool::ToolError;
 use crate::net::client::{Client, ClientError, ClientOptions, ServerUrl, Wake};
+use crate::node::{ACTIVE_PROPERTY, ROLE_PROPERTY};
 use crate::proto::message::ValueMessage;
 use crate::proto::{Event, LinkId, Outcome, Value};
 
@@ -36,9 +37,27 @@ struct Question {
     answer: Sender<Reply>,
 }
 
+/// What a server says of itself when the connection opens.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Place {
+    /// It serves no clients.
+    pub(super) is_standby: bool,
+    /// Where the active server is, as far as a standby knows.
+    active: Option<String>,
+}
+
+impl Place {
+    /// Words for where the active server is, to be added to others.
+    pub(super) fn where_active(&self) -> String {
+        let active = self.active.as_ref();
+        active.map_or_else(String::new, |url| format!("; the active server is {url}"))
+    }
+}
+
 /// A connection.
 pub(super) struct Session {
     url: String,
+    place: Place,
     questions: mpsc::Sender<Question>,
 }
 
@@ -66,9 +85,10 @@ impl Session {
             }
         });
         thread.map_err(|error| ToolError::Other(format!("no thread: {error}")))?;
-        wait(&opened, limit, "the connection")??;
+        let place = wait(&opened, limit, "the connection")??;
         Ok(Self {
             url: name,
+            place,
             questions,
         })
     }
@@ -76,6 +96,11 @@ impl Session {
     /// The server.
     pub(super) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// What the server said of itself.
+    pub(super) fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Whether the server or the network has ended it.
@@ -111,7 +136,7 @@ fn wait<T>(receiver: &Receiver<T>, limit: Duration, what: &str) -> Result<T, Too
 async fn serve(
     url: ServerUrl,
     options: ClientOptions,
-    opened: Sender<Result<(), ToolError>>,
+    opened: Sender<Result<Place, ToolError>>,
     mut questions: mpsc::Receiver<Question>,
 ) {
     let mut manager = match Manager::connect(&url, &options).await {
@@ -121,7 +146,11 @@ async fn serve(
             return;
         }
     };
-    drop(opened.send(Ok(())));
+    let said = |name: &str| manager.client.server_property(name).map(str::to_owned);
+    drop(opened.send(Ok(Place {
+        is_standby: said(ROLE_PROPERTY).is_some(),
+        active: said(ACTIVE_PROPERTY),
+    })));
     loop {
         tokio::select! {
             question = questions.recv() => match question {

@@ -33,13 +33,24 @@ impl AclEntry {
         }
     }
 
-    /// The words of what it permits.
+    /// The words of what it permits; rights of administrators that have a word together are named by it.
     #[must_use]
     pub fn permissions(&self) -> Vec<&'static str> {
-        match self {
-            Self::Destination(grant) => grant.actions.named().map(Action::word).collect(),
-            Self::Admin(grant) => grant.rights.named().map(AdminRight::word).collect(),
-        }
+        let rights = match self {
+            Self::Destination(grant) => return grant.actions.named().map(Action::word).collect(),
+            Self::Admin(grant) => grant.rights,
+        };
+        let sets = [
+            ("all", AdminRights::all()),
+            ("view-all", AdminRights::view_all()),
+        ];
+        let whole = sets
+            .into_iter()
+            .find(|(_, set)| set.without(rights).is_empty());
+        let (word, set) = whole.unzip();
+        let others = rights.without(set.unwrap_or_default());
+        let words = others.named().map(AdminRight::word);
+        word.into_iter().chain(words).collect()
     }
 
     fn parse(line: &str) -> Result<Self, String> {

@@ -7,7 +7,9 @@ use super::words::{Word, first, properties, quote, unquote};
 use crate::config::suggest;
 use crate::config::table::Kind;
 use crate::config::value::{self, Value};
-use crate::model::{DestinationKind, OverflowPolicy, Pattern, Prefetch, Properties, Trace};
+use crate::model::{
+    Catalogue, DestinationKind, OverflowPolicy, Pattern, Prefetch, Properties, Trace,
+};
 
 /// What `flowControl` without a size means, as in EMS.
 const FLOW_CONTROL_BYTES: u64 = 256 << 10;
@@ -47,6 +49,81 @@ const PROPERTIES: [(&str, bool, bool); 20] = [
     ("release_unsettled", true, false),
     ("failsafe", true, true),
 ];
+
+/// For help: an example of each property, and what it does with its unit.
+const EXAMPLES: [(&str, &str); 20] = [
+    (
+        "secure",
+        "permissions (grant) are checked; without it everybody may use it",
+    ),
+    ("global", "known to routes"),
+    ("exclusive", "one receiver at a time gets messages"),
+    (
+        "sender_name",
+        "messages carry the name of their sender, if he does not object",
+    ),
+    (
+        "sender_name_enforced",
+        "messages carry the name of their sender",
+    ),
+    (
+        "maxbytes=64MB",
+        "most bytes that wait: a number, or one with KB, MB or GB; 0: no limit",
+    ),
+    ("maxmsgs=1000", "most messages that wait; 0: no limit"),
+    (
+        "overflowPolicy=rejectIncoming",
+        "beyond these: default, discardOld (the oldest message goes), rejectIncoming (the sender gets an error)",
+    ),
+    (
+        "flowControl=256KB",
+        "senders are slowed down when so many bytes wait; without a value 256 KB",
+    ),
+    (
+        "prefetch=5",
+        "messages that a receiver gets ahead; none: one when it asks",
+    ),
+    (
+        "maxRedelivery=5",
+        "most deliveries of a message, 2 to 255; 0: no limit",
+    ),
+    (
+        "redeliveryDelay=30sec",
+        "pause before a message is delivered again, 15sec to 8hour: a number with msec, sec, min, hour or day; 0: none",
+    ),
+    (
+        "expiration=2day",
+        "life of a message, in place of what its sender said: seconds, or a number with msec, sec, min, hour or day",
+    ),
+    ("store=$sys.failsafe", "name of its store"),
+    (
+        "trace",
+        "tells that messages pass; trace=body: their bodies as well",
+    ),
+    ("import=A", "transports that messages come from"),
+    ("export=A", "transports that messages go to"),
+    ("channel=A", "multicast channel"),
+    (
+        "release_unsettled",
+        "after a takeover, what clients had not settled goes to others at once",
+    ),
+    ("failsafe", "as store=$sys.failsafe"),
+];
+
+/// What can be written behind the name of a queue or topic: an example of each property, what it
+/// does with its unit, and whether this version applies it.
+#[must_use]
+pub fn property_help(kind: DestinationKind) -> Vec<(&'static str, &'static str, bool)> {
+    let rows = EXAMPLES.iter().filter_map(|(example, help)| {
+        let word = super::words::property(example).ok()?;
+        let (entry, warnings) = Destination::new(kind, "x", &[word]).ok()?;
+        let mut catalogue = Catalogue::default();
+        catalogue.insert(entry.name, entry.properties);
+        let is_applied = warnings.is_empty() && catalogue.not_applied().is_empty();
+        Some((*example, *help, is_applied))
+    });
+    rows.collect()
+}
 
 impl Destination {
     fn parse(kind: DestinationKind, line: &str) -> Result<(Self, Vec<String>), NamedFault> {

@@ -19,7 +19,7 @@ mod words;
 use std::path::Path;
 
 pub use acl::AclEntry;
-pub use destinations::Destination;
+pub use destinations::{Destination, property_help};
 pub use file::{Entry, File, Item, Report};
 pub use lines::{Comments, Document};
 pub use people::{Group, User};

@@ -11,7 +11,7 @@ use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Tr
 use crate::monitor::Status;
 use crate::net::clock;
 use crate::net::engine::Engine;
-use crate::node::{ConnectionStatus, Deletion, QueueStatus, SubscriptionStatus};
+use crate::node::{ConnectionStatus, Deletion, Dropped, QueueStatus, SubscriptionStatus};
 
 type Result = std::result::Result<Answer, Failure>;
 
@@ -327,27 +327,40 @@ pub(super) fn create_queue(engine: &Engine, request: &Request) -> Option<Answer>
 /// Deletes queues of the running server; nothing when there was none.
 pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<Answer> {
     let pattern = Pattern::parse(request.arguments.name(0)).ok()?;
-    let count = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
-    (count > 0).then(|| Answer::done(format!("{count} queues deleted from the store")))
+    let gone = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
+    (gone.queues > 0).then(|| deleted(gone, "queue"))
 }
 
 /// Deletes all queues of the running server except its own.
 pub(super) fn delete_all_queues(engine: &Engine) -> Option<Answer> {
-    let count = engine.administer(|node, now| node.delete_all_queues(now))?;
-    Some(Answer::done(format!(
-        "{count} queues deleted from the store"
-    )))
+    let gone = engine.administer(|node, now| node.delete_all_queues(now))?;
+    Some(deleted(gone, "queue"))
+}
+
+fn deleted(gone: Dropped, what: &str) -> Answer {
+    let (count, messages) = (
+        counted(gone.queues as u64, what),
+        counted(gone.messages, "message"),
+    );
+    Answer::done(format!("{count} deleted from the store, with {messages}"))
+}
+
+/// `1 queue`, `2 queues`.
+fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
 }
 
 /// Deletes all durable subscriptions that nobody reads. Also the batch that the answer waits for.
 pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Option<Ticket>)> {
-    let deleted = engine.administer(|node, now| node.delete_all_durables(now));
-    let (gone, kept, ticket) = deleted?;
-    let mut text = format!("{gone} durables deleted from the store");
+    let all = engine.administer(|node, now| node.delete_all_durables(now));
+    let (gone, kept, ticket) = all?;
+    let mut answer = deleted(gone, "durable");
     if kept > 0 {
+        let text = &mut answer.text;
         text.push_str(&format!("; {kept} stay because clients read them now"));
     }
-    Some((Answer::done(text), ticket))
+    Some((answer, ticket))
 }
 
 /// Drops messages.
@@ -356,10 +369,10 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     let client = request.arguments.name(1);
     if request.command.object == Object::Durable {
         let user = request.arguments.name(2);
-        return match engine.administer(|node, now| node.purge_durable(now, name, client, user)) {
-            Some(true) => Ok(Answer::done(format!("durable {name} purged"))),
-            _ => Err(no_durable(name)),
-        };
+        let purged = engine.administer(|node, now| node.purge_durable(now, name, client, user));
+        let (status, gone) = purged.flatten().ok_or_else(|| no_durable(name))?;
+        let (whose, messages) = (whose(&status), counted(gone.messages, "message"));
+        return Ok(Answer::done(format!("{whose} purged: {messages} dropped")));
     }
     let pattern = Pattern::parse(name).map_err(Failure::usage)?;
     let is_queue = request.command.object == Object::Queue;
@@ -367,28 +380,50 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
         true => node.purge_queues(now, &pattern),
         false => node.purge_topics(now, &pattern),
     });
-    let what = if is_queue { "queues" } else { "subscriptions" };
-    match purged {
-        Some(count @ 1..) => Ok(Answer::done(format!("{count} {what} purged"))),
-        _ => Err(Failure::missing(format!("there are no {what} of `{name}`"))),
+    let what = if is_queue { "queue" } else { "subscription" };
+    match purged.filter(|gone| gone.queues > 0) {
+        Some(gone) => Ok(Answer::done(format!(
+            "{} purged: {} dropped",
+            counted(gone.queues as u64, what),
+            counted(gone.messages, "message")
+        ))),
+        None => Err(Failure::missing(format!(
+            "there are no {what}s of `{name}`"
+        ))),
     }
 }
 
-/// Deletes a durable subscription that a client has made; nothing when there is none. Also the batch that the answer
-/// waits for.
+/// A durable subscription, its topic, its client and its user.
+fn whose(status: &SubscriptionStatus) -> String {
+    let (name, topic, client) = (&status.name, &status.topic, &status.client);
+    let mut text = format!("durable {name} of topic {topic}");
+    if !client.is_empty() {
+        text.push_str(&format!(" and client {client}"));
+    }
+    if let Some(user) = &status.user {
+        text.push_str(&format!(" (user {user})"));
+    }
+    text
+}
+
+/// Deletes a durable subscription that clients have made use of; nothing when there is none. Also the batch that the
+/// answer waits for.
 pub(super) fn delete_durable(
     engine: &Engine,
     request: &Request,
 ) -> std::result::Result<Option<(Answer, Option<Ticket>)>, Failure> {
     let (name, client) = (request.arguments.name(0), request.arguments.name(1));
     let user = request.arguments.name(2);
-    match engine.administer(|node, now| node.delete_durable(now, name, client, user)) {
-        Some(Deletion::Deleted(ticket)) => Ok(Some((
-            Answer::done(format!("durable {name} deleted")),
-            ticket,
-        ))),
-        Some(Deletion::Read) => Err(Failure::conflict(format!(
-            "a client reads the durable `{name}` now: close its connection first"
+    let deletion = engine.administer(|node, now| node.delete_durable(now, name, client, user));
+    match deletion {
+        Some(Deletion::Deleted(status, ticket)) => {
+            let messages = counted(status.messages, "message");
+            let text = format!("{} deleted from the store, with {messages}", whose(&status));
+            Ok(Some((Answer::done(text), ticket)))
+        }
+        Some(Deletion::Read(status)) => Err(Failure::conflict(format!(
+            "the {} stays in the store, a client reads it now: close its connection first",
+            whose(&status)
         ))),
         _ => Ok(None),
     }
@@ -611,8 +646,17 @@ pub(super) fn delete_connection(engine: &Engine, id: &str) -> Result {
     let serial: u32 = id
         .parse()
         .map_err(|_| Failure::usage(format!("`{id}` is not the number of a connection")))?;
+    let mut rows = connection_status(engine).into_iter();
+    let row = rows.find(|row| row.id.serial() == serial);
+    let whose = row.map_or_else(String::new, |row| {
+        let user = row.user.as_deref().unwrap_or("anonymous");
+        format!(
+            " of {user} ({})",
+            row.container.as_deref().unwrap_or("no name")
+        )
+    });
     match engine.administer(|node, now| node.close_connection(now, serial)) {
-        Some(true) => Ok(Answer::done(format!("connection {serial} closed"))),
+        Some(true) => Ok(Answer::done(format!("connection {serial}{whose} closed"))),
         _ => Err(Failure::missing(format!("there is no connection {serial}"))),
     }
 }

@@ -6,7 +6,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use crate::admin::{self, Answer, Failure, Item, Request, Verb};
+use crate::admin::{self, Answer, Failure, Item, Object, Request, Verb};
 use crate::auth::hash_password;
 use crate::config::companions::{Companion, Companions, read_anyway};
 use crate::config::{
@@ -147,7 +147,10 @@ impl Setup {
                 let kept: Vec<&str> = user.into_iter().chain([&*before.config.server]).collect();
                 admin::delete_all(request, &mut companions, &kept)?
             }
-            _ => admin::change(request, &mut companions, &hash_password)?,
+            _ => {
+                check_pair_user(request, &before.config)?;
+                admin::change(request, &mut companions, &hash_password)?
+            }
         };
         let texts = edited.files.iter().map(|which| {
             let (path, text) = file_of(&companions, *which);
@@ -180,7 +183,12 @@ impl Setup {
         };
         let mut values = Vec::new();
         for (name, value) in settings {
-            let value = value.clone().unwrap_or_default();
+            let Some(value) = value.clone() else {
+                return Err(Failure::usage(format!(
+                    "the value is missing; write set server {name}=VALUE, with nothing behind the \
+                     = to unset it"
+                )));
+            };
             values.push((name.clone(), self.check_parameter(name, value, seed)?));
         }
         if values.is_empty() {
@@ -259,6 +267,22 @@ fn no_file() -> Failure {
         "the server was started without a configuration file, so there is nowhere to write this \
          to: start it with --config FILE",
     )
+}
+
+/// The user with which the other server of a pair logs in stays.
+fn check_pair_user(request: &Request, config: &Config) -> Result<()> {
+    let is_meant = request.command.verb == Verb::Delete && request.command.object == Object::User;
+    let has_peer = !config.peers.is_empty() || !config.unshared_peers.is_empty();
+    if !is_meant || !has_peer || request.arguments.name(0) != config.server {
+        return Ok(());
+    }
+    Err(Failure::conflict(format!(
+        "nothing was changed: as the user {} the other server of the pair logs in here \
+         (`server` and `password` of its main file), without it the two would not find each other \
+         once `authorization` is enabled. If the pair is no more, take ft_active (unshared_peer) \
+         out of the main file first",
+        config.server
+    )))
 }
 
 /// What was set, and when it counts.

@@ -252,14 +252,15 @@ impl Administrator {
             OnStandby::WithFiles if !self.setup.is_json() => Ok(()),
             OnStandby::WithFiles => Err(Failure::conflict(format!(
                 "this server is {} and shares a JSON configuration with its peer: here only show \
-                 state, show connections, shutdown and rotatelog can be used; connect to the \
-                 active server",
-                state_words(status.role)
+                 state, show connections, shutdown and rotatelog can be used; connect to {}",
+                state_words(status.role),
+                active_words(status)
             ))),
             OnStandby::No => Err(Failure::conflict(format!(
-                "this server is {}: `{}` is for the active server; connect to that",
+                "this server is {}: `{}` is for the active server; connect to {}",
                 state_words(status.role),
-                command.words
+                command.words,
+                active_words(status)
             ))),
         }
     }
@@ -365,9 +366,11 @@ impl Administrator {
             _ if changed.as_ref().is_err_and(is_refused) => None,
             Verb::Create if is_queue => figures::create_queue(&self.engine, request),
             Verb::Delete if is_queue => figures::delete_queue(&self.engine, request),
-            Verb::Delete if is_durable && changed.is_err() => {
-                figures::delete_durable(&self.engine, request)?.map(&mut note)
-            }
+            Verb::Delete if is_durable => match figures::delete_durable(&self.engine, request) {
+                // The line is gone all the same.
+                Err(failure) if changed.is_ok() => Some(Answer::done(failure.text)),
+                live => live?.map(&mut note),
+            },
             Verb::DeleteAll if is_queue => figures::delete_all_queues(&self.engine),
             Verb::DeleteAll if is_durable => {
                 figures::delete_all_durables(&self.engine).map(&mut note)
@@ -377,7 +380,7 @@ impl Administrator {
         let answer = match (changed, live) {
             (Ok(changed), live) => {
                 self.take(changed.config, changed.companions);
-                let live = live.filter(|_| request.command.verb == Verb::DeleteAll);
+                let live = live.filter(|_| request.command.is_destructive());
                 let more = live.map_or_else(String::new, |live| format!("; {}", live.text));
                 Ok(Answer::done(changed.text + &more))
             }
@@ -452,6 +455,15 @@ async fn rotate_log() -> Result<Answer> {
             500,
             format!("the log cannot be rotated: {error}"),
         )),
+    }
+}
+
+/// Where the active server is.
+fn active_words(status: &Status) -> String {
+    let active = status.peers.iter().find(|peer| peer.role == "active");
+    match active.map(|peer| peer.listens.join(" or ")) {
+        Some(urls) if !urls.is_empty() => format!("that: {urls}"),
+        _ => "that one, which is not in sight of this one now".to_owned(),
     }
 }
 

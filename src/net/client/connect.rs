@@ -8,7 +8,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
-use super::login::Login;
+use super::login::{CertificateLogin, Login};
 use super::{Client, ClientError, ServerUrl, Tls};
 use crate::net::clock;
 use crate::net::session::TlsSession;
@@ -87,7 +87,11 @@ impl Client {
             incoming_window: 65_536,
             ..Settings::default()
         };
+        let has_certificate = options.tls.as_ref().is_some_and(|tls| tls.has_identity);
         let sasl = match url.credentials.clone() {
+            None if url.is_tls && has_certificate => {
+                ClientSasl::Dialogue(Box::new(CertificateLogin))
+            }
             None => ClientSasl::Anonymous,
             Some(credentials) => {
                 let peer = stream.peer_addr().map_err(connect)?.ip().to_canonical();
@@ -108,6 +112,7 @@ impl Client {
             tls,
             connection,
             session,
+            properties: Vec::new(),
             answer_timeout: options.answer_timeout,
             input: BytesMut::new(),
             early: std::collections::VecDeque::new(),
@@ -217,7 +222,10 @@ impl Client {
     /// Waits for an event; what else happens is handed out by `next` later.
     async fn answer(&mut self, is_answer: impl Fn(&Event) -> bool) -> Result<Event, ClientError> {
         loop {
-            while let Some(event) = self.poll()? {
+            while let Some(mut event) = self.poll()? {
+                if let Event::Opened(open) = &mut event {
+                    self.properties = std::mem::take(&mut open.properties);
+                }
                 if is_answer(&event) {
                     return Ok(event);
                 }

@@ -92,7 +92,7 @@ fn colon(error: Option<&ErrorCondition>) -> String {
 
 fn advice(error: Option<&ErrorCondition>) -> &'static str {
     if is_refusal(error) {
-        "; check user and password in the URL"
+        "; check the user and the password (--user, --password-file) or the certificate (--ssl-identity)"
     } else {
         ""
     }

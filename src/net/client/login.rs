@@ -78,6 +78,35 @@ impl ClientDialogue for Login {
     }
 }
 
+/// The certificate says who the client is: EXTERNAL. A server that trusts nobody for clients'
+/// certificates does not offer that; then the client is nobody, ANONYMOUS.
+#[derive(Debug)]
+pub(super) struct CertificateLogin;
+
+impl ClientDialogue for CertificateLogin {
+    fn begin(&mut self, offered: &[String]) -> Result<(&'static str, Vec<u8>), String> {
+        for mechanism in ["EXTERNAL", "ANONYMOUS"] {
+            if offered.iter().any(|name| name == mechanism) {
+                return Ok((mechanism, Vec::new()));
+            }
+        }
+        Err(format!(
+            "the server takes no certificate as a login (its ssl_server_trusted may be missing, or \
+             does not name the issuer): it offers only the mechanisms {}",
+            offered.join(", ")
+        ))
+    }
+
+    fn answer(&mut self, _: &[u8]) -> Result<Vec<u8>, String> {
+        // The name in the certificate is all there is to say.
+        Ok(Vec::new())
+    }
+
+    fn finish(&mut self, _: Option<&[u8]>) -> Result<(), String> {
+        Ok(())
+    }
+}
+
 impl fmt::Debug for Login {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_struct("Login")
@@ -113,6 +142,20 @@ mod tests {
         assert!(error.contains("amqps://"), "{error}");
         let error = begin(&mut login(true), &all[..1]).expect_err("there is none");
         assert!(error.contains("only the mechanisms ANONYMOUS"), "{error}");
+    }
+
+    #[test]
+    fn a_certificate_is_a_login_where_the_server_takes_it() {
+        let begin = |offered: &[&str]| {
+            let offered: Vec<String> = offered.iter().map(|&name| name.to_owned()).collect();
+            CertificateLogin.begin(&offered)
+        };
+        let external = begin(&["ANONYMOUS", "PLAIN", "EXTERNAL"]);
+        assert_eq!(external, Ok(("EXTERNAL", Vec::new())));
+        let anonymous = begin(&["ANONYMOUS", "PLAIN"]);
+        assert_eq!(anonymous, Ok(("ANONYMOUS", Vec::new())));
+        let error = begin(&["PLAIN"]).expect_err("there is no way");
+        assert!(error.contains("ssl_server_trusted"), "{error}");
     }
 
     #[test]

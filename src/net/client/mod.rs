@@ -24,7 +24,9 @@ use tokio::time::{Instant, Sleep, sleep};
 
 use super::clock;
 use super::session::TlsSession;
-use crate::proto::{Connection, ErrorCondition, Event, LinkId, Outcome, SendError, SessionId};
+use crate::proto::{
+    Connection, ErrorCondition, Event, LinkId, Outcome, SendError, SessionId, Symbol, Value,
+};
 
 use crate::tls::{TOOL_NAMES, connect_failure, is_tls};
 
@@ -62,6 +64,8 @@ pub struct Client {
     tls: Option<Tls>,
     connection: Connection,
     session: SessionId,
+    /// What the server said of itself when it opened.
+    properties: Vec<(Symbol, Value)>,
     answer_timeout: Duration,
     input: BytesMut,
     /// Events that came while an answer was awaited.
@@ -77,6 +81,15 @@ impl Client {
     /// The server that this client is connected to.
     pub fn url(&self) -> &ServerUrl {
         &self.url
+    }
+
+    /// A text that the server said of itself when the connection opened.
+    pub fn server_property(&self, name: &str) -> Option<&str> {
+        let mut properties = self.properties.iter();
+        properties.find_map(|(key, value)| match value {
+            Value::String(text) if key.as_str() == name => Some(text.as_str()),
+            _ => None,
+        })
     }
 
     // ---- what happens ----

@@ -215,7 +215,11 @@ fn a_wrong_password_is_told_apart_from_a_server_that_is_away() {
                 Ok(_) => assert!(is_right),
                 Err(error) => {
                     assert!(!is_right && !error.is_passing(), "{error}");
-                    assert!(error.to_string().contains("check user and password"));
+                    assert!(
+                        error
+                            .to_string()
+                            .contains("check the user and the password")
+                    );
                 }
             }
         }
