@@ -51,7 +51,8 @@ impl FromStr for MessageId {
         read().ok_or_else(|| {
             format!(
                 "`{text}` is not the id of a stored message, which is three numbers with points \
-                 between them; show messages QUEUE has the ids"
+                 between them; show messages QUEUE has the ids, and with message_id=TEXT it finds the \
+                 message that its sender called so"
             )
         })
     }

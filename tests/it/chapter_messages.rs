@@ -183,6 +183,15 @@ fn a_long_list_is_told_in_pieces_and_a_wrong_one_is_refused() {
     ));
     let expected: Vec<String> = (0..250).map(|number| format!("m{number}")).collect();
     assert_eq!(column(&seen, "message_id"), expected);
+    let found = listed(&url, "show messages orders message_id=m230");
+    assert_eq!(
+        column(&found, "id"),
+        [seen[230]["id"].as_str().unwrap_or("")]
+    );
+    let none = listed(&url, "show messages orders message_id=m999");
+    assert_eq!(none, Vec::<Value>::new());
+    let behind = format!("show messages orders message_id=m1 after={last}");
+    assert_eq!(listed(&url, &behind).len(), 0);
     let table = command(&url, "show messages orders limit=2").done();
     let more = format!(
         "2 shown; there are more: add after={}",

@@ -16,8 +16,13 @@ const ROWS: usize = 100;
 const ROWS_MAX: usize = 1_000;
 /// A list ends when so many bytes of messages were read for it.
 const READ_BYTES_MAX: usize = 64 << 20;
+/// The same for a search.
+const SEARCHED_BYTES_MAX: usize = 256 << 20;
 /// Messages that are read at a time.
 const PART_MESSAGES: usize = 256;
+
+/// Which column of a list has the ids that senders gave.
+const MESSAGE_ID: usize = 1;
 
 /// Lists or shows messages.
 pub(super) async fn show(engine: &Engine, request: &Request) -> Result<Answer> {
@@ -128,12 +133,15 @@ async fn find(engine: &Engine, id: MessageId) -> Result<SeenMessage> {
 struct Wanted {
     rows: usize,
     after: Option<MessageId>,
+    /// Only those whose senders gave them this id.
+    message_id: Option<Item>,
 }
 
 fn wanted(request: &Request) -> Result<Wanted> {
     let mut wanted = Wanted {
         rows: ROWS,
         after: None,
+        message_id: None,
     };
     for (name, value) in &request.arguments.settings {
         let value = value.as_deref().unwrap_or("");
@@ -148,6 +156,7 @@ fn wanted(request: &Request) -> Result<Wanted> {
                 })?;
             }
             "after" => wanted.after = Some(id(value)?),
+            "message_id" => wanted.message_id = Some(value.into()),
             _ => {
                 let usage = request.command.usage();
                 return Err(Failure::usage(format!(
@@ -186,24 +195,39 @@ async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
     }
     let now_ms = clock::now().wall_ms;
     let (mut rows, mut last, mut read_bytes) = (Vec::new(), None, 0);
+    let mut has_rest = false;
+    let (part, bytes_max) = match wanted.message_id {
+        Some(_) => (PART_MESSAGES, SEARCHED_BYTES_MAX),
+        None => (wanted.rows.min(PART_MESSAGES), READ_BYTES_MAX),
+    };
     let mut next = Some(from);
     while let Some(from) = next
         && rows.len() < wanted.rows
-        && read_bytes < READ_BYTES_MAX
+        && read_bytes < bytes_max
     {
-        let messages = (wanted.rows - rows.len()).min(PART_MESSAGES);
-        let look = engine.administer(|node, _| node.look(from, messages));
+        let look = engine.administer(|node, _| node.look(from, part));
         let (seen, following) = look_on(engine, look.ok_or_else(not_active)?).await?;
         for message in &seen {
+            if rows.len() == wanted.rows {
+                has_rest = true;
+                break;
+            }
             read_bytes += message.message.body.len();
             last = Some(message.id);
-            rows.push(row(message, now_ms));
+            let row = row(message, now_ms);
+            let own = row.get(MESSAGE_ID);
+            if wanted.message_id.is_none() || own == wanted.message_id.as_ref() {
+                rows.push(row);
+            }
         }
         next = following;
     }
     let mut answer = Answer::table(request.command.columns, rows);
-    if let (Some(_), Some(last)) = (next, last) {
-        answer.text = format!("there are more: add after={last}");
+    if let (true, Some(last)) = (next.is_some() || has_rest, last) {
+        answer.text = match wanted.message_id {
+            Some(_) => format!("there are more to look at: add after={last}"),
+            None => format!("there are more: add after={last}"),
+        };
     }
     Ok(answer)
 }
