@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! for messages in 10000 100000 1000000; do
-//!     cargo run --release -- bench recovery --messages $messages --json
+//!     cargo run --release -- bench recovery --warm --messages $messages --json
 //! done > docs/recovery.json
 //! cargo run --example recovery_curve -- docs/recovery.json docs/recovery.svg
 //! ```
@@ -20,6 +20,9 @@ use serde_json::Value;
 const INK: RGBColor = RGBColor(128, 128, 128);
 /// Size of the picture.
 const PIXELS: (u32, u32) = (920, 480);
+
+/// Height of a line's name, in pixels.
+const LABEL_HEIGHT: i32 = 19;
 
 /// One line: where its figure is in a result, its name and its colour.
 struct Line {
@@ -108,13 +111,13 @@ fn messages_text(messages: f64) -> String {
 
 fn time_text(ms: f64) -> String {
     match ms {
-        it if it >= 1e3 => format!("{} s", it / 1e3),
+        it if it >= 1e3 => format!("{} s", (it / 10.0).round() / 100.0),
         it => format!("{it} ms"),
     }
 }
 
 fn draw(results: &[Value], path: &Path) -> Result<(), Box<dyn Error>> {
-    let lines: Vec<(&Line, Points)> = LINES
+    let mut lines: Vec<(&Line, Points)> = LINES
         .iter()
         .map(|line| (line, points(results, line)))
         .filter(|(_, points)| !points.is_empty())
@@ -147,19 +150,29 @@ fn draw(results: &[Value], path: &Path) -> Result<(), Box<dyn Error>> {
         .x_label_formatter(&|it| messages_text(*it))
         .y_label_formatter(&|it| time_text(*it))
         .draw()?;
+    // From above to below, so that a name can make room for the one before.
+    lines.sort_by(|(_, a), (_, b)| f64::total_cmp(&end_ms(b), &end_ms(a)));
+    let mut free_y = i32::MIN;
     for (line, points) in &lines {
-        draw_line(&mut chart, line, points)?;
+        free_y = draw_line(&mut chart, line, points, free_y)?;
     }
     area.present()?;
     Ok(())
 }
 
-/// The line, a dot for each result, its name and last figure at its end.
+/// The last figure of a line.
+fn end_ms(points: &Points) -> f64 {
+    points.last().map_or(0.0, |last| last.1)
+}
+
+/// The line, a dot for each result, its name and last figure at its end, not above `free_y`; returns where the
+/// next name may begin.
 fn draw_line<Backend>(
     chart: &mut ChartContext<'_, Backend, Cartesian2d<LogCoord<f64>, LogCoord<f64>>>,
     line: &Line,
     points: &Points,
-) -> Result<(), Box<dyn Error>>
+    free_y: i32,
+) -> Result<i32, Box<dyn Error>>
 where
     Backend: DrawingBackend,
     Backend::ErrorType: 'static,
@@ -171,7 +184,7 @@ where
     let dot = |point: &(f64, f64)| Circle::new(*point, 4, line.colour.filled());
     chart.draw_series(points.iter().map(dot))?;
     let Some(last) = points.last() else {
-        return Ok(());
+        return Ok(free_y);
     };
     let area = chart.plotting_area();
     let (x, y) = area.map_coordinate(last);
@@ -183,8 +196,9 @@ where
     let style = ("sans-serif", 17).into_font().color(&line.colour);
     let root = area.strip_coord_spec();
     let (base_x, base_y) = root.get_base_pixel();
-    root.draw(&Text::new(label, (x - base_x + 16, y - base_y - 7), style))?;
-    Ok(())
+    let y = (y - base_y - 7).max(free_y);
+    root.draw(&Text::new(label, (x - base_x + 16, y), style))?;
+    Ok(y + LABEL_HEIGHT)
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
