@@ -85,6 +85,10 @@ pub fn delete_all(
         editor.remove(object, key)?;
     }
     let what = request.command.words.rsplit(' ').next().unwrap_or_default();
+    let what = match gone.len() {
+        1 => what.trim_end_matches('s'),
+        _ => what,
+    };
     let mut text = format!("{} {what} deleted from the file", gone.len());
     if !kept.is_empty() {
         let verb = if kept.len() == 1 { "stays" } else { "stay" };

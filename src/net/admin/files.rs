@@ -606,7 +606,7 @@ mod tests {
         let changed = change(&setup, "delete all users").expect("it is written");
         assert_eq!(
             changed.text,
-            "1 users deleted from the file; A, ann, admin stay"
+            "1 user deleted from the file; A, ann, admin stay"
         );
         let text = fs::read_to_string(directory.path().join("users.conf")).expect("it is there");
         assert!(!text.contains("bob") && text.contains("ann"), "{text}");

@@ -1,11 +1,14 @@
 //! Carries out what administrators ask for, on the engine thread; files are read and written on
 //! threads where nobody waits for them, one change at a time.
 
+mod clients;
+mod destinations;
 mod figures;
 mod files;
 mod messages;
 mod rights;
 mod stores;
+mod subscriptions;
 mod wire;
 
 use std::cell::RefCell;
@@ -306,9 +309,9 @@ impl Administrator {
                 }
             }
             (Verb::Delete, Object::Connection) => {
-                figures::delete_connection(&self.engine, request.arguments.name(0))
+                clients::delete_connection(&self.engine, request.arguments.name(0))
             }
-            (Verb::Purge, _) => figures::purge(&self.engine, request),
+            (Verb::Purge, _) => destinations::purge(&self.engine, request),
             (Verb::Compact, _) => Ok(stores::compact(status)),
             _ => {
                 self.change_files(call.user.as_deref(), request, status)
@@ -364,16 +367,18 @@ impl Administrator {
         };
         let live = match request.command.verb {
             _ if changed.as_ref().is_err_and(is_refused) => None,
-            Verb::Create if is_queue => figures::create_queue(&self.engine, request),
-            Verb::Delete if is_queue => figures::delete_queue(&self.engine, request),
-            Verb::Delete if is_durable => match figures::delete_durable(&self.engine, request) {
-                // The line is gone all the same.
-                Err(failure) if changed.is_ok() => Some(Answer::done(failure.text)),
-                live => live?.map(&mut note),
-            },
-            Verb::DeleteAll if is_queue => figures::delete_all_queues(&self.engine),
+            Verb::Create if is_queue => destinations::create_queue(&self.engine, request),
+            Verb::Delete if is_queue => destinations::delete_queue(&self.engine, request),
+            Verb::Delete if is_durable => {
+                match subscriptions::delete_durable(&self.engine, request) {
+                    // The line is gone all the same.
+                    Err(failure) if changed.is_ok() => Some(Answer::done(failure.text)),
+                    live => live?.map(&mut note),
+                }
+            }
+            Verb::DeleteAll if is_queue => destinations::delete_all_queues(&self.engine),
             Verb::DeleteAll if is_durable => {
-                figures::delete_all_durables(&self.engine).map(&mut note)
+                subscriptions::delete_all_durables(&self.engine).map(&mut note)
             }
             _ => None,
         };

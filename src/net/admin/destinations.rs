@@ -1,0 +1,287 @@
+//! Queues and topics of a running server: shown, made, deleted, purged.
+
+use std::collections::BTreeMap;
+
+use super::figures::ROWS_MAX;
+use super::subscriptions::{no_durable, whose};
+use crate::admin::{Answer, Failure, Item, Object, Request};
+use crate::config::companions::Companions;
+use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Trace};
+use crate::net::engine::Engine;
+use crate::node::{Dropped, QueueStatus, SubscriptionStatus};
+
+type Result = std::result::Result<Answer, Failure>;
+
+/// Letters for what is set, in the places of the title.
+fn flags(kind: DestinationKind, own: &Properties, is_bridged: bool) -> String {
+    let mark = |is_set: bool, letter: char| if is_set { letter } else { '-' };
+    let is_named = own.sender_name || own.sender_name_enforced;
+    let is_failsafe = own.store.as_deref() == Some("$sys.failsafe");
+    let mut flags: String = [
+        mark(own.secure, 'S'),
+        mark(is_named, 'N'),
+        mark(is_failsafe, 'F'),
+        mark(own.global, 'G'),
+        match kind {
+            DestinationKind::Queue => mark(own.exclusive, 'X'),
+            DestinationKind::Topic => mark(!own.export.is_empty(), 'E'),
+        },
+        mark(!own.import.is_empty(), 'I'),
+        mark(is_bridged, 'B'),
+        mark(own.flow_control_bytes > 0, 'C'),
+        mark(matches!(own.trace, Some(Trace::Passage | Trace::Body)), 'T'),
+    ]
+    .into_iter()
+    .collect();
+    if kind == DestinationKind::Topic {
+        flags.push(mark(own.channel.is_some(), 'M'));
+    }
+    flags
+}
+
+fn prefetch(own: &Properties) -> String {
+    match own.prefetch {
+        Some(Prefetch::OnDemand) => "none".to_owned(),
+        Some(Prefetch::Messages(number)) => number.to_string(),
+        None => "5*".to_owned(),
+    }
+}
+
+fn is_bridged(files: &Companions, kind: DestinationKind, name: &str) -> bool {
+    let mut bridges = files.bridges.entries();
+    bridges.any(|bridge| bridge.source.0 == kind && bridge.source.1.matches(name))
+}
+
+/// The pattern that a command names, or all.
+fn wanted(request: &Request) -> std::result::Result<Pattern, Failure> {
+    let text = match request.arguments.name(0) {
+        "" => ">",
+        text => text,
+    };
+    Pattern::parse(text).map_err(Failure::usage)
+}
+
+/// Names of a catalogue and of the server, with what the server knows of each.
+fn all_queues(
+    engine: &Engine,
+    catalogue: &Catalogue,
+) -> BTreeMap<String, (bool, Option<QueueStatus>)> {
+    let mut queues = BTreeMap::new();
+    for (name, _) in catalogue.entries() {
+        queues.insert(name.to_string(), (true, None));
+    }
+    for status in engine.queues() {
+        let is_static = queues.contains_key(&status.name);
+        queues.insert(status.name.clone(), (is_static, Some(status)));
+    }
+    queues
+}
+
+pub(super) fn queues(engine: &Engine, files: &Companions, request: &Request) -> Result {
+    let wanted = wanted(request)?;
+    let kind = DestinationKind::Queue;
+    let catalogue = files.catalogue(kind);
+    let mut rows = Vec::new();
+    for (name, (is_static, status)) in all_queues(engine, &catalogue) {
+        let is_wanted = wanted.as_str() == name || wanted.matches(&name);
+        if !is_wanted || rows.len() >= ROWS_MAX {
+            continue;
+        }
+        let own = catalogue.effective(&name).unwrap_or_default();
+        let mark = if is_static { "" } else { "*" };
+        let status = status.as_ref();
+        rows.push(vec![
+            format!("{mark}{name}").into(),
+            flags(kind, &own, is_bridged(files, kind, &name)).into(),
+            prefetch(&own).into(),
+            status.map_or(0, |it| it.consumers).into(),
+            status.map_or(0, |it| it.messages).into(),
+            status.map_or(0, |it| it.bytes).into(),
+            status.map_or(0, |it| it.held).into(),
+        ]);
+    }
+    Ok(Answer::table(request.command.columns, rows))
+}
+
+fn properties(files: &Companions, kind: DestinationKind, name: &str) -> Item {
+    let entry = files.destinations(kind).get(name);
+    Item::List(entry.map(|entry| entry.words()).unwrap_or_default())
+}
+
+pub(super) fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
+    let kind = DestinationKind::Queue;
+    let catalogue = files.catalogue(kind);
+    let Some((is_static, status)) = all_queues(engine, &catalogue).remove(name) else {
+        return Err(Failure::missing(format!("there is no queue `{name}`")));
+    };
+    let own = catalogue.effective(name).unwrap_or_default();
+    let status = status.as_ref();
+    Ok(Answer::record(vec![
+        ("queue", name.into()),
+        ("is_static", is_static.into()),
+        (
+            "is_temporary",
+            status.is_some_and(|it| it.is_temporary).into(),
+        ),
+        ("properties", properties(files, kind, name)),
+        (
+            "flags",
+            flags(kind, &own, is_bridged(files, kind, name)).into(),
+        ),
+        ("receivers", status.map_or(0, |it| it.consumers).into()),
+        (
+            "pending_messages",
+            status.map_or(0, |it| it.messages).into(),
+        ),
+        (
+            "pending_message_bytes",
+            status.map_or(0, |it| it.bytes).into(),
+        ),
+        (
+            "in_flight_messages",
+            status.map_or(0, |it| it.in_flight).into(),
+        ),
+        ("held_messages", status.map_or(0, |it| it.held).into()),
+    ]))
+}
+
+/// Makes a queue that needs no file; nothing for one with properties, or for a pattern.
+pub(super) fn create_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+    let name = request.arguments.name(0);
+    let is_plain = Pattern::parse(name).is_ok_and(|name| !name.is_wildcard());
+    if !is_plain || !request.arguments.settings.is_empty() {
+        return None;
+    }
+    let made = engine.administer(|node, _| node.add_queue(name))?;
+    made.is_ok()
+        .then(|| Answer::done(format!("queue {name} created in the store")))
+}
+
+/// Deletes queues of the running server; nothing when there was none.
+pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+    let pattern = Pattern::parse(request.arguments.name(0)).ok()?;
+    let gone = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
+    (gone.queues > 0).then(|| deleted(gone, "queue"))
+}
+
+/// Deletes all queues of the running server except its own.
+pub(super) fn delete_all_queues(engine: &Engine) -> Option<Answer> {
+    let gone = engine.administer(|node, now| node.delete_all_queues(now))?;
+    Some(deleted(gone, "queue"))
+}
+
+pub(super) fn deleted(gone: Dropped, what: &str) -> Answer {
+    let (count, messages) = (
+        counted(gone.queues as u64, what),
+        counted(gone.messages, "message"),
+    );
+    Answer::done(format!("{count} deleted from the store, with {messages}"))
+}
+
+/// `1 queue`, `2 queues`.
+pub(super) fn counted(count: u64, what: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {what}{plural}")
+}
+
+/// Drops messages.
+pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
+    let name = request.arguments.name(0);
+    let client = request.arguments.name(1);
+    if request.command.object == Object::Durable {
+        let user = request.arguments.name(2);
+        let purged = engine.administer(|node, now| node.purge_durable(now, name, client, user));
+        let (status, gone) = purged.flatten().ok_or_else(|| no_durable(name))?;
+        let (whose, messages) = (whose(&status), counted(gone.messages, "message"));
+        return Ok(Answer::done(format!("{whose} purged: {messages} dropped")));
+    }
+    let pattern = Pattern::parse(name).map_err(Failure::usage)?;
+    let is_queue = request.command.object == Object::Queue;
+    let purged = engine.administer(|node, now| match is_queue {
+        true => node.purge_queues(now, &pattern),
+        false => node.purge_topics(now, &pattern),
+    });
+    let what = if is_queue { "queue" } else { "subscription" };
+    match purged.filter(|gone| gone.queues > 0) {
+        Some(gone) => Ok(Answer::done(format!(
+            "{} purged: {} dropped",
+            counted(gone.queues as u64, what),
+            counted(gone.messages, "message")
+        ))),
+        None => Err(Failure::missing(format!(
+            "there are no {what}s of `{name}`"
+        ))),
+    }
+}
+
+/// Topics that the configuration names or somebody has subscribed to, with their subscriptions.
+fn all_topics(
+    engine: &Engine,
+    catalogue: &Catalogue,
+) -> BTreeMap<String, (bool, Vec<SubscriptionStatus>)> {
+    let mut topics: BTreeMap<String, (bool, Vec<SubscriptionStatus>)> = BTreeMap::new();
+    for (name, _) in catalogue.entries() {
+        topics.entry(name.to_string()).or_default().0 = true;
+    }
+    for status in engine.subscriptions() {
+        let topic = topics.entry(status.topic.clone()).or_default();
+        topic.1.push(status);
+    }
+    topics
+}
+
+pub(super) fn topics(engine: &Engine, files: &Companions, request: &Request) -> Result {
+    let wanted = wanted(request)?;
+    let kind = DestinationKind::Topic;
+    let catalogue = files.catalogue(kind);
+    let mut rows = Vec::new();
+    for (name, (is_static, subscriptions)) in all_topics(engine, &catalogue) {
+        let is_wanted = wanted.as_str() == name || wanted.matches(&name);
+        if !is_wanted || rows.len() >= ROWS_MAX {
+            continue;
+        }
+        let own = catalogue.effective(&name).unwrap_or_default();
+        let mark = if is_static { "" } else { "*" };
+        let durables = subscriptions.iter().filter(|it| it.is_durable).count();
+        rows.push(vec![
+            format!("{mark}{name}").into(),
+            flags(kind, &own, is_bridged(files, kind, &name)).into(),
+            subscriptions.len().into(),
+            durables.into(),
+            sum(&subscriptions, |it| it.messages).into(),
+            sum(&subscriptions, |it| it.bytes).into(),
+        ]);
+    }
+    Ok(Answer::table(request.command.columns, rows))
+}
+
+fn sum(subscriptions: &[SubscriptionStatus], of: fn(&SubscriptionStatus) -> u64) -> u64 {
+    subscriptions.iter().map(of).sum()
+}
+
+pub(super) fn topic(engine: &Engine, files: &Companions, name: &str) -> Result {
+    let kind = DestinationKind::Topic;
+    let catalogue = files.catalogue(kind);
+    let Some((is_static, subscriptions)) = all_topics(engine, &catalogue).remove(name) else {
+        return Err(Failure::missing(format!("there is no topic `{name}`")));
+    };
+    let own = catalogue.effective(name).unwrap_or_default();
+    Ok(Answer::record(vec![
+        ("topic", name.into()),
+        ("is_static", is_static.into()),
+        ("properties", properties(files, kind, name)),
+        (
+            "flags",
+            flags(kind, &own, is_bridged(files, kind, name)).into(),
+        ),
+        ("subscriptions", subscriptions.len().into()),
+        (
+            "pending_messages",
+            sum(&subscriptions, |it| it.messages).into(),
+        ),
+        (
+            "pending_message_bytes",
+            sum(&subscriptions, |it| it.bytes).into(),
+        ),
+    ]))
+}
