@@ -5,8 +5,8 @@ use steadfast_storage::Ticket;
 use crate::broker::{ConsumerId, ConsumerMode, Event, QueueId, QueueKind, Route};
 use crate::model::{Action, DestinationKind, Pattern};
 use crate::proto::{
-    Attach, AttachReply, AttachTarget, DistributionMode, ErrorCondition, LinkId, PeerRole,
-    SenderSettleMode, Source, condition,
+    Attach, AttachReply, AttachTarget, DistributionMode, Durability, ErrorCondition, LinkId,
+    PeerRole, SenderSettleMode, Source, condition,
 };
 
 use super::peer::{Consumer, Link, Publisher};
@@ -23,8 +23,8 @@ pub(super) struct Reading {
     pub(super) queue: QueueId,
     /// Which of the two.
     pub(super) kind: DestinationKind,
-    /// The queue lives as long as the link.
-    pub(super) is_owned: bool,
+    /// The queue or temporary topic that lives as long as the link.
+    pub(super) owned: Option<QueueId>,
     /// The batch that makes a new subscription durable: the link is answered behind it, so that what
     /// a client was told exists after a takeover too.
     pub(super) ticket: Option<Ticket>,
@@ -32,21 +32,14 @@ pub(super) struct Reading {
 }
 
 impl Reading {
-    fn of(queue: QueueId, is_owned: bool) -> Self {
+    fn of(queue: QueueId, owned: Option<QueueId>) -> Self {
         Self {
             queue,
             kind: DestinationKind::Queue,
-            is_owned,
+            owned,
             ticket: None,
             permit: Permit::default(),
         }
-    }
-}
-
-fn check_dynamic(said: Option<DestinationKind>) -> Result<(), ErrorCondition> {
-    match said {
-        Some(DestinationKind::Topic) => Err(translate::not_implemented("temporary topics")),
-        _ => Ok(()),
     }
 }
 
@@ -83,14 +76,14 @@ impl Node {
             }
         };
         translate::check_capabilities(&target.capabilities)?;
-        let said = translate::kind_of(&target.capabilities);
+        let mut said = translate::kind_of(&target.capabilities);
         let mut owned_queue = None;
         let mut permit = Permit::default();
         if target.dynamic {
-            check_dynamic(said)?;
-            let queue = self.create_temporary(id, &attach.name)?;
-            target.address = self.broker.queue(queue).map(|it| it.name.to_string());
-            owned_queue = Some(queue);
+            let kind = said.unwrap_or(DestinationKind::Queue);
+            let (number, name) = self.make_temporary(id, &attach.name, kind)?;
+            (said, target.address) = (Some(kind), Some(name));
+            owned_queue = Some(number);
         }
         let destination = match &target.address {
             None => None,
@@ -164,7 +157,7 @@ impl Node {
         let link = Consumer {
             id: consumer,
             session: attach.session,
-            owned_queue: reading.is_owned.then_some(queue),
+            owned_queue: reading.owned,
             is_presettled,
             is_draining: false,
             is_ready: false,
@@ -199,11 +192,7 @@ impl Node {
         translate::check_filters(source)?;
         let said = translate::kind_of(&source.capabilities);
         if source.dynamic {
-            check_dynamic(said)?;
-            let queue = self.create_temporary(id, &attach.name)?;
-            source.address = self.broker.queue(queue).map(|it| it.name.to_string());
-            source.filter.clear();
-            return Ok(Reading::of(queue, true));
+            return self.open_temporary(now, id, attach, source);
         }
         let address = source.address.as_deref().unwrap_or("");
         let destination = Destination::from(self.meaning_of(address, said)?);
@@ -224,8 +213,50 @@ impl Node {
         let queue = self.resolve_source(id, &destination)?;
         Ok(Reading {
             permit,
-            ..Reading::of(queue, false)
+            ..Reading::of(queue, None)
         })
+    }
+
+    /// The same for a destination that is made for the link.
+    fn open_temporary(
+        &mut self,
+        now: Now,
+        id: ConnectionId,
+        attach: &Attach,
+        source: &mut Source,
+    ) -> Result<Reading, ErrorCondition> {
+        let kind = translate::kind_of(&source.capabilities).unwrap_or(DestinationKind::Queue);
+        let (number, name) = self.make_temporary(id, &attach.name, kind)?;
+        source.address = Some(name.clone());
+        if kind == DestinationKind::Queue {
+            source.filter.clear();
+            return Ok(Reading::of(number, Some(number)));
+        }
+        source.durable = Durability::None;
+        let topic = Destination::from((kind, &*name));
+        let reading = self.subscribe(now, id, attach, &topic, source);
+        if reading.is_err() {
+            self.delete_queue(number);
+        }
+        let owned = Some(number);
+        reading.map(|reading| Reading { owned, ..reading })
+    }
+
+    /// Makes a temporary destination; its number and its name.
+    fn make_temporary(
+        &mut self,
+        id: ConnectionId,
+        link_name: &str,
+        kind: DestinationKind,
+    ) -> Result<(QueueId, String), ErrorCondition> {
+        let number = match kind {
+            DestinationKind::Queue => self.create_temporary(id, link_name)?,
+            DestinationKind::Topic => self.create_temporary_topic(id, link_name)?,
+        };
+        let queue = self.broker.queue(number).map(|it| &it.name);
+        let topic = self.temporary_topics.get(number).map(|it| &it.name);
+        let name = queue.or(topic).map(ToString::to_string);
+        Ok((number, name.unwrap_or_default()))
     }
 
     /// Answers at once, or when the batch `ticket` is durable.

@@ -63,7 +63,7 @@ pub(super) struct Clients {
     next: u64,
     /// How many have a row.
     stored: usize,
-    /// Temporary queues of a predecessor that no link of their owner has taken up.
+    /// Temporary queues, topics and subscriptions of a predecessor that no link of their owner has taken up.
     pub(super) unclaimed: BTreeSet<QueueId>,
     reconnect: ReconnectStatus,
     /// Until when those that returned may attach their links.
@@ -288,7 +288,9 @@ impl Node {
     }
 
     fn delete_queues_of(&mut self, id: ClientId) -> usize {
-        let queues: Vec<QueueId> = self.broker.queues_of(id).collect();
+        // Subscriptions before the temporary topics that they are to.
+        let queues = self.broker.queues_of(id);
+        let queues: Vec<QueueId> = queues.chain(self.temporary_topics.of(id)).collect();
         for &queue in &queues {
             self.delete_queue(queue);
         }
@@ -375,12 +377,18 @@ impl Node {
     /// whether their owner is here.
     fn delete_unclaimed(&mut self, goes: impl Fn(bool) -> bool) {
         for queue in self.clients.unclaimed.clone() {
-            let owner = self.broker.queue(queue).and_then(|it| it.kind.owner());
+            let topic = self.temporary_topics.get(queue);
+            let owner = match topic {
+                Some(topic) => topic.owner,
+                None => self.broker.queue(queue).and_then(|it| it.kind.owner()),
+            };
             if !goes(owner.is_some_and(|owner| self.clients.contains(owner))) {
                 continue;
             }
-            self.clients.unclaimed.remove(&queue);
-            if self.broker.consumer_count(queue) == 0 {
+            let is_read =
+                self.broker.consumer_count(queue) > 0 || self.is_temporary_topic_read(queue);
+            // A subscription may have gone with its topic.
+            if self.clients.unclaimed.remove(&queue) && !is_read {
                 self.delete_queue(queue);
             }
         }

@@ -138,6 +138,9 @@ impl Node {
     }
 
     fn kind_of_plain(&self, name: &str) -> DestinationKind {
+        if self.temporary_topics.has(name) {
+            return DestinationKind::Topic;
+        }
         if matches!(self.broker.route(name), Route::Queue(_)) {
             return DestinationKind::Queue;
         }
@@ -180,6 +183,9 @@ impl Node {
     /// A topic that messages are to be published to. Topics are only names: there is nothing to
     /// make.
     pub(super) fn check_topic(&self, destination: &Destination) -> Result<(), ErrorCondition> {
+        if self.temporary_topics.has(&destination.name) {
+            return Ok(());
+        }
         let name = topic_name(&destination.name)?;
         if name.is_wildcard() {
             return Err(ErrorCondition::new(
@@ -191,7 +197,7 @@ impl Node {
     }
 }
 
-/// A name or pattern of topics. Those that begin with `$` belong to the server, which has none yet.
+/// A name or pattern of topics. Those that begin with `$` are given by the server.
 pub(super) fn topic_name(text: &str) -> Result<Pattern, ErrorCondition> {
     if text.starts_with('$') {
         return Err(translate::name_refused(text, NameFault::Reserved));

@@ -36,6 +36,7 @@ mod standby;
 mod status;
 mod subscribe;
 mod subscriptions;
+mod temporary_topics;
 #[cfg(test)]
 mod tests;
 mod translate;
@@ -60,6 +61,7 @@ use pending::{Arrival, Item, Pending};
 use routing::Routing;
 use sasl::Sasl;
 use subscriptions::Subscriptions;
+use temporary_topics::TemporaryTopics;
 use translate::store_queue;
 
 pub use administer::{ConnectionStatus, ConsumerStatus, Deletion, Dropped};
@@ -98,6 +100,7 @@ pub struct Node {
     /// Logins that are to be judged.
     logins: VecDeque<(ConnectionId, LoginTask)>,
     subscriptions: Subscriptions,
+    temporary_topics: TemporaryTopics,
     routing: Routing,
     /// What waits in queues that have limits.
     gauges: Gauges,
@@ -142,6 +145,7 @@ impl Node {
             users: Arc::new(Users::new(&BTreeMap::new())),
             logins: VecDeque::new(),
             subscriptions: Subscriptions::default(),
+            temporary_topics: TemporaryTopics::default(),
             routing: Routing::default(),
             gauges: Gauges::default(),
             proto,

@@ -160,7 +160,7 @@ impl Node {
         let Some(user) = user else {
             return false;
         };
-        if kind == DestinationKind::Queue && self.is_temporary(name) {
+        if self.is_temporary(kind, name) {
             // Its owner alone consumes from it; whoever was told its name may answer.
             return true;
         }
@@ -179,7 +179,10 @@ impl Node {
         }
     }
 
-    fn is_temporary(&self, name: &str) -> bool {
+    fn is_temporary(&self, kind: DestinationKind, name: &str) -> bool {
+        if kind == DestinationKind::Topic {
+            return self.temporary_topics.has(name);
+        }
         match self.broker.route(name) {
             Route::Queue(queue) => self
                 .broker

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use steadfast_storage::Ticket;
 
 use crate::broker::{ClientId, Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
+use crate::model::DestinationKind;
 use crate::proto::{ErrorCondition, LinkId, condition};
 
 use super::peer::Link;
@@ -14,11 +15,8 @@ use super::records::{
 };
 use super::{ConnectionId, Node};
 
-/// Addresses of temporary queues begin so.
-const TEMPORARY_PREFIX: &str = "$TMP$.";
-/// Qpid JMS names the link on which it asks for a temporary queue after the address that it had
-/// before.
-const CREATOR_MARK: &str = "temp-queue-creator:";
+/// Addresses of temporary destinations begin so.
+pub(super) const TEMPORARY_PREFIX: &str = "$TMP$.";
 
 impl Node {
     /// Makes a queue. It may be used at once: what is appended to it stands behind its row in the
@@ -56,7 +54,7 @@ impl Node {
     /// The number of a queue that is about to be made; never given out again.
     pub(super) fn next_queue_id(&mut self) -> Result<QueueId, ErrorCondition> {
         let queues_max = self.settings.queues_max;
-        if self.broker.queue_count() >= queues_max {
+        if self.broker.queue_count() + self.temporary_topics.len() >= queues_max {
             return Err(ErrorCondition::new(
                 condition::RESOURCE_LIMIT_EXCEEDED,
                 format!("there are {queues_max} queues and subscriptions: delete some"),
@@ -80,7 +78,8 @@ impl Node {
     ) -> Result<QueueId, ErrorCondition> {
         let owner = self.client_of(id);
         let kind = QueueKind::Temporary { owner };
-        let Some(former) = former_address(link_name) else {
+        let former = former_address(link_name, DestinationKind::Queue);
+        let Some(former) = former.filter(|it| !self.temporary_topics.has(it)) else {
             let name = self.temporary_name();
             return self.create_queue(&name, kind);
         };
@@ -130,13 +129,13 @@ impl Node {
         Ok(())
     }
 
-    fn temporary_name(&self) -> String {
+    pub(super) fn temporary_name(&self) -> String {
         let (server, epoch) = (&self.settings.server, self.store.epoch());
         format!("{TEMPORARY_PREFIX}{server}.{epoch:x}.{}", self.next_queue)
     }
 
-    /// The links of a client do not delete the queue any more that one of them has made.
-    fn disown(&mut self, owner: ClientId, queue: QueueId) {
+    /// The links of a client do not delete the queue or topic any more that one of them has made.
+    pub(super) fn disown(&mut self, owner: ClientId, queue: QueueId) {
         for (_, peer) in &mut self.peers {
             if peer.client != Some(owner) {
                 continue;
@@ -154,9 +153,10 @@ impl Node {
         }
     }
 
-    /// Deletes a queue with all of its messages; its consumers are told. Returns the batch that makes the end of a
-    /// subscription durable.
+    /// Deletes a queue with all of its messages, or a temporary topic; its consumers are told. Returns the batch
+    /// that makes the end of a subscription durable.
     pub(super) fn delete_queue(&mut self, queue: QueueId) -> Option<Ticket> {
+        let is_subscription = self.subscriptions.get(queue).is_some();
         for (id, link) in self.readers_of(queue) {
             if let Some(peer) = self.peer_mut(id) {
                 let error =
@@ -167,8 +167,12 @@ impl Node {
             self.on_detached(id, link, crate::broker::Gone::InOrder);
         }
         self.clients.unclaimed.remove(&queue);
-        if self.subscriptions.get(queue).is_some() {
+        if is_subscription {
+            // Unless it went with its reader's link.
             return self.close_subscription(queue);
+        }
+        if self.delete_temporary_topic(queue) {
+            return None;
         }
         self.routing.changed();
         self.broker.handle(Event::QueueDeleted { queue });
@@ -198,9 +202,14 @@ impl Node {
     }
 }
 
-/// The address of our format in the name of a link on which Qpid JMS makes a temporary queue anew.
-fn former_address(link_name: &str) -> Option<&str> {
-    let (_, address) = link_name.split_once(CREATOR_MARK)?;
+/// The address of our format in the name of a link on which Qpid JMS makes a temporary destination anew: it
+/// names the link after the address that it had before.
+pub(super) fn former_address(link_name: &str, kind: DestinationKind) -> Option<&str> {
+    let mark = match kind {
+        DestinationKind::Queue => "temp-queue-creator:",
+        DestinationKind::Topic => "temp-topic-creator:",
+    };
+    let (_, address) = link_name.split_once(mark)?;
     let rest = address.strip_prefix(TEMPORARY_PREFIX)?;
     let mut parts = rest.rsplitn(3, '.');
     let (number, epoch, server) = (parts.next()?, parts.next()?, parts.next()?);
@@ -214,19 +223,28 @@ fn former_address(link_name: &str) -> Option<&str> {
 
 #[cfg(test)]
 mod tests {
-    use super::former_address;
+    use super::*;
 
     #[test]
-    fn the_former_address_of_a_temporary_queue_is_found_in_the_link_name() {
+    fn the_former_address_of_a_temporary_destination_is_found_in_the_link_name() {
         let name = "qpid-jms:temp-queue-creator:$TMP$.east.1f.7";
-        assert_eq!(former_address(name), Some("$TMP$.east.1f.7"));
+        assert_eq!(
+            former_address(name, DestinationKind::Queue),
+            Some("$TMP$.east.1f.7")
+        );
+        assert_eq!(former_address(name, DestinationKind::Topic), None);
+        let name = "qpid-jms:temp-topic-creator:$TMP$.east.1f.7";
+        assert_eq!(
+            former_address(name, DestinationKind::Topic),
+            Some("$TMP$.east.1f.7")
+        );
         for name in [
             "qpid-jms:temp-queue-creator:ID:x:1",
             "qpid-jms:temp-queue-creator:$TMP$.east.zz.7",
             "qpid-jms:temp-queue-creator:$TMP$.1f.7",
             "qpid-jms:sender:$TMP$.east.1f.7",
         ] {
-            assert_eq!(former_address(name), None, "{name}");
+            assert_eq!(former_address(name, DestinationKind::Queue), None, "{name}");
         }
     }
 }

@@ -11,6 +11,7 @@
 //! kind 5 client       key: number u64            value: an envelope with container, user, epoch (a cold row)
 //! kind 6 held         see `held_rows.rs`
 //! kind 8 subscription key: number u32            value: an envelope with what it is (a cold row)
+//! kind 9 temp. topic  key: number u32            value: an envelope with name and owner (a cold row)
 //!
 //! A client row counts while its epoch is not below the counter `clients-from`; what is owned by a
 //! client without a row that counts is removed at the next start. So that counter alone makes the state
@@ -40,6 +41,8 @@ pub(crate) const KIND_COUNTER: u16 = 4;
 pub(crate) const KIND_CLIENT: u16 = 5;
 /// Row kind: a subscription to a topic; its key is the number of its queue.
 pub(crate) const KIND_SUBSCRIPTION: u16 = 8;
+/// Row kind: a temporary topic; its key is a number of the sequence of queues.
+pub(crate) const KIND_TEMPORARY_TOPIC: u16 = 9;
 /// Key of the counter of queue numbers: the next one.
 pub(crate) const COUNTER_NEXT_QUEUE: &[u8] = b"next-queue";
 
@@ -57,6 +60,7 @@ const QUEUE_SCHEMA_2: u16 = 2;
 const CLIENT_SCHEMA: u16 = 1;
 const SUBSCRIPTION_SCHEMA_1: u16 = 1;
 const SUBSCRIPTION_SCHEMA_2: u16 = 2;
+const TEMPORARY_TOPIC_SCHEMA: u16 = 1;
 
 /// A queue as it stands in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -271,6 +275,40 @@ impl SubscriptionRow {
     }
 }
 
+/// A temporary topic as it stands in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct TemporaryTopicRow {
+    pub(crate) name: Arc<str>,
+    pub(crate) owner: Option<ClientId>,
+}
+
+/// A temporary topic as it is stored: the first schema of its kind. Never edited.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredTemporaryTopic {
+    name: String,
+    owner: Option<u64>,
+}
+
+impl TemporaryTopicRow {
+    /// The value in its envelope.
+    pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let stored = StoredTemporaryTopic {
+            name: self.name.to_string(),
+            owner: self.owner.map(|client| client.0),
+        };
+        envelope::seal(KIND_TEMPORARY_TOPIC, TEMPORARY_TOPIC_SCHEMA, &stored)
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let opened = envelope::open(KIND_TEMPORARY_TOPIC, TEMPORARY_TOPIC_SCHEMA, bytes);
+        let stored: StoredTemporaryTopic = opened.ok()?;
+        Some(Self {
+            name: Arc::from(stored.name),
+            owner: stored.owner.map(ClientId),
+        })
+    }
+}
+
 /// Key of the rows of a queue.
 pub(crate) fn queue_key(queue: u32) -> [u8; 4] {
     queue.to_le_bytes()
@@ -382,6 +420,13 @@ mod tests {
         let bytes = row.encode_as_first();
         let older = SubscriptionRow { user: None, ..row };
         assert_eq!(SubscriptionRow::decode(&bytes), Some(older));
+        let row = TemporaryTopicRow {
+            name: Arc::from("$TMP$.east.1f.7"),
+            owner: Some(ClientId(3)),
+        };
+        let bytes = row.encode().unwrap();
+        assert_eq!(TemporaryTopicRow::decode(&bytes), Some(row));
+        assert_eq!(TemporaryTopicRow::decode(&bytes[1..]), None);
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));
         assert_eq!(parse_count_key(&[1, 2]), None);

@@ -35,6 +35,7 @@ impl Node {
         let next = self.store.row(KIND_COUNTER, COUNTER_NEXT_QUEUE);
         let next = next.and_then(parse_long).unwrap_or(1);
         self.next_queue = u32::try_from(next).unwrap_or(u32::MAX).max(1);
+        let topics = self.recover_temporary_topics();
         let mut void = Vec::new();
         let mut origin = |number| {
             let reserved_up_to = reserved.get(&number).copied().unwrap_or(0);
@@ -74,7 +75,8 @@ impl Node {
         for queue in holdings.into_keys() {
             self.forget_holds(queue);
         }
-        for queue in void {
+        // Subscriptions before the temporary topics that they are to.
+        for queue in void.into_iter().chain(topics) {
             // A predecessor did not come to it.
             self.delete_queue(queue);
         }

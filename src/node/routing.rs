@@ -11,6 +11,7 @@ use crate::model::{DestinationKind, OverflowPolicy, Pattern, Properties};
 use crate::proto::{ErrorCondition, condition};
 
 use super::Node;
+use super::queues::TEMPORARY_PREFIX;
 
 /// Destinations whose routes are remembered; beyond it all are found anew.
 const REMEMBERED_MAX: usize = 10_000;
@@ -253,6 +254,13 @@ impl Node {
                 }
             },
             DestinationKind::Topic => {
+                let name = &*destination.name;
+                if name.starts_with(TEMPORARY_PREFIX) && !self.temporary_topics.has(name) {
+                    return Err(ErrorCondition::new(
+                        condition::NOT_FOUND,
+                        format!("the temporary topic {name} was deleted"),
+                    ));
+                }
                 for interest in self.routing.subscriptions(&destination.name) {
                     add(routes, interest.queue);
                     if interest.no_local {

@@ -11,7 +11,6 @@ use crate::proto::{
 };
 
 use super::attach::Reading;
-use super::destinations::topic_name;
 use super::peer::Link;
 use super::pending::Item;
 use super::permits::Permit;
@@ -31,10 +30,7 @@ impl Node {
         destination: &Destination,
         source: &mut Source,
     ) -> Result<Reading, ErrorCondition> {
-        let topic = topic_name(&destination.name)?;
-        if !topic.is_wildcard() {
-            self.may_create(destination)?;
-        }
+        let topic = self.topic_to_read(id, destination)?;
         let filter = translate::no_local(source).cloned();
         let client = self.client_of(id).ok_or_else(|| {
             ErrorCondition::new(condition::NOT_ALLOWED, "the connection is not open")
@@ -68,10 +64,10 @@ impl Node {
         };
         if let Some(queue) = former {
             let ticket = self.take_up(queue, &wanted);
-            return Ok(reading(queue, true, ticket));
+            return Ok(reading(queue, Some(queue), ticket));
         }
         let (queue, ticket) = self.create_subscription(wanted)?;
-        Ok(reading(queue, true, Some(ticket)))
+        Ok(reading(queue, Some(queue), Some(ticket)))
     }
 
     fn subscribe_durably(
@@ -99,7 +95,7 @@ impl Node {
             }
             if is_same {
                 let ticket = self.take_up(queue, &wanted);
-                return Ok(reading(queue, false, ticket));
+                return Ok(reading(queue, None, ticket));
             }
             if !wanted.container.is_empty() {
                 // Another topic makes another subscription (Jakarta Messaging 6.3.3).
@@ -114,7 +110,7 @@ impl Node {
             ));
         }
         let (queue, ticket) = self.create_subscription(wanted)?;
-        Ok(reading(queue, false, Some(ticket)))
+        Ok(reading(queue, None, Some(ticket)))
     }
 
     /// Makes room on a durable subscription, which has one consumer at a time: only one of the same client, and
@@ -427,11 +423,11 @@ impl Node {
     }
 }
 
-fn reading(queue: QueueId, is_owned: bool, ticket: Option<Ticket>) -> Reading {
+fn reading(queue: QueueId, owned: Option<QueueId>, ticket: Option<Ticket>) -> Reading {
     Reading {
         queue,
         kind: DestinationKind::Topic,
-        is_owned,
+        owned,
         ticket,
         permit: Permit::default(),
     }

@@ -29,7 +29,12 @@ pub(crate) enum Library {
 }
 
 /// The sources of the programs on Qpid JMS.
-const JMS_SOURCES: [&str; 3] = ["jms/pom.xml", "jms/Options.java", "jms/Client.java"];
+const JMS_SOURCES: [&str; 4] = [
+    "jms/pom.xml",
+    "jms/Options.java",
+    "jms/Client.java",
+    "jms/Features.java",
+];
 
 impl Library {
     /// A command that runs the client program of this library, with the library installed.

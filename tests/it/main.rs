@@ -21,6 +21,7 @@
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
 //! * `configuration`: whole sets of configuration files, and those of the documentation.
 //! * `chapter_topics`: subscriptions and bridges of such clients, over takeovers.
+//! * `jms`: what Qpid JMS may do.
 //! * `layers`: which part of the source may use which, and how long files and functions are.
 //! * `usage`: exit codes and messages of wrong usage and wrong configuration.
 #![allow(
@@ -44,6 +45,7 @@ mod floods;
 mod foreign;
 mod history;
 mod hostile;
+mod jms;
 mod layers;
 mod pair;
 mod store;

@@ -214,7 +214,8 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     }
 }
 
-/// Topics that the configuration names or somebody has subscribed to, with their subscriptions.
+/// Topics that the configuration names or somebody has subscribed to, and temporary ones, with their
+/// subscriptions.
 fn all_topics(
     engine: &Engine,
     catalogue: &Catalogue,
@@ -222,6 +223,9 @@ fn all_topics(
     let mut topics: BTreeMap<String, (bool, Vec<SubscriptionStatus>)> = BTreeMap::new();
     for (name, _) in catalogue.entries() {
         topics.entry(name.to_string()).or_default().0 = true;
+    }
+    for name in engine.temporary_topics() {
+        topics.entry(name).or_default();
     }
     for status in engine.subscriptions() {
         let topic = topics.entry(status.topic.clone()).or_default();

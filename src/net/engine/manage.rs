@@ -91,6 +91,12 @@ impl Engine {
             .unwrap_or_default()
     }
 
+    /// The names of temporary topics.
+    pub fn temporary_topics(&self) -> Vec<String> {
+        self.with_node(|node| node.temporary_topic_names())
+            .unwrap_or_default()
+    }
+
     /// Hands over what clients ask of `$management`.
     pub(super) fn hand_over_requests(&self) {
         let mut requests = Vec::new();

@@ -10,6 +10,7 @@ mod publishing;
 mod simulation;
 mod subscriptions;
 mod takeover;
+mod temporary_topics;
 mod topic_simulation;
 mod topics;
 
@@ -195,10 +196,14 @@ impl Scene {
     }
 
     fn attach_sender(&mut self, client: usize, target: Target, name: &str) -> LinkId {
+        let name = format!("{name}{}", self.clients[client].addresses.len());
+        self.attach_sender_named(client, target, &name)
+    }
+
+    fn attach_sender_named(&mut self, client: usize, target: Target, name: &str) -> LinkId {
         let it = &mut self.clients[client];
-        let name = format!("{name}{}", it.addresses.len());
         let request = AttachRequest {
-            name,
+            name: name.to_owned(),
             target: Some(target.into()),
             source: Some(Source::default()),
             ..AttachRequest::default()
