@@ -153,7 +153,7 @@ impl Node {
         } else {
             ConsumerMode::Take
         };
-        let is_durable = reading.kind == DestinationKind::Topic && !reading.is_owned;
+        let is_durable = reading.kind == DestinationKind::Topic && reading.owned.is_none();
         let link = Consumer {
             id: consumer,
             session: attach.session,

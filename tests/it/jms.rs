@@ -3,12 +3,12 @@
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
 use super::chapter_authorization::write_users;
 use super::chapter_pair::Place;
 use super::foreign::jakarta;
-use super::support::{ANY_PORT, Server, serve};
+use super::support::{ANY_PORT, PROGRAM, Server, serve};
 
 /// A run of the program; its checks are judged line by line.
 struct Run {
@@ -73,6 +73,19 @@ impl Drop for Run {
     }
 }
 
+/// How many temporary topics an administrator sees.
+fn temporary_topics(port: u16) -> usize {
+    let server = format!("tcp://127.0.0.1:{port}");
+    let output = Command::new(PROGRAM)
+        .args(["admin", "--server", &server, "show", "topics"])
+        .stdin(Stdio::null())
+        .output()
+        .expect("the program starts");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    text.lines().filter(|it| it.contains("*$TMP$.")).count()
+}
+
 /// Where a server is active, for clients.
 fn url_of(server: &mut Server) -> String {
     let active = server.wait("active");
@@ -101,6 +114,8 @@ fn c17_jms_clients_keep_temporary_destinations_and_subscriptions_over_takeovers(
     let mut run = Run::start("takeover", &url, &["--count", &ROUNDS.to_string()]);
     for round in 0..ROUNDS {
         assert_eq!(run.checks().len(), 4, "round {round}");
+        let port = place.ports[round % 2];
+        assert_eq!(temporary_topics(port), 2, "round {round}");
         if round + 1 < ROUNDS {
             active.kill();
             standby.wait("active");
