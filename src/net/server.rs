@@ -285,7 +285,10 @@ impl Server {
                         break Input::Stop { reason: signal.to_owned() };
                     }
                     () = wait_until(deadline) => break Input::Tick,
-                    _ = snapshots.tick() => self.post(),
+                    _ = snapshots.tick() => {
+                        self.tell_lasting();
+                        self.post();
+                    }
                 }
             };
             let state = self.role.state();

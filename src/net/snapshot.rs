@@ -144,6 +144,12 @@ impl PeerViews {
         Some((name, place))
     }
 
+    /// Where the peer of a link listens, or its name.
+    pub(crate) fn place(&self, link: LinkId) -> Option<&str> {
+        let view = self.links.get(&link)?;
+        Some(view.listens.first().unwrap_or(&view.news.name))
+    }
+
     pub(crate) fn remove(&mut self, link: LinkId) -> Option<PeerView> {
         self.links.remove(&link)
     }

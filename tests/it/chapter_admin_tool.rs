@@ -12,7 +12,7 @@ use nix::pty::openpty;
 use serde_json::json;
 
 use super::chapter_admin::{Told, admin, command, configured, fill, run, settled, start, url_of};
-use super::support::{PATIENCE, PROGRAM, Server, serve};
+use super::support::{PATIENCE, PROGRAM, Server, serve, two_ports};
 
 /// The tool at a terminal.
 struct Terminal {
@@ -409,4 +409,34 @@ fn help_says_what_can_be_written() {
         "{}",
         late.err
     );
+}
+
+#[test]
+fn a_change_of_a_file_that_both_servers_share_is_no_difference() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (a, b) = two_ports();
+    let main = |name: &str, own: u16, other: u16| {
+        let path = directory.path().join(name);
+        let text = format!(
+            "listen = tcp://127.0.0.1:{own}\nft_active = tcp://127.0.0.1:{other}\n\
+             ft_heartbeat = 0.2\nft_activation = 0.6\n"
+        );
+        fs::write(&path, text).expect("the directory is ours");
+        path
+    };
+    let store = directory.path().join("store");
+    let mut first = start(&store, &main("a.conf", a, b));
+    first.wait("active");
+    let mut second = start(&store, &main("b.conf", b, a));
+    second.wait("standby");
+    let is_alike = |state: &serde_json::Value| state["peer"]["differences"] == json!([]);
+    first.wait_state("alike", is_alike);
+    second.wait_state("alike", is_alike);
+    command(&url_of(&first), "create user ann password=sesame").done();
+    second.wait("config_reread");
+    command(&url_of(&second), "show user ann").done();
+    for server in [&mut first, &mut second] {
+        server.wait_state("alike", is_alike);
+        assert_eq!(server.count("config_difference"), 0, "{}", server.said());
+    }
 }

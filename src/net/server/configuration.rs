@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{spawn_blocking, spawn_local};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::Server;
 use crate::config::companions::Companions;
@@ -19,13 +19,16 @@ use crate::config::{Config, Facts, Fault, ListenUrl};
 use crate::net::pair_login::Login;
 use crate::net::peer::{Hello, Links, PeerEvent};
 use crate::net::tls::ServerTls;
-use crate::role::LinkId;
+use crate::role::{LinkId, State};
 
 /// Reads all configuration files again. Runs on a thread where it may wait.
 pub type Reload = Arc<dyn Fn() -> Result<(Config, Companions), String> + Send + Sync>;
 
 /// A takeover waits so long at most for files that are read again: they may be on a disk that hangs.
 const REREAD: Duration = Duration::from_secs(1);
+/// A difference is told when it lasts for so long: of files that both servers share the other one reads a change a
+/// little later.
+const LASTS: Duration = Duration::from_secs(2);
 /// Peers whose differences are remembered, so that each is told once.
 const PEERS_MAX: usize = 32;
 
@@ -134,9 +137,35 @@ impl Published {
 #[derive(Default)]
 pub(super) struct Differences {
     told: BTreeMap<String, BTreeSet<String>>,
+    /// Those that may pass, by their link, and since when there are any.
+    held: BTreeMap<LinkId, (Instant, Vec<String>)>,
 }
 
 impl Differences {
+    /// Whether there is one that was not told before.
+    fn has_news(&self, peer: &str, found: &[String]) -> bool {
+        let told = self.told.get(peer);
+        found
+            .iter()
+            .any(|line| told.is_none_or(|told| !told.contains(line)))
+    }
+
+    /// Holds back what was found on a link. Says whether that is something else than before.
+    fn hold(&mut self, link: LinkId, found: Vec<String>) -> bool {
+        let begin = (Instant::now(), Vec::new());
+        let (_, held) = self.held.entry(link).or_insert(begin);
+        let is_other = *held != found;
+        *held = found;
+        is_other
+    }
+
+    /// Those that have lasted.
+    fn lasting(&mut self) -> Vec<(LinkId, Vec<String>)> {
+        let lasts = |_: &LinkId, (since, _): &mut (Instant, Vec<String>)| since.elapsed() >= LASTS;
+        let lasting = self.held.extract_if(.., lasts);
+        lasting.map(|(link, (_, found))| (link, found)).collect()
+    }
+
     /// Those that were not told before. `None`: there were some, and now there is none.
     fn news(&mut self, peer: &str, found: &[String]) -> Option<Vec<String>> {
         let found: BTreeSet<String> = found.iter().cloned().collect();
@@ -250,8 +279,29 @@ impl Server {
         tracing::info!(event = "config_reread", "the configuration was read again");
     }
 
-    /// Says what is new of what differs from a peer.
+    /// Takes what differs from a peer. A file that both share may have been changed through the other server: a standby
+    /// reads its files again before it believes in a difference, and each server waits until one has lasted.
     pub(super) fn compared(&mut self, link: LinkId, found: Vec<String>) {
+        let place = self.peers.place(link);
+        if place.is_some_and(|place| self.differences.has_news(place, &found)) {
+            if self.differences.hold(link, found) && self.role.state() == State::Standby {
+                self.reread();
+            }
+            return;
+        }
+        self.differences.held.remove(&link);
+        self.tell_differences(link, found);
+    }
+
+    /// Says what has differed for long enough.
+    pub(super) fn tell_lasting(&mut self) {
+        for (link, found) in self.differences.lasting() {
+            self.tell_differences(link, found);
+        }
+    }
+
+    /// Says what is new of what differs from a peer.
+    fn tell_differences(&mut self, link: LinkId, found: Vec<String>) {
         let Some((peer, place)) = self.peers.compared(link, &found) else {
             return;
         };
@@ -328,6 +378,21 @@ mod tests {
 
     fn list(lines: &[&str]) -> Vec<String> {
         lines.iter().map(|line| (*line).to_owned()).collect()
+    }
+
+    #[test]
+    fn a_difference_is_held_back_and_known_when_it_comes_again() {
+        let mut differences = Differences::default();
+        let (link, found) = (crate::role::LinkId(1), list(&["x"]));
+        assert!(differences.has_news("a", &found));
+        assert!(differences.hold(link, found.to_vec()), "it is new");
+        assert!(!differences.hold(link, found.to_vec()), "it is the same");
+        assert!(differences.hold(link, list(&["x", "y"])));
+        assert_eq!(differences.lasting(), [], "it has not lasted");
+        differences.news("a", &found);
+        assert!(!differences.has_news("a", &found));
+        assert!(differences.has_news("b", &found));
+        assert!(!differences.has_news("b", &[]));
     }
 
     #[test]
