@@ -1,13 +1,14 @@
 //! `steadfast check-config`.
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::args::CheckConfigArgs;
 use super::serve::read;
 use super::{complain, say};
 use crate::config::companions::{Companions, Report, read_anyway};
-use crate::config::{Config, Fault, Given, Side, differences, load_anyway, reference};
+use crate::config::{Config, Fault, Given, Origin, Side, differences, load_anyway, reference};
 use crate::net::tls;
 use crate::role::Exit;
 
@@ -17,17 +18,32 @@ pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
         say(reference().trim_end());
         return Exit::Done;
     };
-    let own = Checked::new(file, false, tls::check);
-    // Whether the peer can use its certificates is for its own host to say.
-    let peer = arguments
-        .peer
-        .as_deref()
-        .map(|peer| Checked::new(peer, peer == file, |_| Ok(())));
-    let (own, peer) = match (own, peer) {
-        (None, _) | (_, Some(None)) => return Exit::Usage,
-        (Some(own), None) => return own.exit(),
-        (Some(own), Some(Some(peer))) => (own, peer),
+    let mut said = Said::default();
+    let own = Checked::new(file, false, &mut said, tls::check);
+    let Some(peer) = arguments.peer.as_deref() else {
+        return own.map_or(Exit::Usage, |own| own.exit());
     };
+    let is_same = real(file) == real(peer);
+    let is_json = peer
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("json"));
+    if is_same && !is_json {
+        complain(&format!(
+            "{}: --peer names the same file, and a server is not its own peer; name the file of the \
+             other server",
+            peer.display()
+        ));
+        return Exit::Usage;
+    }
+    // Whether the peer can use its certificates is for its own host to say.
+    let peer = Checked::new(peer, is_same, &mut said, |_| Ok(()));
+    let (Some(mut own), Some(mut peer)) = (own, peer) else {
+        return Exit::Usage;
+    };
+    for side in [&mut own, &mut peer] {
+        // One directory may have several names.
+        side.config.store = real(&side.config.store);
+    }
     let found = differences(own.side(), peer.side(), &|path| fs::read(path));
     for difference in &found {
         complain(difference);
@@ -37,6 +53,39 @@ pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
     }
     say("the two servers fit together");
     Exit::Done
+}
+
+/// A path without links and detours; what is not there yet stays as it is written.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let parent = path
+        .parent()
+        .map(|parent| match parent.as_os_str().is_empty() {
+            true => Path::new("."),
+            false => parent,
+        });
+    match (parent, path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// What was said already: two servers may share files.
+#[derive(Default)]
+struct Said(BTreeSet<String>);
+
+impl Said {
+    /// Whether a fault or warning is a new one, however its file is called.
+    fn is_new(&mut self, fault: &Fault) -> bool {
+        let origin = match &fault.origin {
+            Origin::File { path, line } => format!("{}:{line}", real(path).display()),
+            other => other.to_string(),
+        };
+        self.0
+            .insert(format!("{origin}: {}: {}", fault.parameter, fault.text))
+    }
 }
 
 /// A configuration that was looked at, as far as it can be understood.
@@ -52,6 +101,7 @@ impl Checked {
     fn new(
         path: &Path,
         is_secondary: bool,
+        said: &mut Said,
         check_files: impl Fn(&Config) -> Result<(), String>,
     ) -> Option<Self> {
         let file = match read(path) {
@@ -75,20 +125,32 @@ impl Checked {
         ) = read_anyway(&config, &|path| fs::read(path));
         faults.extend(more);
         for warning in config.warnings.iter().chain(&warnings) {
-            complain(&format!("warning: {warning}"));
+            if said.is_new(warning) {
+                complain(&format!("warning: {warning}"));
+            }
         }
-        let mut faults: Vec<String> = faults.iter().map(Fault::to_string).collect();
-        if faults.is_empty() {
-            faults.extend(check_files(&config).err());
+        let mut has_faults = !faults.is_empty();
+        for fault in &faults {
+            if said.is_new(fault) {
+                complain(&fault.to_string());
+            }
         }
-        faults.iter().for_each(|fault| complain(fault));
-        if faults.is_empty() {
-            say(&format!("{}: no faults", path.display()));
+        if !has_faults && let Err(text) = check_files(&config) {
+            has_faults = true;
+            complain(&text);
+        }
+        if !has_faults {
+            let second = if is_secondary {
+                " as the second server"
+            } else {
+                ""
+            };
+            say(&format!("{}{second}: no faults", path.display()));
         }
         Some(Self {
             config,
             companions,
-            has_faults: !faults.is_empty(),
+            has_faults,
         })
     }
 

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::companions::{Companions, Destination, Entry, File, FileReader, Section, User};
+use super::companions::{Companions, Destination, Entry, File, FileReader, Item, Section, User};
 use super::facts::{CERTIFICATES, Parameters};
 use super::url::is_loopback;
 use super::value::show_seconds;
@@ -328,31 +328,36 @@ impl Differences {
         peer: &File<E>,
         differ: impl Fn(&E, &E) -> Option<String>,
     ) {
-        let collect = |file: &File<E>| -> BTreeMap<String, E> {
-            let entries = file.entries().map(|entry| (entry.key(), entry.clone()));
-            entries.collect()
+        let collect = |file: &File<E>| -> BTreeMap<String, Item<E>> {
+            let items = file.items().iter();
+            items.map(|item| (item.entry.key(), item.clone())).collect()
         };
         let (ours, theirs) = (collect(own), collect(peer));
-        let place = |path: &Path| path.display().to_string();
-        for (key, entry) in &ours {
+        let named = |key: &str| match what != "permission" && key.contains(char::is_whitespace) {
+            true => format!("{what} \"{key}\""),
+            false => format!("{what} {key}"),
+        };
+        let missing = |key: &str, item: &Item<E>, path: &Path| {
+            let (name, origin, place) = (named(key), &item.origin, path.display());
+            format!("{name}: missing in {place}; add it as it is at {origin}")
+        };
+        for (key, item) in &ours {
             match theirs.get(key) {
-                None => self.lines.push(format!(
-                    "{what} {key}: missing in {}; add it",
-                    place(peer.path())
-                )),
+                None => self.lines.push(missing(key, item, peer.path())),
                 Some(other) => {
-                    if let Some(text) = differ(entry, other) {
-                        self.lines
-                            .push(format!("{what} {key}: {text}; write the same in both"));
+                    if let Some(text) = differ(&item.entry, &other.entry) {
+                        self.lines.push(format!(
+                            "{}: {text}; write the same at {} and {}",
+                            named(key),
+                            item.origin,
+                            other.origin
+                        ));
                     }
                 }
             }
         }
-        for key in theirs.keys().filter(|key| !ours.contains_key(*key)) {
-            self.lines.push(format!(
-                "{what} {key}: missing in {}; add it",
-                place(own.path())
-            ));
+        for (key, item) in theirs.iter().filter(|(key, _)| !ours.contains_key(*key)) {
+            self.lines.push(missing(key, item, own.path()));
         }
     }
 }

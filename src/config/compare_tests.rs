@@ -221,79 +221,80 @@ fn each_entry_that_differs_is_one_line() {
             "users.conf",
             "bob:hidden1:\n",
             "bob:hidden2:\n",
-            "user bob: another password on each server; write the same in both",
+            "user bob: another password on each server; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "users.conf",
             "bob:hidden1:\n",
             "bob::\n",
-            "user bob: a password on one server only; write the same in both",
+            "user bob: a password on one server only; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "users.conf",
             "bob:hidden1:\n",
             "",
-            "user bob: missing in /two/users.conf; add it",
+            "user bob: missing in /two/users.conf; add it as it is at /one/{file}:1",
         ),
         (
             "users.conf",
             "",
             "bob:hidden1:\n",
-            "user bob: missing in /one/users.conf; add it",
+            "user bob: missing in /one/users.conf; add it as it is at /two/{file}:1",
         ),
         (
             "groups.conf",
             "g:\n a\n",
             "g:\n a\n b\n",
-            "group g: members a here, a,b there; write the same in both",
+            "group g: members a here, a,b there; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "acl.conf",
             "QUEUE=a USER=b PERM=send\n",
             "QUEUE=a USER=b PERM=browse\n",
-            "permission QUEUE=a USER=b: send here, browse there; write the same in both",
+            "permission QUEUE=a USER=b: send here, browse there; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "queues.conf",
             "a secure\n",
             "a\n",
-            "queue a: secure here, no properties there; write the same in both",
+            "queue a: secure here, no properties there; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "topics.conf",
             "a\n",
             "",
-            "topic a: missing in /two/topics.conf; add it",
+            "topic a: missing in /two/topics.conf; add it as it is at /one/{file}:1",
         ),
         (
             "durables.conf",
             "t d\n",
             "t d nolocal\n",
-            "durable d: `t d` here, `t d nolocal` there; write the same in both",
+            "durable d: `t d` here, `t d nolocal` there; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "bridges.conf",
             "[topic:a]\nqueue=b\n",
             "[topic:a]\nqueue=c\n",
-            "bridge topic:a: queue=b here, queue=c there; write the same in both",
+            "bridge topic:a: queue=b here, queue=c there; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "routes.conf",
             "[R]\nurl=tcp://r:1\nssl_password=hidden1\n",
             "[R]\nurl=tcp://r:1\nssl_password=hidden2\n",
-            "route R: ssl_password not the same on both servers; write the same in both",
+            "route R: ssl_password not the same on both servers; write the same at /one/{file}:1 and /two/{file}:1",
         ),
         (
             "stores.conf",
             "[s]\nmode=sync\n",
             "[s]\nmode=async\n",
-            "store s: mode not the same on both servers; write the same in both",
+            "store s: mode not the same on both servers; write the same at /one/{file}:1 and /two/{file}:1",
         ),
     ] {
+        let wanted = wanted.replace("{file}", file);
         let (first, second) = (format!("/one/{file}"), format!("/two/{file}"));
         let files = [(first.as_str(), one), (second.as_str(), two)];
         let found = compare(ONE, TWO, &files);
-        assert_eq!(found, [wanted], "{file}: {one} | {two}");
+        assert_eq!(found, [wanted.as_str()], "{file}: {one} | {two}");
         let main = "monitor_listen =\nstore = x\nserver =";
         let found = compare(&format!("{main} A\n"), &format!("{main} B\n"), &files);
         assert_eq!(found, [wanted], "without shared state, too");

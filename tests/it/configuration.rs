@@ -205,3 +205,38 @@ fn every_block_of_the_documentation_is_right_and_its_servers_fit_together() {
     }
     assert_eq!(pairs, 7, "the blocks are found");
 }
+
+#[test]
+fn one_directory_by_two_ways_is_one_and_what_is_shared_is_told_once() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let real = directory.path().join("real");
+    fs::create_dir(&real).expect("the directory is ours");
+    std::os::unix::fs::symlink(&real, directory.path().join("link")).expect("it is ours");
+    let main = |name: &str, own: u16, other: u16| {
+        let text = format!(
+            "listen = tcp://127.0.0.1:{own}\nft_active = tcp://127.0.0.1:{other}\nmonitor_listen =\n"
+        );
+        fs::write(real.join(name), text).expect("the directory is ours");
+    };
+    main("a.conf", 1, 2);
+    main("b.conf", 2, 1);
+    fs::write(real.join("queues.conf"), "far global\n").expect("the directory is ours");
+    let a = real.join("a.conf").display().to_string();
+    let b = directory.path().join("link/b.conf").display().to_string();
+    let (code, answer, complaints) = check(&[&a, "--peer", &b]);
+    assert_eq!(code, 0, "{complaints}");
+    assert!(
+        answer.ends_with("the two servers fit together\n"),
+        "{answer}"
+    );
+    let warnings = complaints.matches("queues.conf:1").count();
+    assert_eq!(warnings, 1, "once: {complaints}");
+
+    let link = directory.path().join("link/a.conf").display().to_string();
+    let (code, _, complaints) = check(&[&a, "--peer", &link]);
+    assert_eq!(code, 2);
+    assert!(
+        complaints.contains("a server is not its own peer"),
+        "{complaints}"
+    );
+}
