@@ -104,7 +104,7 @@ fn expect_refusals(port: u16, is_active: bool) {
         let error = result.expect_err("it has no right password");
         let is_silent = matches!(
             error,
-            ClientError::Closed { .. } | ClientError::Broken { .. }
+            ClientError::Closed { .. } | ClientError::Broken { .. } | ClientError::Silent { .. }
         );
         // A standby's files may be old: it says nothing that would make a client give up for good.
         let is_right = if is_active || user.is_empty() {

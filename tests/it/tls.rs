@@ -571,3 +571,166 @@ fn check06_each_refused_link_says_on_both_sides_which_parameter_to_mend() {
         assert_eq!(listener.count("standby") + opener.count("active"), 0);
     }
 }
+
+/// The tool, with a server's URL.
+fn admin(url: &str, options: &[&str]) -> (Option<i32>, String) {
+    let output = Command::new(PROGRAM)
+        .args(["admin", "--server", url])
+        .args(options)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .expect("the program starts");
+    let said = [output.stdout, output.stderr].concat();
+    (
+        output.status.code(),
+        String::from_utf8_lossy(&said).into_owned(),
+    )
+}
+
+#[test]
+fn a_certificate_alone_is_a_login_for_the_tool() {
+    let place = Place::new();
+    let text = |path: PathBuf| path.display().to_string();
+    let users = place.directory.path().join("users.conf");
+    fs::write(&users, "carol::\n").expect("the directory can be written");
+    let config = place.directory.path().join("a.conf");
+    let main =
+        "authorization = enabled\nssl_server_identity = server.pem\nssl_server_trusted = ca.pem\n";
+    fs::write(&config, main).expect("the directory can be written");
+    place.authority.local("server");
+    let options = ["--config", &text(config), "--listen", "ssl://127.0.0.1:0"];
+    let mut server = serve(&place.store(), &options);
+    server.wait("active");
+    let url = format!("ssl://{}", address(&server));
+    let trusted = text(place.authority.file());
+    let with = |name: &str| {
+        let identity = text(place.authority.local(name));
+        admin(
+            &url,
+            &[
+                "--ssl-trusted",
+                &trusted,
+                "--ssl-identity",
+                &identity,
+                "whoami",
+            ],
+        )
+    };
+    let (code, said) = with("carol");
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("carol"), "{said}");
+    let (code, said) = with("mallory");
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("--ssl-identity") && !said.contains("in the URL"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_wrong_kind_of_url_is_told_in_both_directions() {
+    let place = Place::new();
+    let identity = set("ssl_server_identity", &place.authority.local("server"));
+    let secure = place.serve(&[identity]);
+    let (code, said) = admin(&format!("tcp://{}", address(&secure)), &["whoami"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("speaks TLS there: write ssl://"), "{said}");
+    drop(secure);
+    let mut plain = start(&place.store(), "tcp://127.0.0.1:0", &[]);
+    plain.wait("active");
+    let trusted = place.authority.file().display().to_string();
+    let url = format!("ssl://{}", address(&plain));
+    let (code, said) = admin(&url, &["--ssl-trusted", &trusted, "whoami"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("does not speak TLS there; write tcp://"),
+        "{said}"
+    );
+}
+
+/// A certificate as `openssl x509 -req` makes it without extensions, with its key.
+const VERSION_1: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBGDCBvwIUdeDkC3unuvxZ5k1o6prMxIV5ZWcwCgYIKoZIzj0EAwIwDjEMMAoG
+A1UEAwwDb2xkMCAXDTI2MTEyMjIyMzAwMloYDzIxMjYxMDI5MjIzMDAyWjAOMQww
+CgYDVQQDDANvbGQwWTATBgcqhkjOPQIBBggqhkjOPQMBBwNCAAQ4g+/qXauKLTHS
+NRJNmWn3V/1ER6sKaWBQmo3nzpG3TyzxEJ4UlUqccfyFWmpyX2GUE0HG/ofVPW06
+3SrQh/MzMAoGCCqGSM49BAMCA0gAMEUCIQCleF3j/peNJY1NvhJ4jyd5m2VkIqBC
+OEOcFgqQc3LpdQIgMaTC+CYYtGObEGYQuTqIqZ0AiPkK0Vbx7nMfRy9FjvI=
+-----END CERTIFICATE-----
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg/OQfdARAHThyPf6Z
+QG6oHeng2uH0+8+97NAfdyAOxXihRANCAAQ4g+/qXauKLTHSNRJNmWn3V/1ER6sK
+aWBQmo3nzpG3TyzxEJ4UlUqccfyFWmpyX2GUE0HG/ofVPW063SrQh/Mz
+-----END PRIVATE KEY-----
+";
+
+#[test]
+fn a_certificate_of_version_1_is_refused_with_the_reason() {
+    let place = Place::new();
+    let server = place.serve(&[set("ssl_server_identity", &place.authority.local("server"))]);
+    let old = place.directory.path().join("old.pem");
+    fs::write(&old, VERSION_1).expect("the directory can be written");
+    let (old, trusted) = (old.display().to_string(), place.authority.file());
+    let (code, said) = admin(
+        &format!("ssl://{}", address(&server)),
+        &[
+            "--ssl-trusted",
+            &trusted.display().to_string(),
+            "--ssl-identity",
+            &old,
+            "whoami",
+        ],
+    );
+    assert_eq!(code, Some(2), "{said}");
+    assert!(
+        said.contains("X.509 version 1") && said.contains("-extfile"),
+        "{said}"
+    );
+}
+
+#[test]
+fn the_commands_of_the_documentation_make_certificates_that_work() {
+    if Command::new("openssl").arg("version").output().is_err() {
+        println!("there is no openssl here: the commands of docs/CONFIGURATION.md were not tried");
+        return;
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let page = fs::read_to_string(root.join("docs/CONFIGURATION.md")).expect("it is there");
+    let script = page
+        .split("```sh certificates.sh\n")
+        .nth(1)
+        .and_then(|rest| rest.split("```").next());
+    let place = Place::new();
+    let made = Command::new("sh")
+        .args(["-e", "-c", script.expect("it is in the page")])
+        .current_dir(place.directory.path())
+        .output()
+        .expect("a shell starts");
+    assert!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
+    let file = |name: &str| place.directory.path().join(name);
+    let server = place.serve(&[
+        set("ssl_server_identity", &file("server.pem")),
+        set("ssl_server_key", &file("server.key.pem")),
+        set("ssl_server_trusted", &file("ca.pem")),
+    ]);
+    let url = format!("ssl://{}", address(&server)).replace("127.0.0.1", "localhost");
+    let text = |name: &str| file(name).display().to_string();
+    let (ca, ann, key) = (text("ca.pem"), text("ann.pem"), text("ann.key.pem"));
+    let options = [
+        "--ssl-trusted",
+        &ca,
+        "--ssl-identity",
+        &ann,
+        "--ssl-key",
+        &key,
+        "whoami",
+    ];
+    let (code, said) = admin(&url, &options);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("ann"), "{said}");
+}

@@ -121,10 +121,14 @@ impl Client {
             was_full: false,
             link_number: 0,
         };
-        client
-            .answer(|event| matches!(event, Event::Begun { .. }))
-            .await?;
-        Ok(client)
+        let begun = client.answer(|event| matches!(event, Event::Begun { .. }));
+        match begun.await {
+            Ok(_) => Ok(client),
+            Err(ClientError::Broken { url: name, source }) if !url.is_tls => {
+                Err(ClientError::Silent { url: name, source })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// A link to send on. Its credit comes as [`Event::Flow`].

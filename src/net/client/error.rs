@@ -40,6 +40,17 @@ pub enum ClientError {
         /// What the operating system says.
         source: io::Error,
     },
+    /// It broke before the server had said a word, and without TLS.
+    #[error(
+        "{url}: the connection broke before the server said a word: {source}; perhaps it speaks TLS there: write ssl:// \
+         or amqps:// then"
+    )]
+    Silent {
+        /// The server.
+        url: String,
+        /// What the operating system says.
+        source: io::Error,
+    },
     /// The AMQP connection ended.
     #[error("{url}: the server closed the connection{}{}", colon(.error.as_ref()), advice(.error.as_ref()))]
     Closed {
@@ -75,7 +86,10 @@ impl ClientError {
     /// refusal that will be the same each time.
     pub fn is_passing(&self) -> bool {
         match self {
-            Self::Connect { .. } | Self::Broken { .. } | Self::Late { .. } => true,
+            Self::Connect { .. }
+            | Self::Broken { .. }
+            | Self::Silent { .. }
+            | Self::Late { .. } => true,
             Self::Closed { error, .. } => !is_refusal(error.as_ref()),
             Self::Url { .. } | Self::Tls { .. } | Self::Refused { .. } => false,
         }
