@@ -9,7 +9,7 @@ use steadfast::role::{
 };
 use steadfast_storage::{Canary, Job, JobDone, Ownership, RecoveryReport, Store};
 
-use super::disk::ProcessDisk;
+use super::disk::{Blow, ProcessDisk};
 use super::drain;
 use super::network::Line;
 use super::sim::{Event, Happening, MS, Micros, Mutant, SERVERS, Sim};
@@ -314,9 +314,11 @@ impl Sim {
         let life = it.life;
         it.is_stopped = false;
         it.deferred.clear();
-        self.world.kill(process.disk.sim());
+        let disk = process.disk.clone();
+        self.world.kill(disk.sim());
         drop(process);
-        self.oracle.ended(life, is_orderly);
+        let blown = disk.blown();
+        self.oracle.ended(life, is_orderly && blown.is_none());
         let conns: Vec<u64> = self
             .conns
             .iter()
@@ -329,6 +331,11 @@ impl Sim {
         self.close_links(server, "the process ended");
         let pause = self.between(50 * MS, 3_000 * MS);
         self.after(pause, Event::Start(server));
+        // It may have met this on its way out, where nobody looks after its disk.
+        if matches!(blown, Some(Blow::Power(_))) {
+            self.trace(|| "power is lost while a process ends".to_owned());
+            self.power_lost();
+        }
     }
 
     /// The process ends by itself.
