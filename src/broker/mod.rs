@@ -102,6 +102,11 @@ impl Broker {
         self.catalogue.entry(queue)
     }
 
+    /// Whether all messages of a queue are being settled because it goes.
+    pub fn is_purging(&self, queue: QueueId) -> bool {
+        self.queues.get(&queue).is_some_and(Queue::is_purging)
+    }
+
     /// All queues in the order of their numbers.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueEntry)> {
         self.catalogue.entries()

@@ -762,6 +762,10 @@ impl Queue {
         self.purge_on(context);
     }
 
+    pub(super) fn is_purging(&self) -> bool {
+        self.purging
+    }
+
     fn purge_on(&mut self, context: &mut Context) {
         if let Some(from) = self.window.next_read(&context.limits, true) {
             self.request(context, from);

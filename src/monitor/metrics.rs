@@ -267,6 +267,12 @@ fn register_store(registry: &mut Registry, status: &Status) {
         "Damaged messages set aside",
         store.quarantined,
     );
+    gauge(
+        registry,
+        "unreadable_messages",
+        "Messages that the disk refuses to read, left out until the next start",
+        store.unreadable as u64,
+    );
     let help = "1 while publishes are refused because the disk is nearly full";
     gauge(registry, "store_full", help, u64::from(store.full));
 }

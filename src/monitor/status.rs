@@ -190,6 +190,8 @@ pub struct Store {
     pub checkpoint_failures: u64,
     /// Damaged messages set aside over the life of the store.
     pub quarantined: u64,
+    /// Messages that the disk refuses to read, left out until the next start.
+    pub unreadable: usize,
     /// Whether publishes are refused because the disk is nearly full.
     pub full: bool,
     /// Free space of the disk; `None` before it was measured.

@@ -59,6 +59,14 @@ impl FromStr for MessageId {
 }
 
 impl MessageId {
+    fn of(queue: QueueId, place: Place) -> Self {
+        Self {
+            queue,
+            segment: place.segment,
+            ordinal: place.ordinal,
+        }
+    }
+
     fn place(self) -> Place {
         Place {
             segment: self.segment,
@@ -163,6 +171,17 @@ pub struct SeenMessage {
     pub holder: Holder,
 }
 
+/// What a look has seen.
+#[derive(Debug)]
+pub struct Seen {
+    /// Messages in order of arrival.
+    pub messages: Vec<SeenMessage>,
+    /// Messages among or behind them that the disk refuses to read.
+    pub unreadable: Vec<MessageId>,
+    /// Where to go on; `None`: there is nothing more.
+    pub next: Option<LookFrom>,
+}
+
 /// Why a message was not removed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Undiscarded {
@@ -202,9 +221,13 @@ impl Node {
             messages,
             bytes: PART_BYTES,
         };
-        let job = self
+        let mut job = self
             .store
             .read_queue(store_queue(from.queue), from.cursor, limit);
+        // A network file system that is away refuses everything.
+        if self.store.is_local() {
+            job = job.skipping_unreadable();
+        }
         Look {
             queue: from.queue,
             job,
@@ -227,7 +250,7 @@ impl Node {
     ///
     /// # Errors
     /// The disk refused to read.
-    pub fn looked(&self, looked: Looked) -> Result<(Vec<SeenMessage>, Option<LookFrom>), String> {
+    pub fn looked(&self, looked: Looked) -> Result<Seen, String> {
         let Looked { queue, done } = looked;
         if let Some(error) = done.error {
             return Err(error);
@@ -237,18 +260,20 @@ impl Node {
         let live = done.messages.into_iter();
         let live = live.filter(|it| self.store.is_live(it.place));
         let seen = live.filter_map(|stored| self.seen(queue, translate::message(stored)));
-        Ok((seen.collect(), next))
+        let unreadable = done.unreadable.into_iter();
+        let unreadable = unreadable.filter(|it| self.store.is_live(*it));
+        Ok(Seen {
+            messages: seen.collect(),
+            unreadable: unreadable.map(|it| MessageId::of(queue, it)).collect(),
+            next,
+        })
     }
 
     fn seen(&self, queue: QueueId, message: Message) -> Option<SeenMessage> {
         let meta = MessageMeta::decode(&message.meta);
         let (delivery_count, standing) = self.broker.standing(queue, &message)?;
         Some(SeenMessage {
-            id: MessageId {
-                queue,
-                segment: message.position.segment,
-                ordinal: message.position.ordinal,
-            },
+            id: MessageId::of(queue, translate::place(message.position)),
             format: meta.map_or(0, |meta| meta.message_format),
             is_durable: meta.is_some_and(|meta| meta.durable),
             priority: meta.map_or(4, |meta| meta.priority),

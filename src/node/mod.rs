@@ -46,7 +46,9 @@ use std::sync::Arc;
 
 use bytes::BytesMut;
 use slab::Slab;
-use steadfast_storage::{Cursor, DurableBatch, FatalError, Fence, Job, JobDone, Store, Ticket};
+use steadfast_storage::{
+    Cursor, DurableBatch, FatalError, Fence, Job, JobDone, LeftOut, Store, Ticket,
+};
 
 use crate::auth::{Dialogue, LoginTask, Users, Verdict};
 use crate::broker::{self, Broker, Effect, Event, Reader};
@@ -67,7 +69,7 @@ use translate::store_queue;
 pub use administer::{ConnectionStatus, ConsumerStatus, Deletion, Dropped};
 pub use clients::ReconnectStatus;
 pub use desk::ManagementReply;
-pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, SeenMessage, Undiscarded};
+pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, Seen, SeenMessage, Undiscarded};
 pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
 pub use reads::{ReadTask, ReadTaskDone};
@@ -119,6 +121,8 @@ pub struct Node {
     reads: VecDeque<ReadTask>,
     /// Reads that the operating system refused; tried again at the next tick.
     failed_reads: Vec<reads::FailedRead>,
+    /// Messages that the disk refuses to read: they are left out as long as this process lives.
+    unreadable: LeftOut,
     /// Where each reader goes on.
     cursors: BTreeMap<Reader, Cursor>,
     dirty: VecDeque<ConnectionId>,
@@ -161,6 +165,7 @@ impl Node {
             owed: Vec::new(),
             reads: VecDeque::new(),
             failed_reads: Vec::new(),
+            unreadable: LeftOut::default(),
             cursors: BTreeMap::new(),
             dirty: VecDeque::new(),
             requests: VecDeque::new(),

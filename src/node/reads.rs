@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use steadfast_storage::{Cursor, ReadDone, ReadJob, ReadLimit};
+use steadfast_storage::{Cursor, Place, ReadDone, ReadJob, ReadLimit};
 
 use crate::broker::{ConsumerId, Event, Loaded, ReadFrom, ReadRequest, Reader};
 
@@ -12,6 +12,8 @@ use super::{Node, Now};
 /// A read is tried so often before what a local disk refuses to give is left out: at a tick of 250 ms, for about
 /// 5 s.
 const ATTEMPTS_MAX: u32 = 20;
+/// At most so many messages are left out; a disk that refuses more is away, and is tried again for ever.
+const UNREADABLE_MAX: usize = 10_000;
 
 /// A read for the read lane.
 #[derive(Debug)]
@@ -82,14 +84,7 @@ impl Node {
         }
         let mut unreadable = Vec::new();
         for place in done.unreadable {
-            tracing::error!(
-                event = "message_unreadable",
-                queue = %name,
-                segment = place.segment,
-                offset = u64::from(place.offset) * 8,
-                "the disk refuses to read a stored message: it stays in the store and is left out, the rest of \
-                 the queue is served; look after the disk, then restart or switch over to have it read again"
-            );
+            self.leave_out(request.reader, &name, place);
             unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
         }
         for place in done.quarantined {
@@ -105,11 +100,7 @@ impl Node {
             let _lost_or_sealed = self.store.quarantine(queue, place);
             unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
         }
-        let is_wanted = match request.reader {
-            Reader::Browser(consumer) => self.outlets.contains_key(&consumer.number),
-            Reader::Queue(_) => true,
-        };
-        if is_wanted && !matches!(request.from, ReadFrom::Places(_)) {
+        if self.is_wanted(request.reader) && !matches!(request.from, ReadFrom::Places(_)) {
             self.cursors.insert(request.reader, done.next);
         }
         let mut messages = done.messages;
@@ -124,15 +115,54 @@ impl Node {
         self.work(now);
     }
 
+    /// A message cannot be read. With its queue it goes, or nobody would ever name it again.
+    fn leave_out(&mut self, reader: Reader, queue_name: &str, place: Place) {
+        let queue = reader.queue();
+        if self.broker.is_purging(queue) {
+            // An error means that the log is lost or sealed; the successor purges again.
+            let _lost_or_sealed = self.store.quarantine(store_queue(queue), place);
+            return;
+        }
+        let known = Arc::make_mut(&mut self.unreadable);
+        if known.insert((place.segment, place.ordinal)) {
+            tracing::error!(
+                event = "message_unreadable",
+                queue = queue_name,
+                segment = place.segment,
+                offset = u64::from(place.offset) * 8,
+                "the disk refuses to read a stored message: it stays in the store and is left out, the rest of \
+                 the queue is served; look after the disk, then restart or switch over to have it read again"
+            );
+        }
+    }
+
+    /// How many messages are left out because the disk refuses to read them.
+    pub(super) fn unreadable_count(&self) -> usize {
+        let place = |(segment, ordinal): &(u64, u32)| Place {
+            segment: *segment,
+            ordinal: *ordinal,
+            offset: 0,
+            bytes: 0,
+        };
+        let known = self.unreadable.iter().map(place);
+        known.filter(|it| self.store.is_live(*it)).count()
+    }
+
     pub(super) fn start_read(&mut self, request: ReadRequest) {
         let failures = 0;
         self.read_again(FailedRead { request, failures });
     }
 
     pub(super) fn read_again(&mut self, FailedRead { request, failures }: FailedRead) {
-        let mut job = self.read_job(&request);
+        if failures > 0 && !self.is_wanted(request.reader) {
+            return;
+        }
+        let mut job = self
+            .read_job(&request)
+            .leaving_out(Arc::clone(&self.unreadable));
         // A network file system that is away refuses everything.
-        if failures >= ATTEMPTS_MAX && self.store.is_local() {
+        let may_skip = self.store.is_local() && self.unreadable.len() < UNREADABLE_MAX;
+        if failures >= ATTEMPTS_MAX && may_skip {
             job = job.skipping_unreadable();
         }
         self.reads.push_back(ReadTask {
@@ -163,6 +193,14 @@ impl Node {
             }
         };
         self.store.read_queue(queue, from, limit)
+    }
+
+    /// Whether who reads is still there.
+    fn is_wanted(&self, reader: Reader) -> bool {
+        match reader {
+            Reader::Browser(consumer) => self.outlets.contains_key(&consumer.number),
+            Reader::Queue(_) => true,
+        }
     }
 
     /// A consumer is gone; if it was a browser, so is its cursor.

@@ -46,6 +46,8 @@ pub struct NodeStatus {
     pub backlog_bytes: usize,
     /// Publishers that wait for credit.
     pub publishers_waiting: usize,
+    /// Messages that the disk refuses to read: they are left out until the next start.
+    pub unreadable: usize,
     /// Clients that a predecessor knew.
     pub reconnect: ReconnectStatus,
     /// Ownership of the store is in doubt at present.
@@ -120,6 +122,7 @@ impl Node {
             window_bytes: self.broker.window_bytes(),
             backlog_bytes: self.store.backlog_bytes(),
             publishers_waiting: self.starved.len(),
+            unreadable: self.unreadable_count(),
             reconnect: self.clients.reconnect(),
             is_lapsed: self.is_lapsed(),
             store: self.store.status(),

@@ -16,7 +16,7 @@ use crate::format::batch::{BatchBuilder, BatchPlace, Record};
 use crate::format::payload::{IndexEntry, IndexMap};
 use crate::format::segment::{SegmentHeader, data_name};
 use crate::job::{Footer, Job, Work};
-use crate::read::{ReadCache, SegmentPlan, Spans};
+use crate::read::{ReadCache, SegmentPlan, Spans, is_refused};
 use crate::scan::{SegmentFacts, index_record};
 use crate::state::SegmentKind;
 use crate::store::Store;
@@ -61,7 +61,10 @@ impl Compaction {
     pub(crate) fn run(&self) -> io::Result<Compacted> {
         let segment = self.plan.facts.segment;
         let left = Compacted::Left { segment };
-        let lists = self.cache.whole(&self.plan)?;
+        let lists = match self.cache.whole(&self.plan) {
+            Err(error) if is_refused(&error) => return Ok(left),
+            other => other?,
+        };
         let is_live = |ordinal: u32| !self.plan.settled.is_set(ordinal);
         let is_damaged = !lists.damaged.is_empty() || lists.lost.iter().any(|it| is_live(*it));
         if is_damaged && !self.replaces {
@@ -130,7 +133,11 @@ impl Compaction {
         let mut spans = Spans::new(from, &entries);
         for offset in live {
             let offset = u64::from(*offset) * 8;
-            let raw = spans.record(offset)?;
+            let raw = match spans.record(offset) {
+                // It stays where it is, and the segments after this one have their turn.
+                Err(error) if is_refused(&error) => return Ok(None),
+                other => other?,
+            };
             let place = BatchPlace {
                 offset,
                 ..out.place

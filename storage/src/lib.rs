@@ -45,7 +45,7 @@ pub use options::{
     DamagedRange, Fence, Phases, Progress, RecoveryReport, StoreOptions, StoreStatus, TornTail,
     WarmUse,
 };
-pub use read::{ReadDone, ReadJob};
+pub use read::{LeftOut, ReadDone, ReadJob};
 pub use store::Store;
 pub use survey::{newer_epoch, store_id};
 pub use types::{

@@ -1,6 +1,6 @@
 //! Reading messages back, off the engine's thread. Reading changes nothing.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -338,6 +338,9 @@ impl ReadCache {
     }
 }
 
+/// References by segment and ordinal.
+pub type LeftOut = Arc<BTreeSet<(u64, u32)>>;
+
 /// A read, to be run on a thread that may block.
 #[derive(Debug)]
 pub struct ReadJob {
@@ -352,6 +355,10 @@ pub struct ReadJob {
     pub(crate) last: bool,
     /// A record that cannot be read is left out.
     pub(crate) skips_unreadable: bool,
+    /// Records that are not even tried, by segment and ordinal.
+    pub(crate) left_out: LeftOut,
+    /// What was read in front of a record that cannot be read is given, and the cursor tells the rest.
+    pub(crate) is_by_cursor: bool,
 }
 
 /// The result of a read.
@@ -379,6 +386,12 @@ pub struct ReadDone {
     pub error: Option<String>,
 }
 
+impl ReadDone {
+    fn has_any(&self) -> bool {
+        !(self.messages.is_empty() && self.quarantined.is_empty() && self.unreadable.is_empty())
+    }
+}
+
 impl ReadJob {
     /// Reads on behind a record that the operating system refuses to read (`EIO`), and names it in
     /// [`ReadDone::unreadable`], instead of ending with an error. For a disk with a bad sector, after some
@@ -386,6 +399,13 @@ impl ReadJob {
     #[must_use]
     pub fn skipping_unreadable(mut self) -> Self {
         self.skips_unreadable = true;
+        self
+    }
+
+    /// Does not try to read these; they are named in [`ReadDone::unreadable`] as well.
+    #[must_use]
+    pub fn leaving_out(mut self, known: LeftOut) -> Self {
+        self.left_out = known;
         self
     }
 
@@ -455,7 +475,6 @@ impl ReadJob {
         }
         let file = self.cache.file(segment, plan.generation)?;
         let mut spans = Spans::new(file.as_ref(), &live);
-        spans.is_narrow = self.skips_unreadable;
         for entry in &live {
             if done.messages.len() >= self.limit.messages || *bytes >= self.limit.bytes {
                 done.next = Cursor {
@@ -463,6 +482,11 @@ impl ReadJob {
                     ordinal: entry.ordinal,
                 };
                 return Ok(false);
+            }
+            if self.left_out.contains(&(segment, entry.ordinal)) {
+                spans.pass();
+                done.unreadable.push(place_of(segment, *entry));
+                continue;
             }
             match self.read_entry(plan, *entry, &mut spans) {
                 Ok(Ok(message)) => {
@@ -472,6 +496,13 @@ impl ReadJob {
                 Ok(Err(place)) => done.quarantined.push(place),
                 Err(error) if self.skips_unreadable && is_refused(&error) => {
                     done.unreadable.push(place_of(segment, *entry));
+                }
+                Err(_) if self.is_by_cursor && done.has_any() => {
+                    done.next = Cursor {
+                        segment,
+                        ordinal: entry.ordinal,
+                    };
+                    return Ok(false);
                 }
                 Err(error) => return Err(error),
             }
@@ -565,14 +596,14 @@ fn place_of(segment: u64, entry: IndexEntry) -> Place {
 }
 
 /// Whether a disk cannot read what stands there.
-fn is_refused(error: &io::Error) -> bool {
+pub(crate) fn is_refused(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::EIO)
 }
 
 /// Reads records of one file, neighbours in one go.
 pub(crate) struct Spans<'f> {
     file: &'f dyn DiskFile,
-    /// Reads nothing but the record that is wanted.
+    /// Reads nothing but the record that is wanted: the disk refused more.
     is_narrow: bool,
     offsets: Vec<u64>,
     at: usize,
@@ -602,12 +633,30 @@ impl<'f> Spans<'f> {
             self.at += 1;
             return Ok(record);
         }
+        match self.load_span(offset) {
+            // A bad sector must not cost what stands beside it.
+            Err(error) if is_refused(&error) => self.is_narrow = true,
+            other => other?,
+        }
+        self.at += 1;
         if self.is_narrow {
-            self.at += 1;
             self.load(offset, offset + RECORD_HEADER_BYTES as u64)?;
             let len = claimed_record_len(&self.bytes).min(BATCH_BYTES_MAX);
             self.load(offset, offset + len.max(RECORD_HEADER_BYTES) as u64)?;
-            return Ok(self.bytes.clone());
+        }
+        // A record that claims more than the file holds fails its check.
+        Ok(self.within(offset).unwrap_or_else(|| self.bytes.clone()))
+    }
+
+    /// Goes on to the next record.
+    fn pass(&mut self) {
+        self.at += 1;
+    }
+
+    /// Reads a record, and its neighbours if they are close.
+    fn load_span(&mut self, offset: u64) -> io::Result<()> {
+        if self.is_narrow {
+            return Ok(());
         }
         let mut end = offset + GUESS_BYTES;
         for next in self.offsets.get(self.at + 1..).unwrap_or_default() {
@@ -624,9 +673,7 @@ impl<'f> Spans<'f> {
                 self.load(offset, offset + len as u64)?;
             }
         }
-        self.at += 1;
-        // A record that claims more than the file holds fails its check.
-        Ok(self.within(offset).unwrap_or_else(|| self.bytes.clone()))
+        Ok(())
     }
 
     fn load(&mut self, from: u64, to: u64) -> io::Result<()> {

@@ -16,7 +16,7 @@ use crate::index::SegmentIndex;
 use crate::job::{Job, JobDone, Outcome};
 use crate::maintain::Maintenance;
 use crate::options::{Fence, StoreOptions, StoreStatus};
-use crate::read::{ReadCache, ReadJob, SegmentPlan, Source};
+use crate::read::{LeftOut, ReadCache, ReadJob, SegmentPlan, Source};
 use crate::scan::SegmentFacts;
 use crate::setaside::SetAside;
 use crate::state::{SegmentKind, State};
@@ -351,6 +351,8 @@ impl Store {
             beyond,
             last,
             skips_unreadable: false,
+            left_out: LeftOut::default(),
+            is_by_cursor: true,
         }
     }
 
@@ -412,6 +414,8 @@ impl Store {
             beyond,
             last: true,
             skips_unreadable: false,
+            left_out: LeftOut::default(),
+            is_by_cursor: false,
         }
     }
 

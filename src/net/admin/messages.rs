@@ -7,13 +7,15 @@ use crate::admin::{Answer, Failure, Item, Request, Verb};
 use crate::monitor::Status;
 use crate::net::clock;
 use crate::net::engine::Engine;
-use crate::node::{Holder, Look, LookAt, LookFrom, MessageId, SeenMessage, Undiscarded};
+use crate::node::{Holder, Look, LookAt, MessageId, Seen, SeenMessage, Undiscarded};
 use crate::proto::message::{Entries, MessageIndex, MessageOutline};
 
 /// Rows of a list when nobody says how many.
 const ROWS: usize = 100;
 /// Most rows of a list.
 const ROWS_MAX: usize = 1_000;
+/// Ids of messages that cannot be read which a list tells.
+const UNREADABLE_SHOWN: usize = 20;
 /// A list ends when so many bytes of messages were read for it.
 const READ_BYTES_MAX: usize = 64 << 20;
 /// The same for a search.
@@ -114,7 +116,7 @@ fn not_active() -> Failure {
 }
 
 /// Runs a part of a look where it may wait.
-async fn look_on(engine: &Engine, look: Look) -> Result<(Vec<SeenMessage>, Option<LookFrom>)> {
+async fn look_on(engine: &Engine, look: Look) -> Result<Seen> {
     let looked = blocking(move || look.run()).await?;
     let seen = engine.administer(|node, _| node.looked(looked));
     seen.ok_or_else(not_active)?
@@ -124,9 +126,18 @@ async fn look_on(engine: &Engine, look: Look) -> Result<(Vec<SeenMessage>, Optio
 async fn find(engine: &Engine, id: MessageId) -> Result<SeenMessage> {
     let look = engine.administer(|node, _| node.look_at(id));
     let look = look.ok_or_else(not_active)?.ok_or_else(|| missing(id))?;
-    let (seen, _) = look_on(engine, look).await?;
-    let mut seen = seen.into_iter();
-    seen.find(|it| it.id == id).ok_or_else(|| missing(id))
+    let seen = look_on(engine, look).await?;
+    if seen.unreadable.contains(&id) {
+        return Err(Failure::new(
+            500,
+            format!(
+                "the disk refuses to read message {id}: it is left out, and the rest of its queue is \
+                 served; look after the disk, then restart or switch over to have it read again"
+            ),
+        ));
+    }
+    let mut messages = seen.messages.into_iter();
+    messages.find(|it| it.id == id).ok_or_else(|| missing(id))
 }
 
 /// What a list is asked for beside its queue.
@@ -195,7 +206,7 @@ async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
     }
     let now_ms = clock::now().wall_ms;
     let (mut rows, mut last, mut read_bytes) = (Vec::new(), None, 0);
-    let mut has_rest = false;
+    let (mut has_rest, mut unreadable) = (false, Vec::new());
     let (part, bytes_max) = match wanted.message_id {
         Some(_) => (PART_MESSAGES, SEARCHED_BYTES_MAX),
         None => (wanted.rows.min(PART_MESSAGES), READ_BYTES_MAX),
@@ -206,8 +217,9 @@ async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
         && read_bytes < bytes_max
     {
         let look = engine.administer(|node, _| node.look(from, part));
-        let (seen, following) = look_on(engine, look.ok_or_else(not_active)?).await?;
-        for message in &seen {
+        let seen = look_on(engine, look.ok_or_else(not_active)?).await?;
+        unreadable.extend(seen.unreadable);
+        for message in &seen.messages {
             if rows.len() == wanted.rows {
                 has_rest = true;
                 break;
@@ -220,13 +232,23 @@ async fn list(engine: &Engine, request: &Request) -> Result<Answer> {
                 rows.push(row);
             }
         }
-        next = following;
+        next = seen.next;
     }
     let mut answer = Answer::table(request.command.columns, rows);
     if let (true, Some(last)) = (next.is_some() || has_rest, last) {
         answer.text = match wanted.message_id {
             Some(_) => format!("there are more to look at: add after={last}"),
             None => format!("there are more: add after={last}"),
+        };
+    }
+    if !unreadable.is_empty() {
+        let first = unreadable.iter().take(UNREADABLE_SHOWN);
+        let first: Vec<String> = first.map(ToString::to_string).collect();
+        let (count, first) = (unreadable.len(), first.join(", "));
+        let text = format!("left out, as the disk refuses to read them ({count}): {first}");
+        answer.text = match answer.text.as_str() {
+            "" => text,
+            more => format!("{text}\n{more}"),
         };
     }
     Ok(answer)

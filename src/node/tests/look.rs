@@ -12,10 +12,10 @@ impl Scene {
         let mut seen = Vec::new();
         while let Some(from) = next {
             let looked = self.node.look(from, part).run();
-            let (messages, following) = self.node.looked(looked).expect("a sound disk");
-            assert!(messages.len() <= part);
-            seen.extend(messages);
-            next = following;
+            let looked = self.node.looked(looked).expect("a sound disk");
+            assert!(looked.messages.len() <= part);
+            seen.extend(looked.messages);
+            next = looked.next;
         }
         seen
     }
@@ -86,7 +86,7 @@ fn a_look_in_parts_sees_each_message_once_and_who_has_it() {
     );
     assert_eq!(scene.find("orders", "4").id, fourth.id);
     let looked = scene.node.look_at(fourth.id).expect("it is there").run();
-    let (seen, _) = scene.node.looked(looked).expect("a sound disk");
+    let seen = scene.node.looked(looked).expect("a sound disk").messages;
     assert_eq!((seen.len(), text(&seen[0])), (1, "4".to_owned()));
     assert_eq!(scene.node.place_of(fourth.id), "queue orders");
     assert_eq!(scene.node.queue_status()[0].held, 2);

@@ -1,6 +1,7 @@
 //! What a successor finds.
 
 use super::*;
+use crate::node::LookAt;
 
 #[test]
 fn confirmed_messages_are_there_and_settled_ones_are_not() {
@@ -149,8 +150,8 @@ fn place_of(world: &SimWorld, text: &str) -> (String, std::ops::Range<u64>) {
     segments.find_map(find).expect("it is stored")
 }
 
-#[test]
-fn a_bad_sector_costs_its_message_only_and_that_one_until_the_disk_is_mended() {
+/// A queue of four of which the disk does not give the second, after a takeover.
+fn spoilt() -> Scene {
     let mut scene = Scene::new();
     let to = scene.publisher("orders");
     for text in ["first", "second", "third", "fourth"] {
@@ -158,14 +159,25 @@ fn a_bad_sector_costs_its_message_only_and_that_one_until_the_disk_is_mended() {
         scene.commit();
     }
     scene.rest();
-    let mut scene = scene.take_over();
+    let scene = scene.take_over();
     let (file, range) = place_of(&scene.world, "second");
     scene.world.spoil(&file, range);
+    scene
+}
+
+#[test]
+fn a_bad_sector_costs_its_message_only_and_that_one_until_the_disk_is_mended() {
+    let mut scene = spoilt();
     let from = scene.consumer("orders", 10);
-    // It is tried again for a while, for errors may pass.
+    scene.commit();
+    // What stands before it is there at once.
+    scene.check(from.0, "got first");
     scene.rest();
-    scene.check(from.0, "got first, got third, got fourth");
-    assert_eq!(scene.messages("orders"), 4);
+    scene.check(from.0, "got third, got fourth");
+    assert_eq!(
+        (scene.messages("orders"), scene.node.status().unreadable),
+        (4, 1)
+    );
     for text in ["first", "third", "fourth"] {
         scene.settle(from.0, text, Outcome::Accepted);
     }
@@ -173,11 +185,54 @@ fn a_bad_sector_costs_its_message_only_and_that_one_until_the_disk_is_mended() {
     scene.world.heal();
 
     let mut scene = scene.take_over();
+    assert_eq!(scene.node.status().unreadable, 0);
     let from = scene.consumer("orders", 10);
     scene.commit();
     let log = scene.take_log(from.0);
     assert!(log.iter().any(|it| it.starts_with("got second")), "{log:?}");
     assert_eq!(log.len(), 1, "{log:?}");
+}
+
+#[test]
+fn the_next_consumer_does_not_wait_for_a_bad_sector_again() {
+    let mut scene = spoilt();
+    let from = scene.consumer("orders", 10);
+    scene.rest();
+    scene.check(from.0, "got first, got third, got fourth");
+    scene.detach(from);
+    scene.commit();
+    let from = scene.consumer("orders", 10);
+    scene.pass(250);
+    scene.commit();
+    scene.check(from.0, "got first, got third, got fourth");
+}
+
+#[test]
+fn a_queue_that_goes_takes_what_cannot_be_read_along() {
+    let mut scene = spoilt();
+    let now = scene.now();
+    scene.node.delete_all_queues(now);
+    scene.rest();
+    scene.rest();
+    assert_eq!(scene.node.status().queues, 0);
+    scene.world.heal();
+    let mut scene = scene.take_over();
+    scene.rest();
+    let status = scene.node.status();
+    assert_eq!((status.queues, status.store.messages), (0, 0));
+}
+
+#[test]
+fn an_administrator_sees_what_stands_beside_a_bad_sector() {
+    let scene = spoilt();
+    let from = scene.node.look_from(LookAt::Queue("orders"), None);
+    let look = scene.node.look(from.expect("it is there"), 10);
+    let seen = scene.node.looked(look.run()).expect("the disk reads");
+    assert_eq!((seen.messages.len(), seen.unreadable.len()), (3, 1));
+    assert!(seen.next.is_none());
+    let look = scene.node.look_at(seen.unreadable[0]).expect("it is there");
+    let seen = scene.node.looked(look.run()).expect("the disk reads");
+    assert_eq!(seen.unreadable.len(), 1);
 }
 
 #[test]

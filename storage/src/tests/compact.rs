@@ -166,3 +166,24 @@ fn what_a_looker_sees_of_compacted_segments() {
             .any(|it| it.file == name && it.is_damage)
     );
 }
+
+#[test]
+fn a_bad_sector_keeps_its_own_segment_and_no_other_from_being_compacted() {
+    let world = SimWorld::new();
+    let mut server = try_open(&world, roomy()).expect("the store opens");
+    flow(&mut server, 0, 20);
+    let wanted = text(0);
+    let find = |name: String| {
+        let bytes = world.bytes_of(&name)?;
+        let mut parts = bytes.windows(wanted.len());
+        let at = parts.position(|it| it == wanted.as_bytes())? as u64;
+        Some((name, at))
+    };
+    let mut segments = world.names().into_iter().filter(|it| it.ends_with(".seg"));
+    let (name, at) = segments.find_map(find).expect("it is stored");
+    world.spoil(&name, at..at + 100);
+    flow(&mut server, 20, 8_000);
+    let status = server.store.status();
+    // 29 without the bad sector.
+    assert!(status.compactions > 20, "{status:?}");
+}
