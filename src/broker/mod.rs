@@ -384,7 +384,12 @@ impl Broker {
                 self.held_for.insert((holding.client, id));
             }
         }
-        let queue = Queue::new(id, origin);
+        let is_holding = self.holding.contains(&id);
+        let mut queue = Queue::new(id, origin);
+        if is_holding {
+            // It may have been written otherwise, with clients that do not count any more.
+            queue.hold_otherwise(&mut self.context);
+        }
         let previous = self.queues.insert(id, queue);
         assert!(previous.is_none(), "queue numbers are never reused");
         self.catalogue.add(id, name, kind);

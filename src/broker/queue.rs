@@ -232,7 +232,7 @@ impl Queue {
     // ---- what clients have ----
 
     /// Notes that clients have other messages than before.
-    fn hold_otherwise(&mut self, context: &mut Context) {
+    pub(super) fn hold_otherwise(&mut self, context: &mut Context) {
         if !self.is_held_otherwise {
             self.is_held_otherwise = true;
             context.changed_holdings.push(self.id);

@@ -297,7 +297,8 @@ impl Node {
         queues.len()
     }
 
-    /// At the end of the time for it, makes the state of all clients void that did not return. Later what
+    /// At the end of the time for it, makes the state of all clients void that did not return. Rows of what they
+    /// had stay until others may have it: a successor takes the delivery counts from them. Later what
     /// the others did not come for goes as well.
     pub(super) fn expire_clients(&mut self, now: Now) {
         self.end_link_time(now);
@@ -323,19 +324,10 @@ impl Node {
                 clients.push((id, client.identity));
             }
         }
-        let held: Vec<(QueueId, ClientId)> = self
-            .broker
-            .waiting_holdings()
-            .map(|(queue, client, _)| (queue, client))
-            .filter(|(_, client)| !self.clients.contains(*client))
-            .collect();
         let rows: Vec<ClientId> = clients.iter().map(|(id, _)| *id).collect();
         self.pending.push(ticket, Item::Expired(Expiry { clients }));
         for id in rows {
             self.delete_client_row(id);
-        }
-        for (queue, client) in held {
-            self.delete_holding(queue, client);
         }
     }
 

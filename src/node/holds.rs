@@ -36,18 +36,18 @@ pub(super) struct Holds {
 }
 
 impl Node {
-    /// What clients had when the predecessor ended, by queue. After the clients. Rows that no client
-    /// stands behind are deleted.
+    /// What clients had when the predecessor ended, by queue. After the clients. Of what a client had that does
+    /// not count any more the delivery counts are left, which are nobody's.
     pub(super) fn recover_holds(&mut self) -> BTreeMap<QueueId, Vec<Holding>> {
         let mut found: BTreeMap<(QueueId, ClientId), Vec<Vec<u8>>> = BTreeMap::new();
         let mut void = Vec::new();
         for (key, value) in self.store.rows(KIND_HELD) {
             // Keys are in order: so are the parts of a holding.
             match parse_held_key(key) {
-                Some((queue, client, _)) if client == ANYBODY || self.clients.contains(client) => {
+                Some((queue, client, _)) => {
                     found.entry((queue, client)).or_default().push(value.into());
                 }
-                _ => void.push(key.to_vec()),
+                None => void.push(key.to_vec()),
             }
         }
         for key in void {
@@ -55,6 +55,8 @@ impl Node {
         }
         let mut holdings: BTreeMap<QueueId, Vec<Holding>> = BTreeMap::new();
         for (&(queue, client), parts) in &found {
+            let counts = self.clients.contains(client);
+            let client = if counts { client } else { ANYBODY };
             match decode_held(client, parts) {
                 Some(holding) => holdings.entry(queue).or_default().push(holding),
                 None => tracing::error!(
@@ -99,9 +101,10 @@ impl Node {
             deliveries += self.broker.in_flight_count(queue) + self.broker.consumer_count(queue);
             let mut gone: BTreeSet<ClientId> = self.clients_with_rows(queue).collect();
             for holding in holdings {
-                let is_kept = holding.client == ANYBODY
-                    || (!self.holds.released.contains(&queue) && self.keep_client(holding.client));
-                if is_kept {
+                // While it is made void what a client had, its rows are all that keeps the counts.
+                let is_nobodys = !self.clients.contains(holding.client);
+                let is_released = self.holds.released.contains(&queue);
+                if is_nobodys || (!is_released && self.keep_client(holding.client)) {
                     gone.remove(&holding.client);
                     bytes += self.write_holding(queue, &holding);
                 }

@@ -29,6 +29,13 @@ fn reconnect(scene: &Scene) -> (u64, u64, u64) {
     (it.expected, it.returned, it.expired)
 }
 
+/// Makes durable what there is, and does none of what follows from it.
+fn write_only(scene: &mut Scene) {
+    while let Some(job) = scene.node.poll_job(scene.now()) {
+        scene.node.complete(job.run()).expect("a sound disk");
+    }
+}
+
 fn is_waiting(scene: &Scene) -> bool {
     let reconnect = scene.node.status().reconnect;
     reconnect.deadline_at_ms.is_some()
@@ -133,10 +140,7 @@ fn a_kill_behind_the_removal_finds_its_rest_and_removes_it() {
     scene.commit();
     let mut scene = scene.take_over();
     scene.pass(20_000);
-    // One batch, and none of what follows from it.
-    while let Some(job) = scene.node.poll_job(scene.now()) {
-        scene.node.complete(job.run()).expect("a sound disk");
-    }
+    write_only(&mut scene);
     let mut scene = scene.take_over();
     assert_eq!(reconnect(&scene), (0, 0, 0));
     scene.rest();
@@ -328,6 +332,74 @@ fn what_others_get_later_keeps_its_count_over_further_takeovers() {
     scene.settle(other.0, "1", Outcome::Accepted);
     scene.rest();
     assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 0);
+}
+
+/// A queue with two messages, each of which one of two clients has for the second time.
+fn second_time() -> Scene {
+    let mut scene = Scene::new();
+    let to = scene.publisher("orders");
+    scene.publish(to, "1");
+    scene.publish(to, "2");
+    let a = scene.consumer_as("a", "orders", 1);
+    let b = scene.consumer_as("b", "orders", 1);
+    scene.rest();
+    scene.check(a.0, "got 1");
+    scene.check(b.0, "got 2");
+    let mut scene = scene.take_over();
+    let a = scene.consumer_as("a", "orders", 1);
+    let b = scene.consumer_as("b", "orders", 1);
+    scene.rest();
+    scene.check(a.0, "got 1 x1");
+    scene.check(b.0, "got 2 x1");
+    scene
+}
+
+#[test]
+fn a_kill_right_behind_the_removal_of_a_client_keeps_the_counts() {
+    for is_told in [false, true] {
+        let mut scene = second_time().take_over();
+        scene.pass(20_000);
+        if is_told {
+            scene.commit();
+            assert_eq!(reconnect(&scene), (2, 0, 2));
+        } else {
+            write_only(&mut scene);
+        }
+        let mut scene = scene.take_over();
+        assert_eq!(reconnect(&scene), (0, 0, 0));
+        assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 2);
+        scene.rest();
+        // Nobody's, in one row.
+        assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 1);
+        let mut scene = scene.take_over();
+        let other = scene.consumer_as("other", "orders", 10);
+        scene.rest();
+        scene.check(other.0, "got 1 x2, got 2 x2");
+        scene.settle(other.0, "1", Outcome::Accepted);
+        scene.settle(other.0, "2", Outcome::Accepted);
+        scene.rest();
+        assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 0);
+    }
+}
+
+#[test]
+fn what_others_have_is_written_while_a_client_is_removed_and_its_counts_stay() {
+    let mut scene = second_time().take_over();
+    let b = scene.consumer_as("b", "orders", 1);
+    scene.rest();
+    scene.check(b.0, "got 2 x2");
+    scene.pass(14_000);
+    assert!(!is_waiting(&scene));
+    assert_eq!(reconnect(&scene), (2, 1, 0), "nothing before it is durable");
+    scene.settle(b.0, "2", Outcome::Accepted);
+    scene.pass(1_000);
+    write_only(&mut scene);
+    let mut scene = scene.take_over();
+    assert_eq!(reconnect(&scene).0, 1);
+    assert_eq!(scene.node.store.rows(held_rows::KIND_HELD).count(), 1);
+    let other = scene.consumer_as("other", "orders", 10);
+    scene.rest();
+    scene.check(other.0, "got 1 x2");
 }
 
 #[test]
