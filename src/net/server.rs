@@ -379,12 +379,7 @@ impl Server {
             }
             PeerEvent::ConnectFailed { peer, failure } => self.take_failure(peer, failure)?,
             PeerEvent::CallRefused { reason } => {
-                // A server that shares nothing with this one may have called as well.
-                let is_alone = self.config.unshared_peers.is_empty();
-                if let Some(url) = self.config.peers.first().filter(|_| is_alone) {
-                    let url = url.to_string();
-                    self.peers.trouble(Trouble::Refused, &url, &reason);
-                }
+                // Anybody may have called: what is the matter with the peer is learned by calling it.
                 self.log_refusal(reason);
                 Input::Tick
             }

@@ -74,6 +74,7 @@ struct Troubled {
     what: Trouble,
     peer: String,
     reason: String,
+    /// Since when it is this kind of trouble.
     since: Instant,
 }
 
@@ -96,19 +97,19 @@ impl PeerViews {
     /// Notes why the other server of the pair is not in sight. That a lost one cannot be reached says less than how it
     /// was lost.
     pub(crate) fn trouble(&mut self, what: Trouble, peer: &str, reason: &str) {
-        if let Some(known) = &self.trouble {
-            let is_less = known.what == Trouble::Lost && what == Trouble::NotReached;
-            if is_less || (known.what == what && known.reason == reason) {
-                return;
-            }
+        let known = self.trouble.as_ref();
+        if known.is_some_and(|it| it.what == Trouble::Lost && what == Trouble::NotReached) {
+            return;
         }
+        let same = known.filter(|known| known.what == what);
+        let since = same.map_or_else(Instant::now, |known| known.since);
         // Links of one that is lost go a moment later.
         if what == Trouble::Lost || !self.has_pair() {
             self.trouble = Some(Troubled {
                 what,
                 peer: peer.to_owned(),
                 reason: reason.to_owned(),
-                since: Instant::now(),
+                since,
             });
         }
     }
@@ -342,6 +343,10 @@ mod tests {
         assert_eq!(told(&peers).map(|it| it.0), Some("not reached"));
         peers.trouble(Trouble::Refused, "url", "no such user");
         assert_eq!(told(&peers), Some(("refused", "no such user".to_owned())));
+        let since = peers.trouble.as_ref().map(|it| it.since);
+        peers.trouble(Trouble::Refused, "url", "wrong password");
+        assert_eq!(told(&peers), Some(("refused", "wrong password".to_owned())));
+        assert_eq!(peers.trouble.as_ref().map(|it| it.since), since);
         let news = PeerNews {
             name: "b".to_owned(),
             instance: "1".to_owned(),

@@ -257,13 +257,17 @@ struct Stranger {
 
 impl Stranger {
     fn call(port: u16) -> Self {
+        Self::call_as("EMS-SERVER", port)
+    }
+
+    fn call_as(server: &str, port: u16) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).expect("the server listens");
         let mut stranger = Self {
             stream,
             instance: "0123456789abcdef".to_owned(),
             beat: 0,
         };
-        let call = json!({"server": "EMS-SERVER", "instance": stranger.instance, "relation": "pair",
+        let call = json!({"server": server, "instance": stranger.instance, "relation": "pair",
                           "login": false});
         let magic = b"STDFAST\x02";
         stranger.stream.write_all(magic).expect("it is taken");
@@ -313,6 +317,29 @@ fn a_claim_of_a_higher_epoch_is_only_a_hint() {
         });
     }
     assert_eq!(turned_away(place.ports[0]), None, "it goes on");
+}
+
+/// Why the peer is out of sight is what this server met when it called it.
+#[test]
+fn nobody_else_changes_what_is_said_of_a_peer_that_is_out_of_sight() {
+    let place = Place::new("");
+    let mut first = place.start(0);
+    first.wait("active");
+    let reached = |state: &Value| state["peer_trouble"]["what"] == "not reached";
+    let mut seen = first.wait_state("not reached", reached);
+    for name in ["OTHER", "ANOTHER", "OTHER"] {
+        let mut stranger = Stranger::call_as(name, place.ports[0]);
+        let mut heard = String::new();
+        // A reset is as good an end.
+        let _ = stranger.stream.read_to_string(&mut heard);
+        let for_ms = |state: &Value| state["peer_trouble"]["for_ms"].as_u64();
+        let before = for_ms(&seen);
+        seen = first.wait_state("told anew", |state| for_ms(state) != before);
+        let text = seen["peer_trouble"].to_string();
+        assert!(reached(&seen) && !text.contains(name), "{seen}");
+        assert!(for_ms(&seen) > before, "it began before: {seen}");
+    }
+    first.wait("peer_refused");
 }
 
 /// What a file system without working locks leads to: somebody took the store over from a living owner.
