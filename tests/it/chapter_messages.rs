@@ -362,6 +362,32 @@ fn a_message_that_its_consumer_gives_back_can_be_deleted() {
 }
 
 #[test]
+fn what_a_client_calls_itself_changes_no_terminal() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let config = configured(directory.path(), "a", "listen = tcp://127.0.0.1:0\n");
+    let mut server = start(&directory.path().join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    run(fill(&url, "orders", 1));
+    let is_shown_as = |text: &str, wanted: &str| {
+        assert!(text.contains(wanted), "{text:?}");
+        assert!(!text.contains(['\u{1b}', '\u{9b}']), "{text:?}");
+    };
+    run(async {
+        let name = "cleaner\u{1b}[2J\u{9b}2J";
+        let wanted = "cleaner\\u{1b}[2J\\u{9b}2J";
+        let (_client, _got) = holder(&url, name, 1).await;
+        let rows = listed(&url, "show messages orders");
+        let id = rows[0]["id"].as_str().expect("an id");
+        let complaint = command(&url, &format!("delete message {id}")).refused();
+        is_shown_as(&complaint, &format!("client `{wanted}`"));
+        let end = complaint.rsplit(' ').next().expect("a number");
+        let told = command(&url, &format!("delete connection {}", end.trim())).done();
+        is_shown_as(&told, &format!("({wanted}) closed"));
+    });
+}
+
+#[test]
 fn a_peer_that_is_lost_or_refused_is_shown_as_such_with_the_reason() {
     let mut pair = settled();
     let first = pair.urls[0].clone();

@@ -11,8 +11,8 @@ use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use super::args::AdminArgs;
+use super::say;
 use super::tool::ToolError;
-use super::{complain, say};
 use crate::admin::{Answer, COMMANDS, Request, parse_line, parse_words, reference};
 use crate::role::Exit;
 
@@ -56,6 +56,11 @@ fn begin(arguments: &AdminArgs) -> Result<Exit, ToolError> {
     }
     tool.connect_quietly();
     shell::run(&mut tool)
+}
+
+/// Says what went wrong; much of it is in the words of a server, or of its clients.
+fn complain(text: &str) {
+    super::complain(&render::visible_lines(text));
 }
 
 /// What comes after a command.
@@ -140,7 +145,8 @@ impl<'a> Tool<'a> {
                 true => format!(", a standby{}", place.where_active()),
                 false => String::new(),
             };
-            say(&format!("connected to {}{what}", session.url()));
+            let text = format!("connected to {}{what}", session.url());
+            say(&render::visible_lines(&text));
         }
     }
 

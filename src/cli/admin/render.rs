@@ -11,7 +11,7 @@ use crate::config::companions::property_help;
 /// What a terminal shows.
 pub(super) fn text(command: &Command, answer: &Answer) -> String {
     match &answer.body {
-        Body::Nothing => answer.text.clone(),
+        Body::Nothing => visible_lines(&answer.text),
         Body::Record(fields) => {
             let mut table = Table::new();
             table.load_style(NOTHING);
@@ -50,7 +50,7 @@ pub(super) fn text(command: &Command, answer: &Answer) -> String {
             let count = grouped(content.rows.len() as u64);
             match answer.text.as_str() {
                 "" => format!("{table}\n{count} in all"),
-                text => format!("{table}\n{count} shown; {text}"),
+                text => format!("{table}\n{count} shown; {}", visible_lines(text)),
             }
         }
     }
@@ -86,6 +86,11 @@ fn visible(text: &str) -> String {
             .chain(escaped.into_iter().flatten())
     });
     letters.collect()
+}
+
+/// The same for a text of several lines.
+pub(super) fn visible_lines(text: &str) -> String {
+    text.split('\n').map(visible).collect::<Vec<_>>().join("\n")
 }
 
 /// Time in the two largest units that it has.
@@ -187,6 +192,7 @@ mod tests {
         assert_eq!(shown("bytes", &Item::Number(2048)), "2.0 KiB");
         assert_eq!(shown("messages", &Item::Number(12_345)), "12,345");
         assert_eq!(shown("name", &"a\u{1b}[2Jb\n".into()), "a\\u{1b}[2Jb\\n");
+        assert_eq!(visible_lines("a\u{9b}2J\nb\r"), "a\\u{9b}2J\nb\\r");
         assert_eq!(duration(999), "999 ms");
         assert_eq!(duration(61_000), "1 min 1 s");
         assert_eq!(duration(90_061_000), "1 d 1 h");

@@ -4,9 +4,9 @@ use std::fs;
 use std::io::{self, BufRead};
 use std::path::Path;
 
-use super::{Next, Tool};
+use super::{Next, Tool, complain};
+use crate::cli::say;
 use crate::cli::tool::ToolError;
-use crate::cli::{complain, say};
 use crate::role::Exit;
 
 /// Carries out the lines of a file; `-` is standard input.

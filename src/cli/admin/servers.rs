@@ -3,10 +3,9 @@
 use std::fs;
 use std::time::Duration;
 
-use super::ask;
 use super::session::Session;
+use super::{ask, complain};
 use crate::cli::args::AdminArgs;
-use crate::cli::complain;
 use crate::cli::tool::ToolError;
 use crate::net::client::{ClientOptions, Credentials, ServerUrl};
 
