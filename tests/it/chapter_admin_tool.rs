@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Instant;
 
 use nix::pty::openpty;
+use nix::sys::termios::{LocalFlags, tcgetattr};
 use serde_json::json;
 
 use super::chapter_admin::{Told, admin, command, configured, fill, run, settled, start, url_of};
@@ -79,6 +80,13 @@ impl Terminal {
 
     fn enter(&mut self, line: &str) {
         writeln!(self.keyboard, "{line}").expect("the terminal takes it");
+    }
+
+    /// Ctrl-C, without the end of a line.
+    fn give_up(&mut self) {
+        self.keyboard
+            .write_all(b"\x03")
+            .expect("the terminal takes it");
     }
 
     /// Exit code, and what was shown since the last expectation.
@@ -224,6 +232,45 @@ fn passwords_that_differ_change_nothing_and_stay_out_of_the_history() {
     assert!(!history.contains("password"), "{history}");
     let after = fs::read_to_string(&users).expect("it is there");
     assert!(after.starts_with(&before), "ann has the password she had");
+}
+
+#[test]
+fn a_password_that_is_given_up_leaves_the_terminal_as_it_was() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (_server, url, config) = single(directory.path(), "");
+    let as_ann = ["--server", &url, "--user", "ann", "whoami"];
+    let mut terminal = Terminal::new(&as_ann);
+    let settings = |keyboard: &File| tcgetattr(keyboard).expect("it is a terminal");
+    let usual = LocalFlags::ECHO | LocalFlags::ISIG | LocalFlags::ICANON;
+    terminal.expect("Password of ann: ");
+    let silent = settings(&terminal.keyboard);
+    assert!(!silent.local_flags.contains(LocalFlags::ECHO), "{silent:?}");
+    write!(terminal.keyboard, "ses").expect("the terminal takes it");
+    terminal.give_up();
+    let keyboard = terminal.keyboard.try_clone().expect("it can be shared");
+    terminal.expect("no password was typed; nothing was done");
+    let (code, shown) = terminal.end();
+    assert_eq!(code, 1, "{shown}");
+    let after = settings(&keyboard);
+    assert!(after.local_flags.contains(usual), "{after:?}");
+    assert_ne!(after.control_chars, silent.control_chars);
+
+    // The shell goes on.
+    let mut shell = Terminal::new(&["--server", &url]);
+    shell.expect("> ");
+    shell.enter("create user ann");
+    shell.expect("New password of the user ann: ");
+    shell.enter("sesame");
+    shell.expect("Once more: ");
+    shell.give_up();
+    shell.expect("no password was typed; nothing was done");
+    shell.expect("> ");
+    shell.enter("show users");
+    shell.expect("0 in all");
+    shell.expect("> ");
+    shell.enter("exit");
+    assert_eq!(shell.end().0, 0);
+    assert!(!config.with_file_name("users.conf").exists());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! Questions to the person at the terminal. They go to standard error: standard output is for answers.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal, Write};
 
-use nix::sys::termios::{self, LocalFlags, SetArg, Termios};
+use nix::sys::termios::{self, LocalFlags, SetArg, SpecialCharacterIndices, Termios};
 
 use super::Words;
 use crate::admin::{Object, Request, Verb, split};
@@ -13,14 +13,21 @@ pub(super) fn is_possible() -> bool {
     io::stdin().is_terminal() && io::stderr().is_terminal()
 }
 
-/// A terminal that does not show what is typed; it does again when this is dropped.
+/// Ctrl-C.
+const CANCEL: u8 = 3;
+
+/// A terminal that does not show what is typed; it does again when this is dropped. Ctrl-C would end the process
+/// without that, so it ends the line instead.
 struct Silence(Termios);
 
 impl Silence {
     fn begin() -> io::Result<Self> {
         let before = termios::tcgetattr(io::stdin())?;
         let mut silent = before.clone();
-        silent.local_flags.remove(LocalFlags::ECHO);
+        silent
+            .local_flags
+            .remove(LocalFlags::ECHO | LocalFlags::ISIG);
+        silent.control_chars[SpecialCharacterIndices::VEOL as usize] = CANCEL;
         // What was typed before the question is no answer to it.
         termios::tcsetattr(io::stdin(), SetArg::TCSAFLUSH, &silent)?;
         Ok(Self(before))
@@ -39,15 +46,39 @@ pub(super) fn password(question: &str) -> Result<String, ToolError> {
     let failed = |error: io::Error| ToolError::Other(format!("the terminal: {error}"));
     let silence = Silence::begin().map_err(failed)?;
     put(question);
-    let mut line = String::new();
-    let read = io::stdin().read_line(&mut line);
+    let read = read_line(&mut io::stdin().lock());
     drop(silence);
     // The end of the line was not shown either.
     put("\n");
-    if read.map_err(failed)? == 0 {
-        return Err(ToolError::Other("no password was typed".to_owned()));
-    }
+    let line = read.map_err(failed)?;
+    let none = || ToolError::Other("no password was typed; nothing was done".to_owned());
+    let line = line.filter(|line| !line.is_empty()).ok_or_else(none)?;
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// A line with its end, which the end of input may cut off; `None` when it was given up.
+fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    loop {
+        let part = match input.fill_buf() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            part => part?,
+        };
+        let end = part.iter().position(|byte| matches!(*byte, b'\n' | CANCEL));
+        let is_last = end.is_some() || part.is_empty();
+        let length = end.map_or(part.len(), |at| at + 1);
+        line.extend_from_slice(&part[..length]);
+        input.consume(length);
+        if is_last {
+            break;
+        }
+    }
+    if line.last() == Some(&CANCEL) {
+        return Ok(None);
+    }
+    let text = String::from_utf8(line);
+    text.map(Some)
+        .map_err(|_| io::Error::other("the password is not UTF-8"))
 }
 
 /// Asks whether to go on; everything but `y` and `yes` means no.
@@ -169,6 +200,19 @@ pub(super) fn complete(
 mod tests {
     use super::*;
     use crate::admin::parse_line;
+
+    #[test]
+    fn a_line_ends_where_its_end_was_typed() {
+        let read = |mut typed: &[u8]| {
+            let line = read_line(&mut typed).expect("it is text");
+            (line, typed.len())
+        };
+        assert_eq!(read(b"ab\ncd\n"), (Some("ab\n".to_owned()), 3));
+        assert_eq!(read(b"ab\x03cd\n"), (None, 3));
+        assert_eq!(read(b"ab"), (Some("ab".to_owned()), 0));
+        assert_eq!(read(b""), (Some(String::new()), 0));
+        assert!(read_line(&mut &b"\xff\n"[..]).is_err());
+    }
 
     fn complete_line(line: &str) -> Result<Words, ToolError> {
         let request = parse_line(line).expect("it is a command");
