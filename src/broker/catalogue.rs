@@ -139,7 +139,8 @@ impl Catalogue {
 
     pub(super) fn remove(&mut self, id: QueueId) {
         if let Some(entry) = self.by_id.remove(&id) {
-            if !entry.kind.is_subscription() {
+            // A subscription has no name here, and another queue may have this one by now.
+            if self.by_name.get(&entry.name) == Some(&id) {
                 self.by_name.remove(&entry.name);
             }
             if let Some(owner) = entry.kind.owner() {

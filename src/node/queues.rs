@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
+use ring::digest;
 use steadfast_storage::Ticket;
 
 use crate::broker::{ClientId, Event, QueueId, QueueKind, QueueOrigin, Reader, Route};
 use crate::model::DestinationKind;
 use crate::proto::{ErrorCondition, LinkId, condition};
 
+use super::clients::Identity;
 use super::peer::Link;
 use super::records::{
     COUNTER_NEXT_QUEUE, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION, QueueRow,
@@ -79,27 +81,18 @@ impl Node {
         let owner = self.client_of(id);
         let kind = QueueKind::Temporary { owner };
         let former = former_address(link_name, DestinationKind::Queue);
-        let Some(former) = former.filter(|it| !self.temporary_topics.has(it)) else {
-            let name = self.temporary_name();
-            return self.create_queue(&name, kind);
-        };
-        let existing = match self.broker.route(former) {
-            Route::Queue(queue) => self.broker.queue(queue).map(|entry| (queue, entry.kind)),
+        let existing = former.and_then(|it| match self.broker.route(it) {
+            Route::Queue(queue) => Some((queue, self.broker.queue(queue)?.kind)),
             Route::Unknown | Route::Invalid(_) => None,
-        };
-        match existing {
-            None => self.create_queue(former, kind),
-            Some((queue, QueueKind::Temporary { owner: former }))
-                if former.is_none() || former == owner =>
-            {
-                self.claim_temporary(queue, owner)?;
-                Ok(queue)
-            }
-            Some(_) => {
-                let name = self.temporary_name();
-                self.create_queue(&name, kind)
-            }
+        });
+        if let Some((queue, QueueKind::Temporary { owner: former })) = existing
+            && (former.is_none() || former == owner)
+        {
+            self.claim_temporary(queue, owner)?;
+            return Ok(queue);
         }
+        let name = self.temporary_name(&self.identity_of(id), former);
+        self.create_queue(&name, kind)
     }
 
     /// A client takes a temporary queue up again that it had before a failure, or that another of its
@@ -129,9 +122,41 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn temporary_name(&self) -> String {
-        let (server, epoch) = (&self.settings.server, self.store.epoch());
-        format!("{TEMPORARY_PREFIX}{server}.{epoch:x}.{}", self.next_queue)
+    /// The name of a temporary destination that a client makes: the one that it had before, if it is its own and
+    /// free, else a new one.
+    pub(super) fn temporary_name(&self, client: &Identity, former: Option<&str>) -> String {
+        let is_free = |name: &str| {
+            !self.temporary_topics.has(name) && !matches!(self.broker.route(name), Route::Queue(_))
+        };
+        let former = former.filter(|it| self.is_former_name(client, it).unwrap_or(false));
+        if let Some(former) = former.filter(|it| is_free(it)) {
+            return former.to_owned();
+        }
+        let mut number = self.next_queue;
+        loop {
+            let name = self.temporary_name_of(client, self.store.epoch(), number);
+            if is_free(&name) {
+                return name;
+            }
+            number = number.wrapping_add(1);
+        }
+    }
+
+    /// Whether a server of this name gave this name to this client, or would have done so: nobody else has it then.
+    fn is_former_name(&self, client: &Identity, name: &str) -> Option<bool> {
+        let mut parts = name.rsplitn(4, '.').skip(1);
+        let number: u32 = parts.next()?.parse().ok()?;
+        let epoch = u64::from_str_radix(parts.next()?, 16).ok()?;
+        let now = self.store.epoch();
+        let is_past = epoch < now || (epoch == now && number < self.next_queue);
+        // Clients without a container id cannot be told one from another.
+        let is_known = !client.container.is_empty();
+        Some(is_past && is_known && name == self.temporary_name_of(client, epoch, number))
+    }
+
+    pub(super) fn temporary_name_of(&self, client: &Identity, epoch: u64, number: u32) -> String {
+        let (server, mark) = (&self.settings.server, mark_of(client));
+        format!("{TEMPORARY_PREFIX}{server}.{epoch:x}.{number}.{mark}")
     }
 
     /// The links of a client do not delete the queue or topic any more that one of them has made.
@@ -202,23 +227,26 @@ impl Node {
     }
 }
 
-/// The address of our format in the name of a link on which Qpid JMS makes a temporary destination anew: it
-/// names the link after the address that it had before.
+/// By what a name says whose it is, when no row does any more: nobody finds another client with the same one.
+fn mark_of(client: &Identity) -> String {
+    let mut text = format!("{}:{}", client.container.len(), client.container);
+    if let Some(user) = &client.user {
+        text.extend([":", user]);
+    }
+    let digest = digest::digest(&digest::SHA256, text.as_bytes());
+    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:024x}", u128::from_be_bytes(first) >> 32)
+}
+
+/// The address in the name of a link on which Qpid JMS makes a temporary destination anew: it names the link after
+/// the address that it had before. It is only said, by whoever likes.
 pub(super) fn former_address(link_name: &str, kind: DestinationKind) -> Option<&str> {
     let mark = match kind {
         DestinationKind::Queue => "temp-queue-creator:",
         DestinationKind::Topic => "temp-topic-creator:",
     };
     let (_, address) = link_name.split_once(mark)?;
-    let rest = address.strip_prefix(TEMPORARY_PREFIX)?;
-    let mut parts = rest.rsplitn(3, '.');
-    let (number, epoch, server) = (parts.next()?, parts.next()?, parts.next()?);
-    let is_ours = !server.is_empty()
-        && address.len() <= 256
-        && !address.chars().any(char::is_control)
-        && number.parse::<u32>().is_ok()
-        && u64::from_str_radix(epoch, 16).is_ok();
-    is_ours.then_some(address)
+    address.starts_with(TEMPORARY_PREFIX).then_some(address)
 }
 
 #[cfg(test)]
@@ -227,24 +255,43 @@ mod tests {
 
     #[test]
     fn the_former_address_of_a_temporary_destination_is_found_in_the_link_name() {
-        let name = "qpid-jms:temp-queue-creator:$TMP$.east.1f.7";
+        let name = "qpid-jms:temp-queue-creator:$TMP$.east.1f.7.a0";
         assert_eq!(
             former_address(name, DestinationKind::Queue),
-            Some("$TMP$.east.1f.7")
+            Some("$TMP$.east.1f.7.a0")
         );
         assert_eq!(former_address(name, DestinationKind::Topic), None);
-        let name = "qpid-jms:temp-topic-creator:$TMP$.east.1f.7";
+        let name = "qpid-jms:temp-topic-creator:$TMP$.east.1f.7.a0";
         assert_eq!(
             former_address(name, DestinationKind::Topic),
-            Some("$TMP$.east.1f.7")
+            Some("$TMP$.east.1f.7.a0")
         );
         for name in [
             "qpid-jms:temp-queue-creator:ID:x:1",
-            "qpid-jms:temp-queue-creator:$TMP$.east.zz.7",
-            "qpid-jms:temp-queue-creator:$TMP$.1f.7",
-            "qpid-jms:sender:$TMP$.east.1f.7",
+            "qpid-jms:sender:$TMP$.east.1f.7.a0",
         ] {
             assert_eq!(former_address(name, DestinationKind::Queue), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn no_two_clients_have_the_same_mark() {
+        let identity = |container: &str, user: Option<&str>| Identity {
+            container: container.to_owned(),
+            user: user.map(str::to_owned),
+        };
+        let marks = [
+            identity("c", None),
+            identity("c", Some("")),
+            identity("c", Some("ann")),
+            identity("c:ann", None),
+            identity("c", Some("bob")),
+            identity("d", Some("ann")),
+        ]
+        .map(|it| mark_of(&it));
+        for (index, mark) in marks.iter().enumerate() {
+            assert_eq!(mark.len(), 24);
+            assert!(!marks[..index].contains(mark), "{mark}");
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::broker::{ClientId, QueueId, Route};
+use crate::broker::{ClientId, QueueId};
 use crate::model::{DestinationKind, Pattern};
 use crate::proto::{ErrorCondition, condition};
 
@@ -23,14 +23,21 @@ pub(super) struct TemporaryTopics {
 }
 
 impl TemporaryTopics {
-    fn add(&mut self, number: QueueId, topic: TemporaryTopicRow) {
-        self.by_name.insert(Arc::clone(&topic.name), number);
+    /// Returns whether its name leads to it: not where another one has that already.
+    fn add(&mut self, number: QueueId, topic: TemporaryTopicRow) -> bool {
+        let leads_to = *self
+            .by_name
+            .entry(Arc::clone(&topic.name))
+            .or_insert(number);
         self.by_number.insert(number, topic);
+        leads_to == number
     }
 
     fn remove(&mut self, number: QueueId) -> Option<TemporaryTopicRow> {
         let topic = self.by_number.remove(&number)?;
-        self.by_name.remove(&topic.name);
+        if self.by_name.get(&topic.name) == Some(&number) {
+            self.by_name.remove(&topic.name);
+        }
         Some(topic)
     }
 
@@ -71,22 +78,18 @@ impl Node {
         link_name: &str,
     ) -> Result<QueueId, ErrorCondition> {
         let owner = self.client_of(id);
-        if let Some(former) = former_address(link_name, DestinationKind::Topic) {
-            match self.temporary_topics.by_name.get(former).copied() {
-                Some(number) if self.temporary_topics.owner(number) == owner => {
-                    self.clients.unclaimed.remove(&number);
-                    if let Some(owner) = owner {
-                        self.disown(owner, number);
-                    }
-                    return Ok(number);
-                }
-                None if !matches!(self.broker.route(former), Route::Queue(_)) => {
-                    return self.add_temporary_topic(former, owner);
-                }
-                _ => {}
+        let former = former_address(link_name, DestinationKind::Topic);
+        let existing = former.and_then(|it| self.temporary_topics.by_name.get(it).copied());
+        if let Some(number) = existing
+            && self.temporary_topics.owner(number) == owner
+        {
+            self.clients.unclaimed.remove(&number);
+            if let Some(owner) = owner {
+                self.disown(owner, number);
             }
+            return Ok(number);
         }
-        let name = self.temporary_name();
+        let name = self.temporary_name(&self.identity_of(id), former);
         self.add_temporary_topic(&name, owner)
     }
 
@@ -158,13 +161,12 @@ impl Node {
             let queue = QueueId(number);
             self.next_queue = self.next_queue.max(number.saturating_add(1));
             self.clients.unclaimed.insert(queue);
-            if topic
-                .owner
-                .is_none_or(|owner| !self.clients.contains(owner))
-            {
+            let owner = topic.owner;
+            let is_void = owner.is_none_or(|owner| !self.clients.contains(owner));
+            // Two of one name would get each other's messages; older versions could be led to make them.
+            if !self.temporary_topics.add(queue, topic) || is_void {
                 void.push(queue);
             }
-            self.temporary_topics.add(queue, topic);
         }
         void
     }

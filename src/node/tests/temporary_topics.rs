@@ -2,6 +2,8 @@
 
 use super::topics::topic;
 use super::*;
+use crate::node::clients::Identity;
+use crate::node::records::{KIND_TEMPORARY_TOPIC, TemporaryTopicRow, queue_key};
 use crate::proto::Symbol;
 
 fn capability() -> Vec<Symbol> {
@@ -238,4 +240,171 @@ fn a_takeover_in_the_middle_of_the_removal_finishes_it() {
     assert!(topics(&scene).is_empty());
     let status = scene.node.status();
     assert_eq!((status.subscriptions, status.store.messages), (0, 0));
+}
+
+fn queue_wanted() -> Target {
+    Target {
+        dynamic: true,
+        ..Target::default()
+    }
+}
+
+/// A client makes a temporary destination of which it says that it had it before; returns where it is.
+fn made_again(scene: &mut Scene, client: usize, target: Target, former: &str) -> String {
+    let kind = match target.capabilities.is_empty() {
+        true => "queue",
+        false => "topic",
+    };
+    let name = format!("qpid-jms:temp-{kind}-creator:{former}");
+    let link = scene.attach_sender_named(client, target, &name);
+    scene.commit();
+    scene.clients[client].addresses[&link].clone()
+}
+
+fn victims() -> impl Iterator<Item = String> {
+    (0..20).map(|number| format!("victim {number}"))
+}
+
+fn identity(container: &str) -> Identity {
+    Identity {
+        container: container.to_owned(),
+        user: Some("ann".to_owned()),
+    }
+}
+
+/// Temporary destinations that do not exist yet, as their owners will have them and as somebody else guesses.
+fn future_names(scene: &Scene) -> Vec<String> {
+    let numbers = || scene.node.next_queue..scene.node.next_queue + 200;
+    let (node, epoch) = (&scene.node, scene.node.store.epoch());
+    let names = victims().flat_map(|client| {
+        let client = identity(&client);
+        numbers()
+            .step_by(7)
+            .map(move |number| node.temporary_name_of(&client, epoch, number))
+    });
+    let unmarked = numbers().map(|number| format!("$TMP$.east.{epoch:x}.{number}"));
+    names.chain(unmarked).collect()
+}
+
+#[test]
+fn nobody_gets_what_is_sent_to_a_temporary_topic_whose_name_it_guessed() {
+    let mut scene = Scene::new();
+    let mallory = client(&mut scene, "mallory");
+    let (number, epoch) = (scene.node.next_queue + 50, scene.node.store.epoch());
+    let mut names = future_names(&scene);
+    names.insert(
+        0,
+        scene
+            .node
+            .temporary_name_of(&identity("mallory"), epoch, number),
+    );
+    for name in names.iter().step_by(5) {
+        let got = made_again(&mut scene, mallory, wanted(), name);
+        assert_ne!(got, *name);
+        reader(&mut scene, mallory, &got);
+    }
+    for victim in victims() {
+        let (owner, _, private) = owner(&mut scene, &victim);
+        reader(&mut scene, owner, &private);
+        let to = teller(&mut scene, &private);
+        scene.publish(to, &victim);
+        scene.commit();
+        scene.check(owner, &format!("got {victim}"));
+    }
+    scene.check(mallory, "");
+}
+
+#[test]
+fn the_temporary_queues_of_others_are_reached_whatever_names_somebody_guessed() {
+    let mut scene = Scene::new();
+    let mallory = client(&mut scene, "mallory");
+    let names = future_names(&scene);
+    for (index, name) in names.iter().step_by(5).enumerate() {
+        let target = if index % 2 == 0 {
+            queue_wanted()
+        } else {
+            wanted()
+        };
+        let got = made_again(&mut scene, mallory, target, name);
+        assert_ne!(got, *name);
+    }
+    let mut owners = Vec::new();
+    for victim in victims() {
+        let owner = client(&mut scene, &victim);
+        let private = made_again(&mut scene, owner, queue_wanted(), "ID:1:1");
+        scene.receiver(owner, Source::at(&*private), 10);
+        owners.push((owner, private));
+    }
+    for said in ["before", "after"] {
+        for (owner, private) in &owners {
+            let to = scene.publisher(private);
+            scene.publish(to, said);
+            scene.commit();
+            scene.check(*owner, &format!("got {said}"));
+        }
+        scene.lose(mallory);
+        scene.rest();
+    }
+}
+
+#[test]
+fn the_former_address_of_a_client_that_is_gone_is_for_nobody_else() {
+    for target in [queue_wanted, wanted] {
+        let mut scene = Scene::new();
+        let first = client(&mut scene, "c");
+        let address = made_again(&mut scene, first, target(), "ID:1:1");
+        scene.lose(first);
+        scene.rest();
+        let thief = client(&mut scene, "d");
+        assert_ne!(made_again(&mut scene, thief, target(), &address), address);
+        let nameless = client(&mut scene, "");
+        assert_ne!(
+            made_again(&mut scene, nameless, target(), &address),
+            address
+        );
+        let back = client(&mut scene, "c");
+        assert_eq!(made_again(&mut scene, back, target(), &address), address);
+        // Nor when its state is not kept any more.
+        let mut scene = scene.take_over();
+        scene.pass(20_000);
+        scene.rest();
+        let thief = client(&mut scene, "d");
+        assert_ne!(made_again(&mut scene, thief, target(), &address), address);
+        let back = client(&mut scene, "c");
+        assert_eq!(made_again(&mut scene, back, target(), &address), address);
+        let other_spelling = address.replace("east.1.", "east.01.");
+        let again = made_again(&mut scene, back, target(), &other_spelling);
+        assert!(again != address && again != other_spelling);
+    }
+}
+
+#[test]
+fn of_two_temporary_topics_with_one_name_in_the_store_one_is_left_without_readers() {
+    let mut scene = Scene::new();
+    let (first, _, address) = owner(&mut scene, "c");
+    let (second, _, _) = owner(&mut scene, "d");
+    reader(&mut scene, first, &address);
+    let owner = scene.node.client_of(scene.clients[second].id).unwrap();
+    let number = scene.node.temporary_topics.of(owner).next().unwrap();
+    let row = TemporaryTopicRow {
+        name: Arc::from(&*address),
+        owner: Some(owner),
+    };
+    let (key, value) = (queue_key(number.0), row.encode().unwrap());
+    let put = scene.node.store.put_row(KIND_TEMPORARY_TOPIC, &key, &value);
+    assert!(put.is_ok());
+    scene.commit();
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(topics(&scene), std::slice::from_ref(&address));
+    assert_eq!(scene.node.status().subscriptions, 0);
+    let second = client(&mut scene, "d");
+    reader(&mut scene, second, &address);
+    scene.check(second, "detached amqp:not-allowed");
+    let first = client(&mut scene, "c");
+    reader(&mut scene, first, &address);
+    let to = teller(&mut scene, &address);
+    scene.publish(to, "a");
+    scene.commit();
+    scene.check(first, "got a");
 }
