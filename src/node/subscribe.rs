@@ -384,19 +384,43 @@ impl Node {
             no_local: durable.no_local,
             reader: None,
         };
-        let userless = self.subscriptions.userless(&wanted.container, &wanted.name);
-        let found = userless.or_else(|| {
-            let mut all = self.subscriptions.of(&wanted.container, &wanted.name);
-            all.find(|(_, it)| it.is_durable())
-        });
-        let found = found.map(|(queue, it)| (queue, it.is_same(&wanted)));
-        match found {
-            Some((queue, true)) => return Some(queue),
+        let all = self.subscriptions.of(&wanted.container, &wanted.name);
+        let all: Vec<(QueueId, Subscription)> = all
+            .filter(|(_, it)| it.is_durable())
+            .map(|(queue, it)| (queue, it.clone()))
+            .collect();
+        // The file had it before.
+        let former = all
+            .iter()
+            .find(|(_, it)| it.is_static && it.is_same(&wanted));
+        if let Some((queue, _)) = former {
+            return Some(*queue);
+        }
+        let (userless, of_users): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|(_, it)| it.user.is_none());
+        match (&userless[..], &of_users[..]) {
+            ([(queue, it)], _) | ([], [(queue, it)]) if it.is_same(&wanted) => return Some(*queue),
+            _ => {}
+        }
+        for (queue, it) in userless {
             // Another topic makes another subscription.
-            Some((queue, false)) => {
-                self.delete_queue(queue);
-            }
-            None => {}
+            tracing::warn!(
+                event = "durable_replaced",
+                "the {} goes, with what waits in it: durables.conf has it to {} now",
+                it.describe(),
+                wanted.topic
+            );
+            self.delete_queue(queue);
+        }
+        for (_, own) in &of_users {
+            tracing::warn!(
+                event = "durables_of_one_name",
+                "durables.conf has the {}, and there is the {} too: that user goes on with the latter, \
+                 and for any other user of the client there is the former; if only one of them shall be, \
+                 unsubscribe or delete the user's, or change the line",
+                wanted.describe(),
+                own.describe()
+            );
         }
         let what = wanted.describe();
         match self.create_subscription(wanted) {
