@@ -29,6 +29,7 @@ impl Node {
         let former = std::mem::replace(&mut self.directory, directory);
         self.enforce(now, !former.authorization);
         self.routing.changed();
+        self.routing.forget_faults();
         self.gauges.clear();
         let directory = Arc::clone(&self.directory);
         for (name, _) in former.queues.entries() {

@@ -16,6 +16,9 @@ use super::queues::TEMPORARY_PREFIX;
 /// Destinations whose routes are remembered; beyond it all are found anew.
 const REMEMBERED_MAX: usize = 10_000;
 
+/// Faults of the targets of bridges that are written down; of further ones nothing is.
+const FAULTS_MAX: usize = 100;
+
 /// A queue or a topic.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Destination {
@@ -105,6 +108,8 @@ pub(crate) struct Routing {
     exact: HashMap<Box<str>, Vec<Interest>>,
     wildcards: BTreeMap<QueueId, (Pattern, Interest)>,
     remembered: [HashMap<Arc<str>, Arc<Routes>>; 2],
+    /// Faults of the targets of bridges that the log has.
+    faults: Vec<(Destination, Box<str>)>,
 }
 
 impl Routing {
@@ -156,6 +161,22 @@ impl Routing {
         exact.chain(wild.map(|(_, interest)| interest))
     }
 
+    /// The configuration was read again: what is still wrong is to be said again.
+    pub(crate) fn forget_faults(&mut self) {
+        self.faults.clear();
+    }
+
+    /// Whether this is not known of the target of a bridge, and there is room to know it.
+    fn is_new_fault(&mut self, target: &Destination, condition: &str) -> bool {
+        let mut known = self.faults.iter();
+        let is_known = known.any(|(it, of)| it == target && **of == *condition);
+        let is_new = !is_known && self.faults.len() < FAULTS_MAX;
+        if is_new {
+            self.faults.push((target.clone(), condition.into()));
+        }
+        is_new
+    }
+
     fn remembered(&self, kind: DestinationKind, name: &str) -> Option<Arc<Routes>> {
         self.remembered[kind as usize].get(name).map(Arc::clone)
     }
@@ -205,8 +226,11 @@ impl Node {
                 DestinationKind::Queue => self.configured_queue(&target.name).map(drop),
                 DestinationKind::Topic => Ok(()),
             };
-            made.and_then(|()| self.add_routes(&target, &properties, &mut routes, &mut queues))
-                .map_err(|error| behind_bridge(&target, &error))?;
+            let added =
+                made.and_then(|()| self.add_routes(&target, &properties, &mut routes, &mut queues));
+            if let Err(error) = added {
+                return Err(self.behind_bridge(destination, &target, &error));
+            }
         }
         queues.sort_unstable();
         queues.dedup();
@@ -281,13 +305,31 @@ impl Node {
         let targets = targets.map(|(kind, name)| Destination::from((*kind, name.as_str())));
         targets.filter(|target| target != source).collect()
     }
-}
 
-/// What a sender is told of a fault at the end of a bridge: it need not know that there is one, or where it leads.
-fn behind_bridge(target: &Destination, error: &ErrorCondition) -> ErrorCondition {
-    tracing::debug!(target = %target.name, %error, "the target of a bridge cannot be used");
-    let text = "a destination that a bridge leads to cannot be used; the server's log says why";
-    ErrorCondition::new(error.condition.clone(), text)
+    /// What a sender is told of a fault at the end of a bridge: it need not know that there is one, or where it
+    /// leads.
+    fn behind_bridge(
+        &mut self,
+        source: &Destination,
+        target: &Destination,
+        error: &ErrorCondition,
+    ) -> ErrorCondition {
+        if self.routing.is_new_fault(target, &error.condition) {
+            tracing::warn!(
+                event = "bridge_target_unusable",
+                source = %source.name,
+                target = %target.name,
+                %error,
+                "a bridge leads to a {} that cannot be used: messages to the {} {} are refused until it can, or until \
+                 the line is taken out of bridges.conf (said once for each target and reason)",
+                target.kind,
+                source.kind,
+                source.name
+            );
+        }
+        let text = "a destination that a bridge leads to cannot be used; the server's log says why";
+        ErrorCondition::new(error.condition.clone(), text)
+    }
 }
 
 #[cfg(test)]

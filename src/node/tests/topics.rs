@@ -560,3 +560,59 @@ fn subscriptions_with_limits_that_are_gone_leave_nothing() {
     }
     assert!(scene.node.gauges.is_empty());
 }
+
+/// What is logged meanwhile.
+fn logged(act: impl FnOnce()) -> String {
+    let (sender, lines) = std::sync::mpsc::channel();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || Lines(sender.clone()))
+        .finish();
+    tracing::subscriber::with_default(subscriber, act);
+    let bytes: Vec<u8> = lines.try_iter().flatten().collect();
+    String::from_utf8(bytes).expect("the log is text")
+}
+
+struct Lines(std::sync::mpsc::Sender<Vec<u8>>);
+
+impl std::io::Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.send(bytes.to_vec()).map_err(std::io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_log_says_once_why_a_bridge_does_not_lead_to_its_target() {
+    let settings = NodeSettings {
+        queues_max: 1,
+        ..node_settings()
+    };
+    let mut scene = Scene::with(settings, store_options());
+    let to = scene.publisher("letters");
+    let bridges = Directory {
+        bridges: vec![bridge("queue:letters", &["queue:archive"])],
+        ..Directory::default()
+    };
+    scene.configure(bridges.clone());
+    let log = logged(|| {
+        for text in ["a", "b"] {
+            scene.publish(to, text);
+            scene.commit();
+        }
+    });
+    let refused = ["rejected amqp:resource-limit-exceeded"; 2].join(", ");
+    scene.check(to.0, &refused);
+    assert_eq!(log.matches("bridge_target_unusable").count(), 1, "{log}");
+    assert!(log.contains("archive") && log.contains("letters"), "{log}");
+    assert!(log.contains("there are 1 queues"), "{log}");
+    scene.configure(bridges);
+    let log = logged(|| {
+        scene.publish(to, "c");
+        scene.commit();
+    });
+    assert_eq!(log.matches("bridge_target_unusable").count(), 1, "{log}");
+}
