@@ -249,8 +249,8 @@ impl Setup {
                 format!(
                     "nothing was changed: {} has the JSON form, which the server reads and does \
                      not write. Edit that file, look at it with `steadfast check-config FILE`, \
-                     then restart the servers one after the other (`switchover` hands over \
-                     first). Or start them with a file of the form NAME = VALUE: to that this \
+                     then have the servers read it again (SIGHUP; the log names what needs a \
+                     restart). Or start them with a file of the form NAME = VALUE: to that this \
                      command writes",
                     file.path.display()
                 ),
