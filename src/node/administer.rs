@@ -243,7 +243,8 @@ impl Node {
     }
 
     /// Deletes all durable subscriptions that nobody reads, with what waits for them. Returns what
-    /// went, how many are read and stay, and with which batch the last of them is gone for good.
+    /// went, how many are read and stay, and with which batch the last of them is gone for good; `None`: none
+    /// went, or the log is lost or sealed, and a successor has them.
     pub fn delete_all_durables(&mut self, now: Now) -> (Dropped, usize, Option<Ticket>) {
         let all = self.subscriptions.iter().filter(|(_, it)| it.is_durable());
         let (kept, gone): (Vec<_>, Vec<_>) = all
@@ -251,11 +252,12 @@ impl Node {
             .partition(|(_, is_read)| *is_read);
         let gone: Vec<QueueId> = gone.into_iter().map(|(queue, _)| queue).collect();
         let dropped = self.held_by(&gone);
-        let mut ticket = None;
+        let (mut ticket, mut is_taken) = (None, true);
         for queue in gone {
-            ticket = self.delete_queue(queue).or(ticket);
+            ticket = self.delete_queue(queue);
+            is_taken &= ticket.is_some();
         }
         self.work(now);
-        (dropped, kept.len(), ticket)
+        (dropped, kept.len(), ticket.filter(|_| is_taken))
     }
 }

@@ -35,6 +35,7 @@ use crate::proto::message::ValueMessage;
 use files::InEffect;
 pub(crate) use files::Setup;
 use rights::Caller;
+use subscriptions::Safe;
 
 /// Requests that are being answered at the same time; further ones are refused.
 const CALLS_MAX: usize = 256;
@@ -360,9 +361,9 @@ impl Administrator {
         let is_durable = request.command.object == Object::Durable && status.is_active();
         // What the files refuse is refused as a whole: no message may go for it.
         let is_refused = |failure: &Failure| !matches!(failure.status, 404 | files::NO_FILE);
-        let mut ticket = None;
-        let mut note = |(answer, safe_with)| {
-            ticket = safe_with;
+        let mut safe = Safe::Now;
+        let mut note = |(answer, safe_when)| {
+            safe = safe_when;
             answer
         };
         let live = match request.command.verb {
@@ -402,9 +403,12 @@ impl Administrator {
             (Err(failure), _) => Err(failure),
         };
         drop(one_at_a_time);
-        if let Some(ticket) = ticket
-            && !self.engine.is_durable(ticket).await
-        {
+        let is_safe = match safe {
+            Safe::Now => true,
+            Safe::With(ticket) => self.engine.is_durable(ticket).await,
+            Safe::Never => false,
+        };
+        if !is_safe {
             let text = "the server ends, and it is not certain that what is deleted stays so: look at the \
                         server that is active next";
             return Err(Failure::new(503, text));

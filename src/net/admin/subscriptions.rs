@@ -12,8 +12,24 @@ use crate::node::{Deletion, SubscriptionStatus};
 
 type Result = std::result::Result<Answer, Failure>;
 
-/// Deletes all durable subscriptions that nobody reads. Also the batch that the answer waits for.
-pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Option<Ticket>)> {
+/// When it is certain that what was deleted stays so.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Safe {
+    Now,
+    /// When this batch is durable.
+    With(Ticket),
+    /// The log took nothing: a successor has it.
+    Never,
+}
+
+impl Safe {
+    fn with(ticket: Option<Ticket>) -> Self {
+        ticket.map_or(Self::Never, Self::With)
+    }
+}
+
+/// Deletes all durable subscriptions that nobody reads. Also what the answer waits for.
+pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Safe)> {
     let all = engine.administer(|node, now| node.delete_all_durables(now));
     let (gone, kept, ticket) = all?;
     let mut answer = deleted(gone, "durable");
@@ -21,7 +37,11 @@ pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Option<Tic
         let text = &mut answer.text;
         text.push_str(&format!("; {kept} stay because clients read them now"));
     }
-    Some((answer, ticket))
+    let safe = match gone.queues {
+        0 => Safe::Now,
+        _ => Safe::with(ticket),
+    };
+    Some((answer, safe))
 }
 
 /// A durable subscription, its topic, its client and its user.
@@ -37,12 +57,12 @@ pub(super) fn whose(status: &SubscriptionStatus) -> String {
     text
 }
 
-/// Deletes a durable subscription that clients have made use of; nothing when there is none. Also the batch that the
-/// answer waits for.
+/// Deletes a durable subscription that clients have made use of; nothing when there is none. Also what the answer
+/// waits for.
 pub(super) fn delete_durable(
     engine: &Engine,
     request: &Request,
-) -> std::result::Result<Option<(Answer, Option<Ticket>)>, Failure> {
+) -> std::result::Result<Option<(Answer, Safe)>, Failure> {
     let (name, client) = (request.arguments.name(0), request.arguments.name(1));
     let user = request.arguments.name(2);
     let deletion = engine.administer(|node, now| node.delete_durable(now, name, client, user));
@@ -50,7 +70,7 @@ pub(super) fn delete_durable(
         Some(Deletion::Deleted(status, ticket)) => {
             let messages = counted(status.messages, "message");
             let text = format!("{} deleted from the store, with {messages}", whose(&status));
-            Ok(Some((Answer::done(text), ticket)))
+            Ok(Some((Answer::done(text), Safe::with(ticket))))
         }
         Some(Deletion::Read(status)) => Err(Failure::conflict(format!(
             "the {} stays in the store, a client reads it now: close its connection first",
@@ -171,4 +191,68 @@ pub(super) fn subscriptions(engine: &Engine, request: &Request) -> Answer {
         ]
     });
     Answer::table(request.command.columns, rows.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use steadfast_storage::disk::SimWorld;
+    use steadfast_storage::{Acquire, Store, StoreOptions, try_acquire};
+    use tokio::task::LocalSet;
+
+    use super::*;
+    use crate::admin::parse_line;
+    use crate::model::{Directory, Durable};
+    use crate::net::engine::EngineSettings;
+
+    /// A server with a durable subscription of its configuration.
+    fn serving() -> Engine {
+        let engine = Engine::new(EngineSettings::default());
+        let disk = SimWorld::new().process();
+        let Ok(Acquire::Owned(ownership)) = try_acquire(Arc::new(disk), "test") else {
+            panic!("the store is free");
+        };
+        let (store, _) =
+            Store::open(ownership, StoreOptions::default(), &mut |_| ()).expect("the store opens");
+        engine.serve(store);
+        let durable = Durable {
+            topic: Pattern::parse("news").expect("a topic"),
+            name: "d".to_owned(),
+            client_id: "c".to_owned(),
+            no_local: false,
+            is_route: false,
+        };
+        engine.set_directory(Arc::new(Directory {
+            durables: vec![durable],
+            ..Directory::default()
+        }));
+        engine
+    }
+
+    #[tokio::test]
+    async fn what_the_log_does_not_take_is_never_said_to_be_deleted() {
+        let test = async {
+            let request = parse_line("delete durable d").expect("a request");
+            for is_lost in [false, true] {
+                let engine = serving();
+                if is_lost {
+                    engine.administer(|node, _| node.begin_seal());
+                }
+                let deleted = delete_durable(&engine, &request).expect("nobody reads it");
+                let (_, safe) = deleted.expect("there is one");
+                assert_eq!(safe == Safe::Never, is_lost, "{safe:?}");
+
+                let engine = serving();
+                if is_lost {
+                    engine.administer(|node, _| node.begin_seal());
+                }
+                let (_, safe) = delete_all_durables(&engine).expect("it serves");
+                assert_eq!(safe == Safe::Never, is_lost, "{safe:?}");
+                let (_, safe) = delete_all_durables(&engine).expect("it serves");
+                assert_eq!(safe, Safe::Now, "there was nothing more to delete");
+            }
+        };
+        LocalSet::new().run_until(test).await;
+    }
 }
