@@ -65,6 +65,8 @@ pub struct Dropped {
     pub queues: usize,
     /// Their messages that went.
     pub messages: u64,
+    /// Messages that stay because they are kept for clients that had them before a takeover.
+    pub kept: u64,
 }
 
 impl Node {
@@ -180,10 +182,12 @@ impl Node {
         Dropped {
             queues: queues.len(),
             messages: messages.sum(),
+            kept: 0,
         }
     }
 
-    /// Drops the messages of the queues that a pattern stands for, except those that receivers have.
+    /// Drops the messages of the queues that a pattern stands for, except those that receivers have, and those
+    /// that are kept for clients.
     pub fn purge_queues(&mut self, now: Now, pattern: &Pattern) -> Dropped {
         let queues = self.broker.queues();
         let meant = queues
@@ -216,10 +220,13 @@ impl Node {
 
     fn discard(&mut self, now: Now, queues: &[QueueId]) -> Dropped {
         let mut dropped = self.held_by(queues);
+        let kept = queues.iter().map(|&queue| self.broker.held_count(queue));
+        dropped.kept = kept.sum();
         let in_flight = queues
             .iter()
             .map(|&queue| self.broker.in_flight_count(queue) as u64);
-        dropped.messages = dropped.messages.saturating_sub(in_flight.sum());
+        let staying = dropped.kept + in_flight.sum::<u64>();
+        dropped.messages = dropped.messages.saturating_sub(staying);
         let up_to = self.store.last_lsn().0;
         for &queue in queues {
             self.broker.handle(Event::Discard { queue, up_to });

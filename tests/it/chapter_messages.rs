@@ -132,6 +132,11 @@ fn waiting_delivered_and_kept_messages_are_told_apart_also_after_a_takeover() {
         );
         assert_eq!(rows[0]["delivery_count"], 1, "{rows:?}");
         command(&second, &format!("delete message {}", ids[1])).refused();
+        let told = command(&second, "purge queue orders").done();
+        assert!(
+            told.contains("4 messages dropped") && told.contains("before a takeover: 1 message"),
+            "{told}"
+        );
     });
 }
 

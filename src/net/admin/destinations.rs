@@ -184,6 +184,18 @@ pub(super) fn counted(count: u64, what: &str) -> String {
     format!("{count} {what}{plural}")
 }
 
+/// What a purge dropped, and what it left.
+fn dropped(gone: Dropped) -> String {
+    let mut text = format!("{} dropped", counted(gone.messages, "message"));
+    if gone.kept > 0 {
+        let kept = counted(gone.kept, "message");
+        text.push_str(&format!(
+            "; kept for clients that had them before a takeover: {kept}"
+        ));
+    }
+    text
+}
+
 /// Drops messages.
 pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     let name = request.arguments.name(0);
@@ -192,8 +204,8 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
         let user = request.arguments.name(2);
         let purged = engine.administer(|node, now| node.purge_durable(now, name, client, user));
         let (status, gone) = purged.flatten().ok_or_else(|| no_durable(name))?;
-        let (whose, messages) = (whose(&status), counted(gone.messages, "message"));
-        return Ok(Answer::done(format!("{whose} purged: {messages} dropped")));
+        let (whose, went) = (whose(&status), dropped(gone));
+        return Ok(Answer::done(format!("{whose} purged: {went}")));
     }
     let pattern = Pattern::parse(name).map_err(Failure::usage)?;
     let is_queue = request.command.object == Object::Queue;
@@ -204,9 +216,9 @@ pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
     let what = if is_queue { "queue" } else { "subscription" };
     match purged.filter(|gone| gone.queues > 0) {
         Some(gone) => Ok(Answer::done(format!(
-            "{} purged: {} dropped",
+            "{} purged: {}",
             counted(gone.queues as u64, what),
-            counted(gone.messages, "message")
+            dropped(gone)
         ))),
         None => Err(Failure::missing(format!(
             "there are no {what}s of `{name}`"

@@ -237,6 +237,33 @@ fn what_a_client_has_comes_to_it_again_and_to_nobody_else() {
 }
 
 #[test]
+fn a_purge_leaves_what_is_kept_and_what_clients_have_and_says_so() {
+    let mut scene = two_holders().take_over();
+    let a = scene.consumer_as("a", "orders", 1);
+    scene.commit();
+    scene.check(a.0, "got 1 x1");
+    let now = scene.now();
+    let all = Pattern::parse(">").expect("a pattern");
+    let dropped = scene.node.purge_queues(now, &all);
+    let expected = Dropped {
+        queues: 1,
+        messages: 1,
+        kept: 3,
+    };
+    assert_eq!(dropped, expected);
+    scene.rest();
+    assert_eq!(scene.messages("orders"), 4);
+    scene.credit(a, 10);
+    let b = scene.consumer_as("b", "orders", 10);
+    scene.rest();
+    scene.check(a.0, "got 3 x1");
+    scene.check(b.0, "got 2 x1, got 4 x1");
+    let now = scene.now();
+    let dropped = scene.node.purge_queues(now, &all);
+    assert_eq!((dropped.messages, dropped.kept), (0, 0));
+}
+
+#[test]
 fn what_nobody_came_for_goes_to_others_when_that_is_durable() {
     let mut scene = two_holders().take_over();
     let other = scene.consumer_as("other", "orders", 10);
