@@ -11,7 +11,7 @@ const LINE_BYTES_MAX: usize = 64 << 10;
 /// What follows the words of a command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Arguments {
-    /// The names that the command takes, in order; optional ones may be missing at the end.
+    /// The names that the command takes, in order; optional ones may be empty, or missing at the end.
     pub names: Vec<String>,
     /// `name` or `name=value`, in order.
     pub settings: Vec<(String, Option<String>)>,
@@ -293,6 +293,8 @@ pub fn parse_map(
         values.into_iter().next().flatten()
     };
     let names = command.needed.iter().chain(command.optional);
+    // Optional ones that are absent: empty ones stand for them when one behind them is there.
+    let mut skipped: Vec<&str> = Vec::new();
     for (index, own) in names.enumerate() {
         let value = match index {
             0 if !name.is_empty() => Some(name.to_owned()),
@@ -301,11 +303,21 @@ pub fn parse_map(
         // What may be left out may be empty: a password, for example.
         let is_optional = index >= command.needed.len();
         match value.filter(|value| is_optional || !value.is_empty()) {
-            Some(value) => arguments.names.push(value),
+            Some(value) => {
+                // Nobody gets an empty password by leaving it out.
+                if skipped.contains(&"password") {
+                    let text = "the attribute `password` is missing";
+                    return Err(Failure::usage(text));
+                }
+                arguments
+                    .names
+                    .extend(skipped.drain(..).map(|_| String::new()));
+                arguments.names.push(value);
+            }
             None if index < command.needed.len() => {
                 return Err(Failure::usage(format!("the attribute `{own}` is missing")));
             }
-            None => break,
+            None => skipped.push(own),
         }
     }
     for (name, values) in attributes {

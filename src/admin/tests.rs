@@ -124,6 +124,18 @@ fn every_command_of_a_server_can_be_asked_for_by_a_map() {
     let flag = vec![("secure".to_owned(), vec![None])];
     let request = parse_map("CREATE", "queue", "q", flag).expect("a request");
     assert_eq!(request.arguments.settings, [("secure".to_owned(), None)]);
+    let user = vec![("user".to_owned(), vec![Some("ann".to_owned())])];
+    let request = parse_map("READ", "durable", "d", user).expect("a request");
+    assert_eq!(request.arguments.names, ["d", "", "ann"]);
+    let request = parse_map("READ", "durable", "d", Vec::new()).expect("a request");
+    assert_eq!(request.arguments.names, ["d"]);
+    let old = vec![("old".to_owned(), vec![Some("secret".to_owned())])];
+    let failure = parse_map("UPDATE", "password", "ann", old).expect_err("no");
+    assert!(
+        failure.text.contains("`password` is missing"),
+        "{}",
+        failure.text
+    );
     assert_eq!(
         parse_map("FLY", "queue", "q", Vec::new())
             .expect_err("no")

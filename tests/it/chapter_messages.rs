@@ -248,6 +248,12 @@ fn the_messages_of_a_durable_subscription_are_listed_and_deleted_alone() {
     run(fill(&url, "topic://news", 2));
     let complaint = command(&url, "show messages durable d").refused();
     assert!(complaint.contains("several"), "{complaint}");
+    for verb in ["show", "purge"] {
+        let complaint = command(&url, &format!("{verb} durable d")).refused();
+        assert!(complaint.contains("several"), "{complaint}");
+    }
+    let shown = admin(&url, &["--json", "show", "durable", "d", "c2"]).json();
+    assert_eq!(shown["client_id"], "c2", "{shown}");
     let rows = listed(&url, "show messages durable d c1");
     assert_eq!(column(&rows, "message_id"), ["m0", "m1"]);
     let id = rows[0]["id"].as_str().expect("an id");

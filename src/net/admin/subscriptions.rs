@@ -149,12 +149,18 @@ pub(super) fn no_durable(name: &str) -> Failure {
 pub(super) fn durable(engine: &Engine, files: &Companions, request: &Request) -> Result {
     let [name, client, user] = [0, 1, 2].map(|index| request.arguments.name(index));
     let user_of = |it: &Durable| it.status.as_ref().and_then(|it| it.user.clone());
-    let mut all = all_durables(engine, files).into_iter().filter(|it| {
+    let mut all = all_durables(engine, files);
+    all.retain(|it| {
         it.name == name
             && (client.is_empty() || it.client == client)
             && (user.is_empty() || user_of(it).as_deref() == Some(user))
     });
-    let Some(it) = all.next() else {
+    // As for what changes it: without a client the one that belongs to nobody is meant, else the only one.
+    let is_nobodys = |it: &Durable| it.client.is_empty() && user_of(it).is_none();
+    if client.is_empty() && user.is_empty() && all.iter().any(is_nobodys) {
+        all.retain(is_nobodys);
+    }
+    let [it] = all.as_slice() else {
         return Err(no_durable(name));
     };
     let status = it.status.as_ref();
@@ -162,7 +168,7 @@ pub(super) fn durable(engine: &Engine, files: &Companions, request: &Request) ->
         ("durable", it.name.as_str().into()),
         ("topic", it.topic.as_str().into()),
         ("client_id", it.client.as_str().into()),
-        ("user", user_of(&it).unwrap_or_default().into()),
+        ("user", user_of(it).unwrap_or_default().into()),
         ("is_active", status.is_some_and(|it| it.is_active).into()),
         ("no_local", status.is_some_and(|it| it.no_local).into()),
         (
