@@ -125,12 +125,11 @@ pub enum Outcome {
 pub struct Loaded {
     /// Who asked.
     pub reader: Reader,
-    /// What was found, in order, without what was settled while the read was under way.
+    /// What was found, in order, without what was settled while the read was under way and what the disk does
+    /// not give.
     pub messages: Vec<Message>,
     /// Nothing further was durable when the request was made. Only for reads in order.
     pub end: bool,
-    /// Messages whose bytes are damaged; the store keeps them apart and counts them as gone.
-    pub unreadable: Vec<Position>,
 }
 
 /// Who has a message that is in a queue.

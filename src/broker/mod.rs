@@ -56,8 +56,6 @@ pub struct Counters {
     pub expired: u64,
     /// Messages dropped because newer ones needed their room.
     pub discarded: u64,
-    /// Messages that could not be read from the store.
-    pub unreadable: u64,
 }
 
 /// All queues of the server; see the module's documentation.
@@ -462,7 +460,6 @@ impl Broker {
     }
 
     fn loaded(&mut self, loaded: Loaded) {
-        self.context.counters.unreadable += loaded.unreadable.len() as u64;
         match loaded.reader {
             Reader::Browser(consumer) => {
                 if let Some(browser) = self.browsers.get_mut(&consumer) {

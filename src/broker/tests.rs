@@ -268,7 +268,6 @@ impl Scene {
                 .iter()
                 .any(|it| it.position.lsn > last && !self.settled.contains(&it.position.lsn)),
             messages,
-            unreadable: Vec::new(),
         }
     }
 

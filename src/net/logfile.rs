@@ -217,6 +217,16 @@ fn own_number(digits: &str) -> Option<u64> {
 mod tests {
     use super::*;
 
+    /// A log of which each file has about one line.
+    fn opened(path: &Path, count_max: u64) -> LogFile {
+        LogFile::open(LogFileOptions {
+            path: path.to_owned(),
+            bytes_max: 10,
+            count_max,
+        })
+        .expect("it can be opened")
+    }
+
     #[test]
     fn files_with_other_names_are_not_touched() {
         let directory = tempfile::tempdir().expect("a directory");
@@ -232,12 +242,7 @@ mod tests {
         for other in others {
             fs::write(directory.path().join(other), "theirs").expect("it is written");
         }
-        let mut log = LogFile::open(LogFileOptions {
-            path: path.clone(),
-            bytes_max: 10,
-            count_max: 2,
-        })
-        .expect("it can be opened");
+        let mut log = opened(&path, 2);
         for number in 0..6 {
             let line = format!("line {number}\n");
             log.write(line.as_bytes()).expect("it is written");
@@ -255,12 +260,7 @@ mod tests {
     fn a_file_that_could_not_be_opened_is_tried_again_with_each_line() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let mut log = LogFile::open(LogFileOptions {
-            path: path.clone(),
-            bytes_max: 10,
-            count_max: 0,
-        })
-        .expect("it can be opened");
+        let mut log = opened(&path, 0);
         log.write(b"line 0\n").expect("it is written");
         // The state in which an open that failed after the renaming leaves it, and something in its way.
         fs::rename(&path, numbered(&path, 1)).expect("it is renamed");
@@ -281,12 +281,7 @@ mod tests {
     fn a_rotation_that_fails_is_reported_and_costs_no_line() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let mut log = LogFile::open(LogFileOptions {
-            path: path.clone(),
-            bytes_max: 10,
-            count_max: 0,
-        })
-        .expect("it can be opened");
+        let mut log = opened(&path, 0);
         log.write(b"line 0\n").expect("it is written");
         // Somebody removed it.
         fs::rename(&path, directory.path().join("elsewhere")).expect("it is renamed");
@@ -300,12 +295,7 @@ mod tests {
     fn a_full_file_gets_a_number_and_the_oldest_go() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("log");
-        let mut log = LogFile::open(LogFileOptions {
-            path: path.clone(),
-            bytes_max: 10,
-            count_max: 3,
-        })
-        .expect("it can be opened");
+        let mut log = opened(&path, 3);
         for number in 0..6 {
             let line = format!("line {number}\n");
             log.write(line.as_bytes()).expect("it is written");

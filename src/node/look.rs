@@ -68,12 +68,7 @@ impl MessageId {
     }
 
     fn place(self) -> Place {
-        Place {
-            segment: self.segment,
-            ordinal: self.ordinal,
-            offset: 0,
-            bytes: 0,
-        }
+        translate::reference(self.segment, self.ordinal)
     }
 }
 

@@ -82,10 +82,8 @@ impl Node {
             self.failed_reads.push(FailedRead { request, failures });
             return;
         }
-        let mut unreadable = Vec::new();
         for place in done.unreadable {
             self.leave_out(request.reader, &name, place);
-            unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
         }
         for place in done.quarantined {
             tracing::error!(
@@ -98,7 +96,6 @@ impl Node {
             );
             // An error means that the log is lost or sealed; the successor finds the damage again.
             let _lost_or_sealed = self.store.quarantine(queue, place);
-            unreadable.push(translate::position(steadfast_storage::Lsn(0), place));
         }
         if self.is_wanted(request.reader) && !matches!(request.from, ReadFrom::Places(_)) {
             self.cursors.insert(request.reader, done.next);
@@ -110,7 +107,6 @@ impl Node {
             reader: request.reader,
             messages: messages.into_iter().map(translate::message).collect(),
             end: done.end,
-            unreadable,
         }));
         self.work(now);
     }
@@ -138,14 +134,9 @@ impl Node {
 
     /// How many messages are left out because the disk refuses to read them.
     pub(super) fn unreadable_count(&self) -> usize {
-        let place = |(segment, ordinal): &(u64, u32)| Place {
-            segment: *segment,
-            ordinal: *ordinal,
-            offset: 0,
-            bytes: 0,
-        };
-        let known = self.unreadable.iter().map(place);
-        known.filter(|it| self.store.is_live(*it)).count()
+        let places = self.unreadable.iter();
+        let places = places.map(|(segment, ordinal)| translate::reference(*segment, *ordinal));
+        places.filter(|it| self.store.is_live(*it)).count()
     }
 
     pub(super) fn start_read(&mut self, request: ReadRequest) {

@@ -41,6 +41,16 @@ pub(crate) fn place(position: Position) -> Place {
     }
 }
 
+/// The same of which nothing but its name is known.
+pub(crate) fn reference(segment: u64, ordinal: u32) -> Place {
+    Place {
+        segment,
+        ordinal,
+        offset: 0,
+        bytes: 0,
+    }
+}
+
 /// A message that was read back.
 pub(crate) fn message(stored: StoredMessage) -> Message {
     let expires_at_ms = MessageMeta::decode(&stored.meta).map_or(0, |meta| meta.expires_at_ms);

@@ -1,12 +1,14 @@
 //! Messages as an administrator sees them, and the deletion of one: real servers, the tool, real clients.
 
 use std::fs;
+use std::path::Path;
 
 use serde_json::{Value, json};
 use steadfast::net::client::{Client, ClientOptions, ServerUrl, Wake};
 use steadfast::proto::Event;
 
 use super::chapter_admin::{admin, command, configured, fill, run, settled, start, url_of};
+use super::support::Server;
 
 /// Rows of a list of messages.
 fn listed(url: &str, line: &str) -> Vec<Value> {
@@ -53,6 +55,16 @@ async fn waiting(url: &str, name: &str, credit: u32) -> Client {
         .await
         .expect("a link");
     client
+}
+
+/// An active server without a peer, and its address.
+fn alone(directory: &Path) -> (Server, String) {
+    let main = "server = A\nlisten = tcp://127.0.0.1:0\n";
+    let config = configured(directory, "a", main);
+    let mut server = start(&directory.join("store"), &config);
+    server.wait("active");
+    let url = url_of(&server);
+    (server, url)
 }
 
 #[test]
@@ -169,14 +181,7 @@ fn a_deleted_message_stays_deleted_whatever_happens_then() {
 #[test]
 fn a_long_list_is_told_in_pieces_and_a_wrong_one_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = configured(
-        directory.path(),
-        "a",
-        "server = A\nlisten = tcp://127.0.0.1:0\n",
-    );
-    let mut server = start(&directory.path().join("store"), &config);
-    server.wait("active");
-    let url = url_of(&server);
+    let (_server, url) = alone(directory.path());
     run(fill(&url, "orders", 250));
     run(fill(&url, "other", 1));
     assert_eq!(listed(&url, "show messages orders").len(), 100);
@@ -230,14 +235,7 @@ fn a_long_list_is_told_in_pieces_and_a_wrong_one_is_refused() {
 #[test]
 fn the_messages_of_a_durable_subscription_are_listed_and_deleted_alone() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = configured(
-        directory.path(),
-        "a",
-        "server = A\nlisten = tcp://127.0.0.1:0\n",
-    );
-    let mut server = start(&directory.path().join("store"), &config);
-    server.wait("active");
-    let url = url_of(&server);
+    let (_server, url) = alone(directory.path());
     for line in [
         "create topic news",
         "create durable news d clientid=c1",
@@ -341,14 +339,7 @@ fn who_has_not_the_right_sees_no_message_no_count_and_no_name() {
 #[test]
 fn a_message_that_its_consumer_gives_back_can_be_deleted() {
     let directory = tempfile::tempdir().expect("a directory");
-    let config = configured(
-        directory.path(),
-        "a",
-        "server = A\nlisten = tcp://127.0.0.1:0\n",
-    );
-    let mut server = start(&directory.path().join("store"), &config);
-    server.wait("active");
-    let url = url_of(&server);
+    let (_server, url) = alone(directory.path());
     run(fill(&url, "orders", 1));
     let id = run(async {
         let (mut client, got) = holder(&url, "worker", 1).await;

@@ -272,6 +272,21 @@ impl Scene {
         self.exchange();
     }
 
+    /// Has one message taken, and none any more when the disk is full, for as long as there is credit.
+    fn meet_a_full_disk(&mut self, to: (usize, LinkId)) {
+        self.publish(to, "a");
+        self.commit();
+        self.check(to.0, "accepted");
+        self.world.set_free_bytes(0);
+        self.rest();
+        assert!(!self.node.store.accepts_messages(), "the disk is full");
+        self.take_log(to.0);
+        while self.clients[to.0].connection.can_send(to.1) {
+            self.publish(to, "b");
+            self.check(to.0, "rejected amqp:resource-limit-exceeded");
+        }
+    }
+
     fn settle(&mut self, client: usize, text: &str, outcome: Outcome) {
         let it = &mut self.clients[client];
         let (link, delivery_id) = it.deliveries.remove(text).expect("it was delivered");

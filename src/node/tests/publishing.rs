@@ -133,17 +133,7 @@ fn shared_subscriptions_transactions_and_selectors_are_refused_clearly() {
 fn a_full_disk_refuses_messages_and_withholds_credit_until_there_is_space() {
     let mut scene = Scene::new();
     let to = scene.publisher("orders");
-    scene.publish(to, "a");
-    scene.commit();
-    scene.check(to.0, "accepted");
-    scene.world.set_free_bytes(0);
-    scene.rest();
-    assert!(!scene.node.store.accepts_messages(), "the disk is full");
-    scene.take_log(to.0);
-    while scene.clients[to.0].connection.can_send(to.1) {
-        scene.publish(to, "b");
-        scene.check(to.0, "rejected amqp:resource-limit-exceeded");
-    }
+    scene.meet_a_full_disk(to);
     scene.world.set_free_bytes(1 << 40);
     scene.rest();
     assert!(

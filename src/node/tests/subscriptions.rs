@@ -350,17 +350,7 @@ fn two_users_of_one_container_are_two_clients() {
 #[test]
 fn a_silent_reader_gives_way_to_its_own_client_only() {
     let mut scene = Scene::new();
-    let directory = Directory {
-        durables: vec![Durable {
-            topic: pattern("news"),
-            name: String::from("d"),
-            client_id: String::from("c1"),
-            no_local: false,
-            is_route: false,
-        }],
-        ..Directory::default()
-    };
-    scene.configure(directory);
+    scene.configure(configured_durable("news"));
     let ann = scene.connect_with("c1", Settings::default(), plain("ann"));
     scene.subscribe(ann, "d", durable("news"));
     scene.pass(25_000);
@@ -628,15 +618,9 @@ fn what_a_returned_client_does_not_come_for_goes_a_little_later() {
     assert_eq!(scene.topics().len(), 0);
 }
 
-/// Topics, users and whether the configuration names them, of those who have one.
-fn of_users(scene: &Scene) -> Vec<(String, Option<String>, bool)> {
-    let all = scene.node.subscription_status().into_iter();
-    all.map(|it| (it.topic, it.user, it.is_static)).collect()
-}
-
-#[test]
-fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
-    let line = |topic: &str| Directory {
+/// A configuration with the durable subscription `d` of the client `c1`.
+fn configured_durable(topic: &str) -> Directory {
+    Directory {
         durables: vec![Durable {
             topic: pattern(topic),
             name: "d".to_owned(),
@@ -645,7 +629,17 @@ fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
             is_route: false,
         }],
         ..Directory::default()
-    };
+    }
+}
+
+/// Topics, users and whether the configuration names them, of those who have one.
+fn of_users(scene: &Scene) -> Vec<(String, Option<String>, bool)> {
+    let all = scene.node.subscription_status().into_iter();
+    all.map(|it| (it.topic, it.user, it.is_static)).collect()
+}
+
+#[test]
+fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
     let mut scene = Scene::new();
     let ann = scene.connect_with("c1", Settings::default(), plain("ann"));
     scene.subscribe(ann, "d", durable("news"));
@@ -658,7 +652,7 @@ fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
         (topic.to_owned(), user, is_static)
     };
     // The only one of its name, but to another topic, and read.
-    scene.configure(line("px.ibm"));
+    scene.configure(configured_durable("px.ibm"));
     let both = [has("news", "ann", false), has("px.ibm", "", true)];
     assert_eq!(of_users(&scene), both);
     scene.check(ann, "");
@@ -666,10 +660,10 @@ fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
     scene.rest();
     assert_eq!(scene.waiting(), 1);
     let mut scene = scene.take_over();
-    scene.configure(line("px.ibm"));
+    scene.configure(configured_durable("px.ibm"));
     assert_eq!(of_users(&scene), both);
     // The file's own may be to another topic: then it is another one.
-    scene.configure(line("px.>"));
+    scene.configure(configured_durable("px.>"));
     let both = [has("news", "ann", false), has("px.>", "", true)];
     assert_eq!(of_users(&scene), both);
     let bob = scene.connect_with("c1", Settings::default(), plain("bob"));
@@ -685,31 +679,21 @@ fn a_configured_durable_takes_nothing_from_the_users_of_its_client() {
 
 #[test]
 fn the_only_durable_of_a_users_client_becomes_the_configured_one_and_stays_it() {
-    let line = |topic: &str| Directory {
-        durables: vec![Durable {
-            topic: pattern(topic),
-            name: "d".to_owned(),
-            client_id: "c1".to_owned(),
-            no_local: false,
-            is_route: false,
-        }],
-        ..Directory::default()
-    };
     let mut scene = Scene::new();
     let ann = scene.connect_with("c1", Settings::default(), plain("ann"));
     scene.subscribe(ann, "d", durable("news"));
-    scene.configure(line("news"));
+    scene.configure(configured_durable("news"));
     let user = |name: &str| Some(name.to_owned());
     let adopted = ("news".to_owned(), user("ann"), true);
     assert_eq!(of_users(&scene), std::slice::from_ref(&adopted));
     let bob = scene.connect_with("c1", Settings::default(), plain("bob"));
     scene.subscribe(bob, "d", durable("news"));
-    scene.configure(line("news"));
+    scene.configure(configured_durable("news"));
     let others = ("news".to_owned(), user("bob"), false);
     assert_eq!(of_users(&scene), [adopted, others]);
     // Of two none can be meant.
     scene.configure(Directory::default());
-    scene.configure(line("news"));
+    scene.configure(configured_durable("news"));
     let all = of_users(&scene);
     assert_eq!(all[2], ("news".to_owned(), None, true), "{all:?}");
     assert!(!all[0].2 && !all[1].2, "{all:?}");

@@ -511,17 +511,7 @@ fn a_full_disk_refuses_a_message_to_many_subscriptions_as_a_whole() {
     let mut scene = Scene::new();
     let subscribers: Vec<_> = (0..SUBSCRIBERS).map(|_| scene.subscriber("news")).collect();
     let to = scene.topic_publisher("news");
-    scene.publish(to, "a");
-    scene.commit();
-    scene.check(to.0, "accepted");
-    scene.world.set_free_bytes(0);
-    scene.rest();
-    assert!(!scene.node.store.accepts_messages(), "the disk is full");
-    scene.take_log(to.0);
-    while scene.clients[to.0].connection.can_send(to.1) {
-        scene.publish(to, "b");
-        scene.check(to.0, "rejected amqp:resource-limit-exceeded");
-    }
+    scene.meet_a_full_disk(to);
     scene.rest();
     assert_eq!(scene.waiting(), SUBSCRIBERS as u64);
     // Settling goes on without space.
