@@ -203,6 +203,10 @@ fn sigterm_ends_with_code_0_and_the_standby_takes_over() {
 fn a_standby_that_is_stopped_ends_with_code_0_and_is_missed_by_the_active() {
     let pair = Pair::new();
     let (mut first, mut second) = pair.settled();
+    // One that is stopped while it still introduces itself may end before it has said so.
+    first.wait_state("introduced", |state| {
+        state["peer"]["role"] == "standby" && state["peer"]["differences"].is_array()
+    });
     second.signal(Signal::SIGTERM);
     assert_eq!(second.exit_code(), 0);
     let lost = first.wait("peer_lost");
