@@ -117,7 +117,8 @@ group `$admin` takes all rights.
 A change is written to the configuration file that it is about: comments and everything else in the file stay, and the
 file is replaced in one step. The file is read again before, so that what somebody changed by hand is kept, and a
 file that cannot be understood is not touched. A file that no parameter names is made beside the main file under its
-usual name. With the JSON form nothing is written, and such commands are refused as a whole. Without a main file (`serve`
+usual name. With the JSON form the change goes into the main file: the order of keys, the way in which they are written
+and what the command is not about stay. Without a main file (`serve`
 without `--config`) they are refused, too, but a queue without properties can be created and deleted all the same; what
 is deleted then may be made again by a client. A parameter that was given with `--set` wins over the file, so changing it is refused. Passwords of users are kept as keys; `set server password=...`
 is kept in a form that does not meet the eye (`$hidden$`), which is no protection against somebody who may read the
@@ -125,7 +126,7 @@ file.
 
 A server that stands by carries out what concerns its files; it reads them again when it becomes active. Two servers
 that share files need a change once. A standby that was started with a JSON file allows only `show state`, `show
-connections`, `shutdown` and `rotatelog`. The connection to a standby ends when it becomes active.
+connections`, `shutdown` and `rotatelog`: change the active server, and where each server has a copy of the file, copy it. The connection to a standby ends when it becomes active.
 
 ## Commands
 

@@ -212,7 +212,7 @@ fn files() -> Companions {
             Companion::Factories,
             "# factories\n[F]\n  type = generic # kind\n  url = tcp://a:1\n",
         ),
-        ..Companions::none()
+        ..Companions::of_sections(Path::new("pair.json"))
     }
 }
 

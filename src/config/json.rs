@@ -57,7 +57,7 @@ impl Reader<'_> {
             self.read_parameters(members);
             return None;
         }
-        let (mut companions, mut report) = (Companions::none(), Report::default());
+        let (mut companions, mut report) = (Companions::of_sections(self.path), Report::default());
         for (name, node) in members {
             let companion = Companion::ALL
                 .into_iter()

@@ -22,6 +22,15 @@ pub struct MainFile {
     pub text: String,
 }
 
+impl MainFile {
+    /// Whether it has the JSON form.
+    #[must_use]
+    pub fn is_json(&self) -> bool {
+        let end = self.path.extension();
+        end.is_some_and(|end| end.eq_ignore_ascii_case("json"))
+    }
+}
+
 /// All that a configuration is made of.
 #[derive(Clone, Debug, Default)]
 pub struct Given {
@@ -113,10 +122,7 @@ impl Loader {
             }
             return;
         };
-        let is_json = file
-            .path
-            .extension()
-            .is_some_and(|end| end.eq_ignore_ascii_case("json"));
+        let is_json = file.is_json();
         let entries = if is_json {
             let report = &mut self.report;
             let json = json::parse(&file.path, &file.text, given.is_secondary, report);

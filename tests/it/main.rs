@@ -16,6 +16,7 @@
 //! * `hostile`: bad input, while well-behaved clients go on.
 //! * `floods`: too much of everything, and clients that vanish.
 //! * `chapter_admin`: administration, as the chapter promises it, with the tool and over AMQP.
+//! * `chapter_json`: what an administrator changes in a pair with one JSON file.
 //! * `chapter_messages`: messages as an administrator sees them, and the deletion of one.
 //! * `chapter_admin_tool`: the administration tool at a terminal, in scripts, and before a pair.
 //! * `certificates`, `tls`: certificates made on the fly, and everything that is said through TLS.
@@ -34,6 +35,7 @@ mod chapter_admin;
 mod chapter_admin_tool;
 mod chapter_authorization;
 mod chapter_clients;
+mod chapter_json;
 mod chapter_messages;
 mod chapter_pair;
 mod chapter_rights;

@@ -62,7 +62,7 @@ pub struct Item<E> {
     pub entry: E,
     /// Where it begins.
     pub origin: Origin,
-    /// Index of its first line.
+    /// Index of its first line; in a section of a JSON file its place in the list.
     pub(super) index: usize,
     /// Keys and indexes of the other lines of its section.
     pub(super) inner: Vec<(String, usize)>,
@@ -74,7 +74,12 @@ pub struct File<E> {
     which: Companion,
     document: Document,
     items: Vec<Item<E>>,
+    /// Whether it is a section of a JSON file, whose text is not held here.
+    is_section: bool,
 }
+
+/// The place of an entry that no list has yet.
+pub(super) const NEW: usize = usize::MAX;
 
 impl<E: Entry> File<E> {
     /// Reads a file; what cannot be understood is left out and told.
@@ -100,25 +105,26 @@ impl<E: Entry> File<E> {
             which,
             document,
             items,
+            is_section: false,
         }
     }
 
     /// A file that is not there.
     #[must_use]
     pub fn empty(which: Companion, path: &Path) -> Self {
-        Self::from_items(which, path, Vec::new())
+        Self {
+            is_section: false,
+            ..Self::section(which, path, Vec::new())
+        }
     }
 
-    /// Entries that come from elsewhere than from lines of text.
-    pub(in crate::config) fn from_items(
-        which: Companion,
-        path: &Path,
-        items: Vec<Item<E>>,
-    ) -> Self {
+    /// A section of a JSON file.
+    pub(in crate::config) fn section(which: Companion, path: &Path, items: Vec<Item<E>>) -> Self {
         Self {
             which,
             document: Document::new(path, "", which.comments()),
             items,
+            is_section: true,
         }
     }
 
@@ -151,6 +157,10 @@ impl<E: Entry> File<E> {
     /// # Errors
     /// When the entry cannot be written so that it is read back as it is; nothing is changed.
     pub fn set(&mut self, entry: &E) -> Result<(), String> {
+        if self.is_section {
+            self.set_item(entry);
+            return Ok(());
+        }
         let mut document = self.document.clone();
         let key = entry.key();
         let (same, mut wanted): (Vec<_>, Vec<_>) =
@@ -190,8 +200,37 @@ impl<E: Entry> File<E> {
         Ok(())
     }
 
+    /// Whoever writes the JSON file looks whether it is read back as it is.
+    fn set_item(&mut self, entry: &E) {
+        let key = entry.key();
+        let mut is_there = false;
+        self.items.retain_mut(|item| {
+            if item.entry.key() != key {
+                return true;
+            }
+            item.entry = entry.clone();
+            !std::mem::replace(&mut is_there, true)
+        });
+        if !is_there {
+            self.items.push(Item {
+                entry: entry.clone(),
+                origin: Origin::File {
+                    path: self.path().to_owned(),
+                    line: 0,
+                },
+                index: NEW,
+                inner: Vec::new(),
+            });
+        }
+    }
+
     /// Removes the entries with a key; gives whether there were any. Comments stay.
     pub fn remove(&mut self, key: &str) -> bool {
+        if self.is_section {
+            let before = self.items.len();
+            self.items.retain(|item| item.entry.key() != key);
+            return self.items.len() < before;
+        }
         let is_gone = |item: &&Item<E>| item.entry.key() == key;
         let gone: Vec<_> = self.items.iter().filter(is_gone).collect();
         let is_there = !gone.is_empty();
@@ -201,7 +240,7 @@ impl<E: Entry> File<E> {
     }
 }
 
-/// The text to write to the file.
+/// The text to write to the file; nothing for a section of a JSON file.
 impl<E> fmt::Display for File<E> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.document.fmt(formatter)

@@ -71,7 +71,7 @@ impl Source<'_> {
                 &[]
             }
         };
-        for node in nodes {
+        for (index, node) in nodes.iter().enumerate() {
             let Json::Object(members) = &node.value else {
                 report.fault(origin(node.line), name, "each item is an object: {...}");
                 continue;
@@ -88,7 +88,7 @@ impl Source<'_> {
                     items.push(Item {
                         entry,
                         origin: origin(node.line),
-                        index: 0,
+                        index,
                         inner: Vec::new(),
                     });
                 }
@@ -96,7 +96,7 @@ impl Source<'_> {
             }
         }
         super::file::report_doubles(&items, report);
-        File::from_items(self.which, self.path, items)
+        File::section(self.which, self.path, items)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod compose;
 mod destinations;
 mod file;
 mod json;
+mod json_write;
 mod lines;
 mod people;
 mod read;
@@ -25,6 +26,8 @@ pub use lines::{Comments, Document};
 pub use people::{Group, User};
 pub use read::{FileReader, read, read_anyway};
 pub use sections::Section;
+
+pub use json_write::write_sections;
 
 pub(super) use json::read_section;
 
@@ -130,24 +133,38 @@ pub struct Companions {
 }
 
 impl Companions {
-    /// No file at all.
+    /// A JSON file whose sections are empty.
     #[must_use]
-    pub fn none() -> Self {
-        fn empty<E: Entry>(which: Companion) -> File<E> {
-            File::empty(which, Path::new(which.parameter()))
-        }
+    pub fn of_sections(path: &Path) -> Self {
         Self {
-            users: empty(Companion::Users),
-            groups: empty(Companion::Groups),
-            acl: empty(Companion::Acl),
-            queues: empty(Companion::Queues),
-            topics: empty(Companion::Topics),
-            durables: empty(Companion::Durables),
-            bridges: empty(Companion::Bridges),
-            factories: empty(Companion::Factories),
-            stores: empty(Companion::Stores),
-            routes: empty(Companion::Routes),
+            users: File::section(Companion::Users, path, Vec::new()),
+            groups: File::section(Companion::Groups, path, Vec::new()),
+            acl: File::section(Companion::Acl, path, Vec::new()),
+            queues: File::section(Companion::Queues, path, Vec::new()),
+            topics: File::section(Companion::Topics, path, Vec::new()),
+            durables: File::section(Companion::Durables, path, Vec::new()),
+            bridges: File::section(Companion::Bridges, path, Vec::new()),
+            factories: File::section(Companion::Factories, path, Vec::new()),
+            stores: File::section(Companion::Stores, path, Vec::new()),
+            routes: File::section(Companion::Routes, path, Vec::new()),
         }
+    }
+
+    /// Whether all files have the same entries in the same order, wherever these stand.
+    pub(in crate::config) fn says_the_same(&self, other: &Self) -> bool {
+        fn same<E: Entry>(one: &File<E>, other: &File<E>) -> bool {
+            one.entries().eq(other.entries())
+        }
+        same(&self.users, &other.users)
+            && same(&self.groups, &other.groups)
+            && same(&self.acl, &other.acl)
+            && same(&self.queues, &other.queues)
+            && same(&self.topics, &other.topics)
+            && same(&self.durables, &other.durables)
+            && same(&self.bridges, &other.bridges)
+            && same(&self.factories, &other.factories)
+            && same(&self.stores, &other.stores)
+            && same(&self.routes, &other.routes)
     }
 
     /// The queues or topics and their properties.
