@@ -86,15 +86,21 @@ pub(crate) struct Pending {
 }
 
 impl Pending {
-    /// Adds what waits for a batch. Tickets never go back.
+    /// Adds what waits for a batch; mostly the newest one. An older one is waited for by whoever asks again for what
+    /// is on its way already: a client whose connection broke before it was told of its subscription.
     pub(crate) fn push(&mut self, ticket: Ticket, item: Item) {
-        match self.batches.back_mut() {
-            Some((last, items)) if *last == ticket => items.push(item),
-            last => {
-                assert!(last.is_none_or(|(last, _)| *last < ticket), "tickets grow");
+        let newest = self.batches.back().map(|(newest, _)| *newest);
+        let at = match newest {
+            Some(newest) if newest > ticket => self.batches.partition_point(|(it, _)| *it < ticket),
+            Some(newest) if newest == ticket => self.batches.len() - 1,
+            _ => self.batches.len(),
+        };
+        match self.batches.get_mut(at) {
+            Some((it, items)) if *it == ticket => items.push(item),
+            _ => {
                 let mut items = self.spare.pop().unwrap_or_default();
                 items.push(item);
-                self.batches.push_back((ticket, items));
+                self.batches.insert(at, (ticket, items));
             }
         }
     }

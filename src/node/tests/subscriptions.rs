@@ -241,6 +241,29 @@ fn unsubscribing_is_done_through_a_link_without_source_or_by_closing() {
 }
 
 #[test]
+fn one_that_comes_again_waits_for_the_batch_on_its_way_and_not_for_the_next() {
+    let mut scene = Scene::new();
+    let to = scene.publisher("q");
+    scene.commit();
+    let client = scene.connect_again("c1");
+    scene.attach_receiver(client, "d", Some(durable("news")));
+    let now = scene.now();
+    let job = scene.node.poll_job(now).expect("a batch");
+    scene.publish(to, "a");
+    scene.lose(client);
+    let client = scene.connect_again("c1");
+    let link = scene.attach_receiver(client, "d", Some(durable("news")));
+    assert!(!scene.clients[client].addresses.contains_key(&link));
+    scene.node.complete(job.run()).expect("the disk is well");
+    scene.node.advance(now);
+    scene.exchange();
+    assert_eq!(scene.clients[client].addresses[&link], "news");
+    scene.check(to.0, "");
+    scene.commit();
+    scene.check(to.0, "accepted");
+}
+
+#[test]
 fn unsubscribing_is_answered_when_it_is_durable() {
     let mut scene = Scene::new();
     let client = scene.connect_again("c1");
