@@ -181,7 +181,9 @@ impl Node {
     /// Deletes a queue with all of its messages, or a temporary topic; its consumers are told. Returns the batch
     /// that makes the end of a subscription durable.
     pub(super) fn delete_queue(&mut self, queue: QueueId) -> Option<Ticket> {
-        let is_subscription = self.subscriptions.get(queue).is_some();
+        // Also one that is closed already, by its link before its client: its messages wait until that is durable.
+        let kind = self.broker.queue(queue).map(|it| it.kind);
+        let is_subscription = kind.is_some_and(|it| it.is_subscription());
         for (id, link) in self.readers_of(queue) {
             if let Some(peer) = self.peer_mut(id) {
                 let error =

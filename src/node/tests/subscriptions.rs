@@ -496,6 +496,34 @@ fn the_end_of_a_subscription_is_durable_before_its_messages_go() {
 }
 
 #[test]
+fn a_message_on_its_way_does_not_outlive_a_subscription_that_goes_with_its_client() {
+    let mut scene = Scene::new();
+    let client = scene.connect_again("c1");
+    scene.subscribe(client, "s", topic("news"));
+    let to = scene.topic_publisher("news");
+    scene.commit();
+    let now = scene.now();
+    scene.publish(to, "a");
+    let job = scene.node.poll_job(now).expect("the batch of the message");
+    scene.lose(client);
+    while let Some(task) = scene.node.poll_read() {
+        scene.node.read_done(now, task.run());
+    }
+    assert!(scene.node.complete(job.run()).is_ok());
+    let next = scene
+        .node
+        .poll_job(now)
+        .expect("the end of the subscription");
+    scene.node.advance(now);
+    assert!(scene.node.complete(next.run()).is_ok());
+    // The process dies before more is durable.
+    let mut scene = scene.take_over();
+    scene.rest();
+    assert_eq!(scene.topics().len(), 0);
+    assert_eq!(scene.node.status().store.messages, 0);
+}
+
+#[test]
 fn a_subscriber_need_not_get_what_it_publishes_itself() {
     let no_local = |source: Source| Source {
         filter: vec![(
