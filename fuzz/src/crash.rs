@@ -10,18 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use steadfast_storage::disk::{Disk, FileSystem, SimDisk, SimWorld};
 use steadfast_storage::{
-    Acquire, Cursor, NewMessage, Place, QueueId, ReadLimit, RecoveryReport, Store, StoreOptions,
-    Ticket, Warm, WarmUse, try_acquire,
+    Acquire, QueueId, RecoveryReport, Store, StoreOptions, Ticket, Warm, WarmUse, try_acquire,
 };
 
 use crate::Target;
+use crate::workload::{self, Live, QUEUES, options, read, row};
 
-/// Queues of a life, from 1.
-const QUEUES: u32 = 3;
 /// Rows of a life.
 const ROWS: u32 = 5;
-/// Kind of all rows.
-const KIND: u16 = 7;
 /// Crash points so far, over all lives.
 static POINTS: AtomicU64 = AtomicU64::new(0);
 /// Recoveries that used what a standby had kept.
@@ -82,22 +78,11 @@ struct Life {
     random: fastrand::Rng,
     oracle: Oracle,
     pending: Vec<(Ticket, Pending)>,
-    live: Vec<(u32, u32, Place)>,
+    live: Vec<Live>,
     next_number: u32,
     /// How the story went, for the message of a failure.
     seed: u64,
     step: u32,
-}
-
-fn options(random: &mut fastrand::Rng) -> StoreOptions {
-    StoreOptions {
-        segment_bytes: 64 << random.u32(10..13),
-        first_segment_bytes: 64 << 10,
-        checkpoint_bytes: Some(1 << random.u32(12..17)),
-        batch_bytes: 1 << random.u32(10..16),
-        new_identity: *b"the sample of the fuzzer",
-        ..StoreOptions::default()
-    }
 }
 
 fn open(
@@ -113,52 +98,6 @@ fn open(
     let opened = Store::open_warm(ownership, options.clone(), warm, &mut |_| ());
     let (store, report) = opened.map_err(|error| error.to_string())?;
     Ok((disk, store, report))
-}
-
-pub(crate) fn body(number: u32, len: usize) -> String {
-    format!("{number} {}", "m".repeat(len))
-}
-
-/// One reference as it was read.
-pub(crate) struct Found {
-    pub(crate) number: u32,
-    pub(crate) place: Place,
-}
-
-/// All references of a queue in order.
-pub(crate) fn read(store: &Store, queue: u32) -> Result<Vec<Found>, String> {
-    let limit = ReadLimit {
-        messages: 64,
-        bytes: 1 << 20,
-    };
-    let mut from = Cursor::START;
-    let mut found = Vec::new();
-    loop {
-        let done = store.read_queue(QueueId(queue), from, limit).run();
-        if let Some(error) = done.error {
-            return Err(error);
-        }
-        if !done.quarantined.is_empty() || done.lost_references > 0 {
-            return Err(format!("queue {queue} has damaged messages"));
-        }
-        for message in done.messages {
-            let text = std::str::from_utf8(&message.body);
-            let number = text
-                .ok()
-                .and_then(|text| text.split(' ').next()?.parse().ok());
-            found.push(Found {
-                number: number.ok_or("a message was invented")?,
-                place: message.place,
-            });
-        }
-        if done.end {
-            return Ok(found);
-        }
-        if done.next <= from {
-            return Err("reading does not go on".to_owned());
-        }
-        from = done.next;
-    }
 }
 
 /// All that a user can see of a store: messages by queue, rows, totals. Not their places: a standby may
@@ -223,14 +162,6 @@ impl Oracle {
     }
 }
 
-pub(crate) fn row(store: &Store, key: u32) -> Result<Option<u32>, String> {
-    let Some(value) = store.row(KIND, &key.to_le_bytes()) else {
-        return Ok(None);
-    };
-    let value = value.try_into().map_err(|_| "a row was invented")?;
-    Ok(Some(u32::from_le_bytes(value)))
-}
-
 impl Life {
     fn new(seed: u64) -> Self {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -260,46 +191,22 @@ impl Life {
     fn publish(&mut self) {
         let number = self.next_number;
         self.next_number += 1;
-        let len = match self.random.u8(..20) {
-            0 => self.random.usize(..60_000),
-            1..5 => self.random.usize(..5_000),
-            _ => self.random.usize(..300),
-        };
-        let mut routes: Vec<QueueId> = (1..=QUEUES).map(QueueId).collect();
-        self.random.shuffle(&mut routes);
-        routes.truncate(self.random.usize(1..=2));
-        let text = body(number, len);
-        let appended = self.store.append_message(NewMessage {
-            routes: &routes,
-            durable: true,
-            meta: b"meta",
-            body: &[text.as_bytes()],
-        });
-        let appended = appended.expect("an open store takes messages");
-        for (index, queue) in (0..).zip(routes) {
-            let place = Place {
-                ordinal: appended.first.ordinal + index,
-                ..appended.first
-            };
-            let key = (queue.0, number);
+        let published = workload::publish(&mut self.store, &mut self.random, number, 60_000);
+        let published = published.expect("an open store takes messages");
+        for (queue, place) in published.places {
+            let key = (queue, number);
             self.oracle.references.insert(key, Known::default());
-            self.live.push((queue.0, number, place));
-            let pending = Pending::Message(queue.0, number);
-            self.pending.push((appended.ticket, pending));
+            self.live.push((queue, number, place));
+            let pending = Pending::Message(queue, number);
+            self.pending.push((published.ticket, pending));
         }
     }
 
     fn settle(&mut self) {
-        if self.live.is_empty() {
+        let settled = workload::settle(&mut self.store, &mut self.random, &mut self.live);
+        let Some((queue, number, ticket)) = settled else {
             return;
-        }
-        let (queue, number, place) = self.live.swap_remove(self.random.usize(..self.live.len()));
-        if !self.store.is_live(place) {
-            // Not durable yet.
-            self.live.push((queue, number, place));
-            return;
-        }
-        let ticket = self.store.append_settled(QueueId(queue), place);
+        };
         let ticket = ticket.expect("an open store takes settlements");
         if let Some(known) = self.oracle.references.get_mut(&(queue, number)) {
             known.is_settling = true;
@@ -310,11 +217,7 @@ impl Life {
     fn change_row(&mut self) {
         let key = self.random.u32(..ROWS);
         let value = (self.random.u8(..3) > 0).then(|| self.random.u32(..));
-        let bytes = key.to_le_bytes();
-        let ticket = match value {
-            Some(value) => self.store.put_row(KIND, &bytes, &value.to_le_bytes()),
-            None => self.store.delete_row(KIND, &bytes),
-        };
+        let ticket = workload::change_row(&mut self.store, key, value);
         let ticket = ticket.expect("an open store takes rows");
         let values = self.oracle.rows.entry(key).or_insert_with(|| vec![None]);
         values.push(value);

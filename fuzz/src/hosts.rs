@@ -13,22 +13,19 @@ use std::thread::Scope;
 
 use steadfast_storage::disk::{Disk, HostSettings, NfsSettings, SimDisk, SimHost, SimWorld, Turns};
 use steadfast_storage::{
-    Acquire, Canary, Fence, JobDone, NewMessage, OpenError, Place, QueueId, Store, StoreOptions,
-    Ticket, Warm, WarmUse, try_acquire,
+    Acquire, Canary, Fence, JobDone, OpenError, Store, StoreOptions, Ticket, Warm, WarmUse,
+    try_acquire,
 };
 
 mod oracle;
 
 use crate::Target;
-use crate::crash::{body, count_point, count_warm};
+use crate::crash::{count_point, count_warm};
+use crate::workload::{self, Live, options};
 use oracle::{Contents, Known, Oracle, Pending};
 
-/// Queues of a life, from 1.
-const QUEUES: u32 = 3;
 /// Rows of a life.
 const ROWS: u32 = 3;
-/// Kind of all rows.
-const KIND: u16 = 7;
 /// A process ends so long after ownership came in doubt, in ms (`net/engine.rs`).
 const WATCHDOG_MS: u64 = 5000;
 /// How often a standby looks whether it can see its owner's locks, in ms (`net/opener.rs`).
@@ -252,7 +249,7 @@ struct Active<'a, 'scene, 'env> {
     store: Store,
     done: Arc<Mutex<Vec<JobDone>>>,
     pending: Vec<(Ticket, Pending)>,
-    live: Vec<(u32, u32, Place)>,
+    live: Vec<Live>,
 }
 
 impl<'a, 'scene, 'env> Active<'a, 'scene, 'env> {
@@ -354,50 +351,21 @@ impl<'a, 'scene, 'env> Active<'a, 'scene, 'env> {
     }
 
     fn publish(&mut self) {
-        let len = match self.random.u8(..20) {
-            0 => self.random.usize(..30_000),
-            1..5 => self.random.usize(..5_000),
-            _ => self.random.usize(..300),
-        };
-        let mut routes: Vec<QueueId> = (1..=QUEUES).map(QueueId).collect();
-        self.random.shuffle(&mut routes);
-        routes.truncate(self.random.usize(1..=2));
         let mut oracle = lock(&self.scene.oracle);
         let number = oracle.number();
-        let text = body(number, len);
-        let appended = self.store.append_message(NewMessage {
-            routes: &routes,
-            durable: true,
-            meta: b"meta",
-            body: &[text.as_bytes()],
-        });
-        let Ok(appended) = appended else { return };
-        for (index, queue) in (0..).zip(routes) {
-            let place = Place {
-                ordinal: appended.first.ordinal + index,
-                ..appended.first
-            };
-            oracle
-                .references
-                .insert((queue.0, number), Known::default());
-            self.live.push((queue.0, number, place));
-            let pending = Pending::Message(queue.0, number);
-            self.pending.push((appended.ticket, pending));
+        let published = workload::publish(&mut self.store, self.random, number, 30_000);
+        let Ok(published) = published else { return };
+        for (queue, place) in published.places {
+            oracle.references.insert((queue, number), Known::default());
+            self.live.push((queue, number, place));
+            let pending = Pending::Message(queue, number);
+            self.pending.push((published.ticket, pending));
         }
     }
 
     fn settle(&mut self) {
-        if self.live.is_empty() {
-            return;
-        }
-        let at = self.random.usize(..self.live.len());
-        let (queue, number, place) = self.live[at];
-        if !self.store.is_live(place) {
-            // Not durable yet.
-            return;
-        }
-        self.live.swap_remove(at);
-        let Ok(ticket) = self.store.append_settled(QueueId(queue), place) else {
+        let settled = workload::settle(&mut self.store, self.random, &mut self.live);
+        let Some((queue, number, Ok(ticket))) = settled else {
             return;
         };
         let mut oracle = lock(&self.scene.oracle);
@@ -414,9 +382,7 @@ impl<'a, 'scene, 'env> Active<'a, 'scene, 'env> {
         let mut oracle = lock(&self.scene.oracle);
         let key = self.random.u32(..ROWS);
         let value = oracle.number();
-        let ticket = self
-            .store
-            .put_row(KIND, &key.to_le_bytes(), &value.to_le_bytes());
+        let ticket = workload::change_row(&mut self.store, key, Some(value));
         let Ok(ticket) = ticket else { return };
         oracle.rows.entry(key).or_default().0.insert(value);
         self.pending.push((ticket, Pending::Row(key, value)));
@@ -574,13 +540,8 @@ fn setting(random: &mut fastrand::Rng, mutant: Mutant) -> Setting {
         random.u64(2..=15)
     };
     let options = StoreOptions {
-        segment_bytes: 64 << random.u32(10..13),
-        first_segment_bytes: 64 << 10,
-        checkpoint_bytes: Some(1 << random.u32(12..17)),
-        batch_bytes: 1 << random.u32(10..16),
         fence_deadline_ms: (mutant == Mutant::NoFence).then_some(0),
-        new_identity: *b"the sample of the fuzzer",
-        ..StoreOptions::default()
+        ..options(random)
     };
     Setting {
         lease_s,

@@ -9,6 +9,7 @@ mod stack;
 mod store;
 pub mod sweep;
 mod wire;
+mod workload;
 
 /// Inputs that once broke something: target, what it was, the bytes. Those of `repair` are seeds.
 const CORPUS: &[(&str, &str, &[u8])] = &[

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use steadfast_storage::{QueueId, Store};
 
-use super::{QUEUES, ROWS};
-use crate::crash::{Found, read, row};
+use super::ROWS;
+use crate::workload::{Found, QUEUES, read, row};
 
 /// What is known of one reference: a message in a queue.
 #[derive(Clone, Copy, Default, Debug)]
