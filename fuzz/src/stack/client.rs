@@ -1,106 +1,122 @@
-//! Clients: producers that send again what was not confirmed, consumers that settle, give back and
-//! keep; all go on with the other server when theirs does not serve them.
+//! Clients: producers that send again what was not confirmed, consumers of queues and subscriptions that settle,
+//! give back and keep; all go on with the other server when theirs does not serve them.
 
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
-use steadfast::proto::message::{Header, SimpleMessage};
 use steadfast::proto::{
     AttachRequest, ClientSasl, Connection, ErrorCondition, Event as ProtoEvent, LinkId, Outcome,
     SessionId, Settings, Source, Target,
 };
 
 use super::network::Chunk;
-use super::oracle::{CopyId, Got, Oracle, body_of};
+use super::oracle::{CopyId, Oracle, PartId};
+use super::places::{Aim, Place, Places, container_of};
+use super::rows;
+use super::server::Mode;
 use super::sim::{Event, MS, Micros, SERVERS, Sim};
 
 /// A connection that is not open after so long is given up.
 const PATIENCE: Micros = 4_000 * MS;
+/// A subscriber may be away for so long.
+const ABSENCE: Micros = 8_000 * MS;
+/// A subscription that was refused is asked for again after so long.
+const ASK_AGAIN: Micros = 200 * MS;
 
 /// A connection as its client sees it.
-struct Talk {
-    conn: u64,
-    proto: Connection,
+pub(super) struct Talk {
+    pub(super) conn: u64,
+    pub(super) proto: Connection,
     session: SessionId,
-    link: Option<LinkId>,
+    pub(super) link: Option<LinkId>,
     /// The link may be used.
-    is_ready: bool,
-    is_closing: bool,
-    dialled_at: Micros,
+    pub(super) is_ready: bool,
+    pub(super) is_closing: bool,
+    pub(super) dialled_at: Micros,
+    /// When the link is asked for again.
+    attach_at: Option<Micros>,
     input: BytesMut,
     links: u32,
 }
 
 /// A message that a consumer has not settled.
-struct Held {
-    copy: CopyId,
-    link: LinkId,
-    delivery_id: u32,
+pub(super) struct Held {
+    pub(super) part: PartId,
+    pub(super) link: LinkId,
+    pub(super) delivery_id: u32,
     /// When it settles it; `None`: keeps it.
-    at: Option<Micros>,
+    pub(super) at: Option<Micros>,
 }
 
-#[derive(Default)]
-struct Producer {
-    quota: u32,
-    next_number: u32,
+pub(super) struct Producer {
+    pub(super) aim: Aim,
+    pub(super) quota: u32,
+    pub(super) next_number: u32,
     /// To be sent again: number and attempt.
-    again: VecDeque<(u32, u32)>,
+    pub(super) again: VecDeque<(u32, u32)>,
     /// Sent and not confirmed: attempt by number.
-    unconfirmed: BTreeMap<u32, u32>,
+    pub(super) unconfirmed: BTreeMap<u32, u32>,
 }
 
-struct Consumer {
-    credit: u32,
+pub(super) struct Consumer {
+    /// What it may read: a queue, or a subscription with one of these topics.
+    own: Vec<Place>,
+    pub(super) place: Place,
+    pub(super) credit: u32,
     /// Of a hundred messages so many are kept.
-    keeps: u8,
-    held: Vec<Held>,
+    pub(super) keeps: u8,
+    pub(super) held: Vec<Held>,
+    /// It ends its subscription, and has done so.
+    pub(super) is_ending: bool,
+    has_ended: bool,
 }
 
-enum Part {
+pub(super) enum Part {
     Producer(Producer),
     Consumer(Consumer),
 }
 
 pub(super) struct Client {
     index: usize,
-    queue: usize,
-    part: Part,
+    pub(super) part: Part,
     pub(super) next_server: usize,
-    talk: Option<Talk>,
+    pub(super) talk: Option<Talk>,
     wake_at: Option<Micros>,
-    act_at: Micros,
-    is_finale: bool,
+    pub(super) act_at: Micros,
+    pub(super) is_finale: bool,
     /// It takes a new link: what it did not want comes to it again.
-    wants_link: bool,
-}
-
-pub(super) fn queue_name(queue: usize) -> String {
-    format!("queue-{queue}")
+    pub(super) wants_link: bool,
 }
 
 impl Client {
-    pub(super) fn producer(index: usize, queue: usize, quota: u32) -> Self {
+    pub(super) fn producer(index: usize, aim: Aim, quota: u32) -> Self {
         let producer = Producer {
+            aim,
             quota,
-            ..Producer::default()
+            next_number: 0,
+            again: VecDeque::new(),
+            unconfirmed: BTreeMap::new(),
         };
-        Self::new(index, queue, Part::Producer(producer))
+        Self::new(index, Part::Producer(producer))
     }
 
-    pub(super) fn consumer(index: usize, queue: usize, random: &mut fastrand::Rng) -> Self {
+    /// A consumer of a queue, or of a subscription that may be to any of these.
+    pub(super) fn consumer(index: usize, own: Vec<Place>, random: &mut fastrand::Rng) -> Self {
         let consumer = Consumer {
+            place: own[0],
+            own,
             credit: [1, 3, 10, 100][random.usize(..4)],
             keeps: [0, 5, 50][random.usize(..3)],
             held: Vec::new(),
+            is_ending: false,
+            has_ended: false,
         };
-        Self::new(index, queue, Part::Consumer(consumer))
+        Self::new(index, Part::Consumer(consumer))
     }
 
-    fn new(index: usize, queue: usize, part: Part) -> Self {
+    fn new(index: usize, part: Part) -> Self {
         Self {
             index,
-            queue,
             part,
             next_server: 0,
             talk: None,
@@ -118,8 +134,16 @@ impl Client {
 
     /// A server has given up its connection: what was under way to it may come out of order.
     pub(super) fn note_server_left(&self, oracle: &mut Oracle) {
-        if let Part::Consumer(_) = self.part {
-            oracle.disturbed(self.queue);
+        if let Part::Consumer(consumer) = &self.part {
+            oracle.disturbed(consumer.place);
+        }
+    }
+
+    /// The place that it reads.
+    pub(super) fn place(&self) -> Option<Place> {
+        match &self.part {
+            Part::Producer(_) => None,
+            Part::Consumer(consumer) => Some(consumer.place),
         }
     }
 
@@ -135,6 +159,14 @@ impl Client {
                     held.at = Some(0);
                 }
             }
+        }
+    }
+
+    /// A subscriber ends its subscription.
+    pub(super) fn begin_ending(&mut self, places: &Places) {
+        self.act_at = 0;
+        if let Part::Consumer(consumer) = &mut self.part {
+            consumer.is_ending = places.subscription(consumer.place).is_some();
         }
     }
 
@@ -155,6 +187,9 @@ impl Client {
                 if !consumer.held.is_empty() {
                     return Err(format!("client {index} has messages"));
                 }
+                if consumer.is_ending && !consumer.has_ended {
+                    return Err(format!("client {index} has a subscription"));
+                }
             }
         }
         Ok(())
@@ -162,35 +197,41 @@ impl Client {
 
     fn settings(&self, random: &mut fastrand::Rng) -> Settings {
         Settings {
-            container_id: format!("client-{}", self.index),
+            container_id: container_of(self.index),
             max_frame_size: [512, 4 << 10, 128 << 10][random.usize(..3)],
             idle_timeout_ms: Some(random.u32(1_000..5_000)),
             ..Settings::default()
         }
     }
 
-    fn attach(&mut self) {
+    /// Asks for its link.
+    fn attach(&mut self, places: &Places) {
         let Some(talk) = &mut self.talk else {
             return;
         };
         talk.links += 1;
         talk.is_ready = false;
+        talk.attach_at = None;
         let name = format!("link-{}", talk.links);
-        let address = queue_name(self.queue);
         talk.link = match &self.part {
-            Part::Producer(_) => {
+            Part::Producer(producer) => {
+                let target = match producer.aim {
+                    Aim::Relay => Target::default(),
+                    aim => Target::at(Places::address(aim)),
+                };
                 let request = AttachRequest {
                     name,
                     source: Some(Source::default()),
-                    target: Some(Target::at(address).into()),
+                    target: Some(target.into()),
                     ..AttachRequest::default()
                 };
                 talk.proto.attach_sender(talk.session, request)
             }
             Part::Consumer(consumer) => {
+                let subscription = places.subscription(consumer.place);
                 let request = AttachRequest {
-                    name,
-                    source: Some(Source::at(address)),
+                    name: subscription.map_or(name, |it| it.name.clone()),
+                    source: Some(places.source(consumer.place)),
                     target: Some(Target::default().into()),
                     ..AttachRequest::default()
                 };
@@ -230,7 +271,11 @@ impl Sim {
             }
             Some(talk) => {
                 talk.proto.handle_timeout(now_ms);
+                let attaches = talk.attach_at.is_some_and(|at| at <= now);
                 self.take_events(client);
+                if attaches {
+                    self.attach(client);
+                }
                 self.act(client);
             }
         }
@@ -247,7 +292,10 @@ impl Sim {
                 let timeout = talk.proto.poll_timeout().map(|ms| ms * MS);
                 let patience = (!talk.is_ready).then_some(talk.dialled_at + PATIENCE + MS);
                 let own = talk.is_ready.then_some(it.act_at);
-                let due = [timeout, patience, own].into_iter().flatten().min();
+                let due = [timeout, patience, own, talk.attach_at]
+                    .into_iter()
+                    .flatten()
+                    .min();
                 due.unwrap_or(now + 1_000 * MS).max(now + 100)
             }
         };
@@ -277,10 +325,85 @@ impl Sim {
             is_ready: false,
             is_closing: false,
             dialled_at: now,
+            attach_at: None,
             input: BytesMut::new(),
             links: 0,
         });
-        it.attach();
+        self.attach(client);
+    }
+
+    /// A client asks for its link; a subscriber may change its topic, which ends the subscription that it had.
+    fn attach(&mut self, client: usize) {
+        let dice = self.random.usize(..16);
+        let it = &mut self.clients[client];
+        let (is_finale, Some(talk)) = (it.is_finale, &mut it.talk) else {
+            return;
+        };
+        if let Part::Consumer(consumer) = &mut it.part {
+            if consumer.has_ended {
+                (talk.is_ready, talk.attach_at) = (true, None);
+                return;
+            }
+            if let Some(place) = consumer.own.get(dice).filter(|_| !is_finale) {
+                consumer.place = *place;
+            }
+        }
+        let conn = talk.conn;
+        it.attach(&self.places);
+        let server = self.conns.get(&conn).map_or(0, |conn| conn.server);
+        let life = self.servers[server].life;
+        if let Some(place) = self.subscription_of(client) {
+            self.trace(|| format!("client {client} asks for subscription {place}"));
+            self.oracle.asks(place, conn, life);
+        }
+    }
+
+    /// The subscription that a client reads, if it does.
+    pub(super) fn subscription_of(&self, client: usize) -> Option<Place> {
+        let place = self.clients[client].place()?;
+        self.places.subscription(place).map(|_| place)
+    }
+
+    /// A subscriber is told that its link exists.
+    fn granted(&mut self, client: usize, conn: u64) {
+        let life = self.conns.get(&conn).map_or(0, |conn| conn.life);
+        let waits = self.waits_for_clients(life);
+        if let Some(place) = self.subscription_of(client) {
+            self.trace(|| format!("client {client} has subscription {place}, waits: {waits}"));
+            self.oracle.granted(place, conn, life, waits);
+        }
+    }
+
+    /// A subscriber is told that its link does not exist.
+    fn denied(&mut self, client: usize, place: Place, error: Option<ErrorCondition>) {
+        let pause = self.between(0, 500 * MS);
+        let now = self.now;
+        let it = &mut self.clients[client];
+        let Some(talk) = &mut it.talk else {
+            return;
+        };
+        let has_asked = talk.link.take().is_none();
+        (talk.is_ready, talk.dialled_at) = (false, now);
+        let conn = talk.conn;
+        if let Some(error) = error {
+            talk.attach_at = Some(now + ASK_AGAIN);
+            return self.trace(|| format!("client {client}: detached, {error}"));
+        }
+        talk.attach_at = Some(now + pause);
+        if let Part::Consumer(consumer) = &mut it.part {
+            consumer.has_ended = consumer.is_ending;
+        }
+        let Some(conn) = self.conns.get(&conn).filter(|_| has_asked) else {
+            return;
+        };
+        let (life, server) = (conn.life, conn.server);
+        if self.places.is_durable(place) {
+            // It is told when that is durable.
+            self.oracle.ends_for_good(place);
+        } else if self.servers[server].life == life && self.mode(server) == Mode::Serve {
+            self.oracle.ends(place, life);
+        }
+        self.trace(|| format!("client {client} is rid of subscription {place}"));
     }
 
     /// Writes what the client has to say.
@@ -328,13 +451,16 @@ impl Sim {
     }
 
     /// The client gives its connection up, in order or not.
-    fn leave(&mut self, client: usize, is_orderly: bool) {
+    pub(super) fn leave(&mut self, client: usize, is_orderly: bool) {
         let Some(talk) = self.clients[client].talk.take() else {
             return;
         };
         let conn = talk.conn;
         self.trace(|| format!("client {client} leaves connection {conn}, orderly: {is_orderly}"));
-        let pause = self.between(MS, 100 * MS);
+        let is_subscriber = self.subscription_of(client).is_some();
+        let is_away = is_subscriber && !self.is_finale && self.random.bool();
+        let longest = if is_away { ABSENCE } else { 100 * MS };
+        let pause = self.between(MS, longest);
         let it = &mut self.clients[client];
         it.act_at = self.now + pause;
         let oracle = &mut self.oracle;
@@ -349,12 +475,12 @@ impl Sim {
             Part::Consumer(consumer) => {
                 for held in consumer.held.drain(..) {
                     if is_orderly || talk.is_closing {
-                        oracle.let_go(held.copy);
+                        oracle.let_go(held.part);
                     } else {
-                        oracle.dropped(held.copy);
+                        oracle.dropped(held.part);
                     }
                 }
-                oracle.disturbed(it.queue);
+                oracle.disturbed(consumer.place);
             }
         }
         self.client_leaves(conn, is_orderly);
@@ -380,13 +506,24 @@ impl Sim {
                     Part::Consumer(_) => attach.source.is_some(),
                 };
                 it.act_at = self.now;
+                let (is_ready, conn) = (talk.is_ready, talk.conn);
+                if is_ready {
+                    self.granted(client, conn);
+                }
             }
             ProtoEvent::Detached { link, error, .. } => {
                 self.oracle.has_left(talk.conn);
-                self.oracle.disturbed(it.queue);
-                if Some(link) == talk.link || talk.link.is_none() {
-                    it.attach();
+                let is_own = Some(link) == talk.link || talk.link.is_none();
+                if let Some(place) = it.place() {
+                    self.oracle.disturbed(place);
                 }
+                if !is_own {
+                    return;
+                }
+                if let Some(place) = self.subscription_of(client) {
+                    return self.denied(client, place, error);
+                }
+                self.attach(client);
                 if let Some(error) = error {
                     self.trace(|| format!("client {client}: detached, {error}"));
                 }
@@ -461,29 +598,24 @@ impl Sim {
     }
 
     fn client_got(&mut self, client: usize, link: LinkId, delivery_id: u32, bytes: &[u8]) {
-        let (queue, is_finale) = (Some(self.clients[client].queue), self.is_finale);
-        let Some(conn) = self.clients[client].conn() else {
+        let is_finale = self.is_finale;
+        let it = &self.clients[client];
+        let Some((conn, place)) = it.conn().zip(it.place()) else {
             return;
         };
-        let message = match SimpleMessage::decode(bytes) {
-            Ok(message) => message,
+        let got = match rows::got(bytes, place) {
+            Ok(got) => got,
             Err(error) => return self.oracle.blame(format!("a message was spoilt: {error}")),
-        };
-        let got = Got {
-            body: message.body,
-            queue,
-            count: message.header.delivery_count,
-            is_late: false,
         };
         let life = self.conns.get(&conn).map_or(0, |conn| conn.life);
         if self.waits_for_clients(life) {
             self.oracle.comes_early(&got, client, life);
         }
-        let Some(copy) = self.oracle.delivered(&got, conn, life) else {
+        let Some(part) = self.oracle.delivered(&got, conn, life) else {
             return;
         };
         let count = got.count;
-        self.trace(|| format!("client {client}: {copy} came, count {count}"));
+        self.trace(|| format!("client {client}: {part} came, count {count}"));
         let delay = self.between(0, 300 * MS);
         let dice = self.random.u8(..100);
         let it = &mut self.clients[client];
@@ -492,7 +624,7 @@ impl Sim {
         };
         if it.talk.as_ref().and_then(|talk| talk.link) != Some(link) {
             // The link is being left.
-            return self.oracle.let_go(copy);
+            return self.oracle.let_go(part);
         }
         let at = if is_finale {
             Some(self.now)
@@ -500,7 +632,7 @@ impl Sim {
             (dice >= consumer.keeps).then_some(self.now + delay)
         };
         consumer.held.push(Held {
-            copy,
+            part,
             link,
             delivery_id,
             at,
@@ -508,222 +640,5 @@ impl Sim {
         if let Some(at) = at {
             it.act_at = it.act_at.min(at);
         }
-    }
-
-    // ---- what clients do by themselves ----
-
-    fn act(&mut self, client: usize) {
-        let now = self.now;
-        let it = &self.clients[client];
-        if it.act_at > now || !it.talk.as_ref().is_some_and(|talk| talk.is_ready) {
-            return;
-        }
-        let is_producer = matches!(it.part, Part::Producer(_));
-        if std::mem::take(&mut self.clients[client].wants_link) {
-            return self.detach(client);
-        }
-        let pause = self.between(MS, 80 * MS);
-        self.clients[client].act_at = now + pause;
-        if is_producer {
-            self.send_some(client);
-        } else {
-            self.settle_some(client);
-        }
-        if self.clients[client].is_finale {
-            return;
-        }
-        match self.random.u8(..200) {
-            0 => self.leave(client, false),
-            1 => self.close(client),
-            2..4 => self.detach(client),
-            4..10 if !is_producer => self.change_credit(client),
-            _ => {}
-        }
-    }
-
-    fn send_some(&mut self, client: usize) {
-        let index = client;
-        for _ in 0..self.random.u32(1..5) {
-            let (is_durable, len) = (self.random.u8(..5) > 0, self.some_len());
-            let it = &mut self.clients[client];
-            let (Part::Producer(producer), Some(talk)) = (&mut it.part, &mut it.talk) else {
-                return;
-            };
-            let Some(link) = talk.link.filter(|link| talk.proto.can_send(*link)) else {
-                return;
-            };
-            let (number, attempt) = match producer.again.pop_front() {
-                Some(next) => next,
-                None if producer.next_number < producer.quota => {
-                    producer.next_number += 1;
-                    (producer.next_number, 1)
-                }
-                None => {
-                    it.act_at = self.now + 200 * MS;
-                    return;
-                }
-            };
-            let copy = CopyId {
-                producer: index,
-                number,
-                attempt,
-            };
-            let body = body_of(copy, len);
-            let message = message(&body, is_durable).encode();
-            let token = u64::from(number) << 32 | u64::from(attempt);
-            let conn = talk.conn;
-            if talk.proto.send(link, token, 0, &[&message], false).is_err() {
-                producer.again.push_front((number, attempt));
-                return;
-            }
-            producer.unconfirmed.insert(number, attempt);
-            let queue = it.queue;
-            let life = self.conns.get(&conn).map_or(0, |conn| conn.life);
-            self.oracle
-                .published(copy, queue, is_durable, len, conn, life);
-            self.trace(|| format!("client {client}: {copy} sent, durable: {is_durable}"));
-        }
-    }
-
-    fn some_len(&mut self) -> usize {
-        match self.random.u8(..40) {
-            0 => self.random.usize(..40_000),
-            1..8 => self.random.usize(..4_000),
-            _ => self.random.usize(..200),
-        }
-    }
-
-    fn settle_some(&mut self, client: usize) {
-        let now = self.now;
-        let is_finale = self.clients[client].is_finale;
-        let it = &mut self.clients[client];
-        let (Part::Consumer(consumer), Some(talk)) = (&mut it.part, &mut it.talk) else {
-            return;
-        };
-        let (mut ends, mut notes) = (Vec::new(), Vec::new());
-        let mut kept = Vec::new();
-        for held in consumer.held.drain(..) {
-            if held.at.is_none_or(|at| at > now) {
-                kept.push(held);
-                continue;
-            }
-            let failed = self.random.bool();
-            let (outcome, is_end) = match self.random.u8(..100) {
-                0..10 if !is_finale => (Outcome::Released, false),
-                10..16 if !is_finale => {
-                    let modified = Outcome::Modified {
-                        delivery_failed: failed,
-                        undeliverable_here: self.random.u8(..4) == 0,
-                    };
-                    (modified, false)
-                }
-                16..22 => (Outcome::Rejected(None), true),
-                _ => (Outcome::Accepted, true),
-            };
-            notes.push(format!("{} {}", held.copy, word(&outcome)));
-            talk.proto.settle(held.link, held.delivery_id, outcome);
-            self.oracle.handed_back(held.copy, is_end);
-            if is_end {
-                ends.push(held.copy);
-            }
-        }
-        consumer.held = kept;
-        if let Some(next) = consumer.held.iter().filter_map(|held| held.at).min() {
-            it.act_at = it.act_at.min(next);
-        }
-        talk.proto.flush();
-        let (conn, unwritten) = (talk.conn, talk.proto.output().len());
-        if let Some(conn) = self.conns.get_mut(&conn) {
-            let end = conn.sent + unwritten;
-            conn.outcomes.extend(ends.iter().map(|copy| (end, *copy)));
-        }
-        if !notes.is_empty() {
-            self.trace(|| format!("client {client}: {}", notes.join(", ")));
-        }
-    }
-
-    fn close(&mut self, client: usize) {
-        if let Some(talk) = &mut self.clients[client].talk {
-            talk.is_closing = true;
-            talk.proto.close(None);
-            self.let_all_go(client);
-        }
-    }
-
-    fn detach(&mut self, client: usize) {
-        if let Some(talk) = &mut self.clients[client].talk
-            && let Some(link) = talk.link.take()
-        {
-            talk.is_ready = false;
-            talk.dialled_at = self.now;
-            talk.proto.detach(link, None);
-            let conn = talk.conn;
-            self.trace(|| format!("client {client} leaves its link on connection {conn}"));
-            self.let_all_go(client);
-        }
-    }
-
-    /// The client leaves a link in order: what it has goes back.
-    fn let_all_go(&mut self, client: usize) {
-        let it = &mut self.clients[client];
-        match &mut it.part {
-            Part::Consumer(consumer) => {
-                for held in consumer.held.drain(..) {
-                    self.oracle.let_go(held.copy);
-                }
-                self.oracle.gives_up(client);
-                if let Some(talk) = &it.talk {
-                    self.oracle.leaves(talk.conn, it.queue);
-                }
-            }
-            Part::Producer(producer) => {
-                let lost = std::mem::take(&mut producer.unconfirmed);
-                for (number, attempt) in lost.into_iter().rev() {
-                    producer.again.push_front((number, attempt + 1));
-                }
-            }
-        }
-    }
-
-    fn change_credit(&mut self, client: usize) {
-        let dice = self.random.u8(..3);
-        let it = &mut self.clients[client];
-        let (Part::Consumer(consumer), Some(talk)) = (&mut it.part, &mut it.talk) else {
-            return;
-        };
-        let Some(link) = talk.link else {
-            return;
-        };
-        match dice {
-            0 => talk.proto.drain(link),
-            1 => talk.proto.set_credit(link, 0),
-            _ => talk.proto.set_credit(link, consumer.credit),
-        }
-    }
-}
-
-/// A message of ours.
-fn message(body: &str, is_durable: bool) -> SimpleMessage {
-    SimpleMessage {
-        header: Header {
-            durable: is_durable,
-            ..Header::default()
-        },
-        body: body.as_bytes().to_vec(),
-        ..SimpleMessage::default()
-    }
-}
-
-/// An outcome for the trace.
-fn word(outcome: &Outcome) -> &'static str {
-    match outcome {
-        Outcome::Accepted => "accepted",
-        Outcome::Rejected(_) => "rejected",
-        Outcome::Released => "released",
-        Outcome::Modified {
-            undeliverable_here: true,
-            ..
-        } => "not wanted here",
-        _ => "modified",
     }
 }

@@ -1,29 +1,30 @@
-//! A fresh server on a copy of the world, and what a client gets from it.
+//! A fresh server on a copy of the world, and what clients get from it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::BytesMut;
 use steadfast::broker;
-use steadfast::node::{Node, NodeSettings, Now};
-use steadfast::proto::message::SimpleMessage;
+use steadfast::node::{ConnectionId, Node, NodeSettings, Now};
 use steadfast::proto::{
-    AttachRequest, ClientSasl, Connection, Event, LinkId, Outcome, Settings, Source, Target,
+    AttachRequest, ClientSasl, Connection, Event, LinkId, Outcome, Settings, Target,
 };
 use steadfast_storage::disk::{Disk, SimDisk, SimWorld};
-use steadfast_storage::{Acquire, Cursor, QueueId, ReadLimit, Store, StoreOptions, try_acquire};
+use steadfast_storage::{Acquire, Store, StoreOptions, try_acquire};
 
-use super::client::queue_name;
 use super::oracle::Got;
-use super::sim::{Mutant, QUEUES};
+use super::places::{Place, Places, container_of, queue_name};
+use super::rows;
+use super::sim::{self, Mutant, QUEUES};
 
 /// Rounds in which nothing comes before there is nothing more.
 const QUIET_ROUNDS: u32 = 3;
 /// Rounds at most.
 const ROUNDS_MAX: u32 = 10_000;
-/// Kind of the rows that say up to where a queue may deliver; see `node/records.rs`.
-const KIND_RESERVATION: u16 = 2;
-/// Kind of the rows that say what clients have.
-const KIND_HELD: u16 = 6;
+/// How often time passes because messages are kept for somebody.
+const WAITS_MAX: u32 = 3;
+/// See `node/clients.rs`; and a bit.
+const LINKS_MS: u64 = 5_500;
 
 pub(super) fn node_settings(random: &mut fastrand::Rng) -> NodeSettings {
     let limits = if random.bool() {
@@ -45,84 +46,41 @@ pub(super) fn node_settings(random: &mut fastrand::Rng) -> NodeSettings {
     }
 }
 
-/// All messages of a store, queue by queue in their order.
-pub(super) fn read_all(store: &Store) -> Result<Vec<Got>, String> {
-    let limit = ReadLimit {
-        messages: 64,
-        bytes: 1 << 20,
-    };
-    let mut all = Vec::new();
-    // Queues are numbered as they are first named.
-    for number in 1..=QUEUES as u32 {
-        let mut from = Cursor::START;
-        loop {
-            let done = store.read_queue(QueueId(number), from, limit).run();
-            if let Some(error) = done.error {
-                return Err(error);
-            }
-            if !done.quarantined.is_empty() || done.lost_references > 0 {
-                return Err("a whole store has damaged messages".to_owned());
-            }
-            for message in done.messages {
-                all.push(got(&message.body, None)?);
-            }
-            if done.end {
-                break;
-            }
-            from = done.next;
-        }
-    }
-    Ok(all)
-}
-
-/// A message; `queue`: where it came from, as far as known.
-fn got(bytes: &[u8], queue: Option<usize>) -> Result<Got, String> {
-    let message = SimpleMessage::decode(bytes).map_err(|error| error.to_string())?;
-    Ok(Got {
-        queue,
-        count: message.header.delivery_count,
-        is_late: false,
-        body: message.body,
-    })
-}
-
-/// Deletes what tells a successor up to where messages may have been delivered.
-pub(super) fn forget_reservations(store: &mut Store) {
-    forget(store, KIND_RESERVATION);
-}
-
-/// Deletes what tells a successor what clients had.
-pub(super) fn forget_holds(store: &mut Store) {
-    forget(store, KIND_HELD);
-}
-
-fn forget(store: &mut Store, kind: u16) {
-    let keys: Vec<Vec<u8>> = store.rows(kind).map(|(key, _)| key.to_vec()).collect();
-    for key in keys {
-        let _lost = store.delete_row(kind, &key);
-    }
-    while let Some(job) = store.poll_job(0) {
-        let _lost = store.complete(job.run());
-    }
+/// A client of the fresh server.
+struct Guest {
+    id: ConnectionId,
+    proto: Connection,
+    links: Vec<(LinkId, Place)>,
+    input: BytesMut,
+    answer: BytesMut,
 }
 
 struct Fresh {
     disk: SimDisk,
     node: Node,
-    client: Connection,
-    links: Vec<(LinkId, usize)>,
+    guests: Vec<Guest>,
     found: Vec<Got>,
     /// The time to reconnect is over.
     is_late: bool,
 }
 
-/// Recovers as a new server does, and takes all messages as a client does.
+/// What a fresh server had.
+pub(super) struct Drained {
+    pub(super) subscriptions: Vec<Place>,
+    pub(super) found: Vec<Got>,
+    /// Nothing was left in the store; what else.
+    pub(super) rest: Result<(), String>,
+}
+
+/// Recovers as a new server does, and takes all messages as clients do: those of subscriptions as the clients that
+/// have them, those of queues as a stranger. Then nothing is left in the store.
 pub(super) fn recover_and_drain(
     world: &SimWorld,
     options: &StoreOptions,
     settings: &NodeSettings,
+    places: &Places,
     mutant: Mutant,
-) -> Result<Vec<Got>, String> {
+) -> Result<Drained, String> {
     crate::crash::count_point();
     let disk = world.process();
     let acquired = try_acquire(Arc::new(disk.clone()), "a new server");
@@ -137,26 +95,45 @@ pub(super) fn recover_and_drain(
             report.damaged
         ));
     }
-    if mutant == Mutant::NoMarks {
-        forget_reservations(&mut store);
+    sim::trace_line(|| format!("a new server finds: {}", rows::summary(&store)));
+    if mutant != Mutant::NoHolds {
+        rows::spoil(&mut store, mutant);
     }
     let now = now_of(&disk);
-    let client = Connection::client(Settings::default(), ClientSasl::Anonymous, now.monotonic_ms);
     let settings = NodeSettings {
-        // It sleeps while the server waits for other clients.
+        // They sleep while the server waits for other clients.
         idle_timeout_ms: 0,
         ..settings.clone()
     };
+    let mut node = Node::new(settings, store, now);
+    node.set_directory(now, places.directory());
+    let subscriptions = places.of_server(&node.subscription_status())?;
     let mut fresh = Fresh {
-        node: Node::new(settings, store, now),
-        client,
+        node,
         disk,
-        links: Vec::new(),
+        guests: Vec::new(),
         found: Vec::new(),
         is_late: false,
     };
-    fresh.drain()?;
-    Ok(fresh.found)
+    let queues: Vec<Place> = (0..QUEUES).collect();
+    fresh.invite("a stranger", &queues, places)?;
+    let clients: BTreeSet<usize> = subscriptions
+        .iter()
+        .filter_map(|place| Some(places.subscription(*place)?.client))
+        .collect();
+    for client in clients {
+        let is_its =
+            |place: &Place| places.subscription(*place).map(|it| it.client) == Some(client);
+        let own: BTreeSet<Place> = subscriptions.iter().copied().filter(is_its).collect();
+        let own: Vec<Place> = own.into_iter().collect();
+        fresh.invite(&container_of(client), &own, places)?;
+    }
+    let rest = fresh.drain(options);
+    Ok(Drained {
+        subscriptions,
+        found: fresh.found,
+        rest,
+    })
 }
 
 fn now_of(disk: &SimDisk) -> Now {
@@ -169,60 +146,110 @@ fn now_of(disk: &SimDisk) -> Now {
 }
 
 impl Fresh {
-    fn drain(&mut self) -> Result<(), String> {
-        let id = self.node.connect(now_of(&self.disk));
-        let session = self.client.begin().ok_or("no session")?;
-        for queue in 0..QUEUES {
+    /// Lets a client come and consume.
+    fn invite(&mut self, container: &str, from: &[Place], places: &Places) -> Result<(), String> {
+        let now = now_of(&self.disk);
+        let settings = Settings {
+            container_id: container.to_owned(),
+            ..Settings::default()
+        };
+        let mut proto = Connection::client(settings, ClientSasl::Anonymous, now.monotonic_ms);
+        let session = proto.begin().ok_or("no session")?;
+        let mut links = Vec::new();
+        for &place in from {
+            let name = places.subscription(place).map(|it| it.name.clone());
             let request = AttachRequest {
-                name: queue_name(queue),
-                source: Some(Source::at(queue_name(queue))),
+                name: name.unwrap_or_else(|| queue_name(place)),
+                source: Some(places.source(place)),
                 target: Some(Target::default().into()),
                 ..AttachRequest::default()
             };
-            let link = self
-                .client
-                .attach_receiver(session, request)
-                .ok_or("no link")?;
-            self.client.set_credit(link, 1_000);
-            self.links.push((link, queue));
+            let link = proto.attach_receiver(session, request);
+            let link = link.ok_or("no link")?;
+            proto.set_credit(link, 1_000);
+            links.push((link, place));
         }
-        let (mut quiet, mut input, mut answer) = (0, BytesMut::new(), BytesMut::new());
+        self.guests.push(Guest {
+            id: self.node.connect(now),
+            proto,
+            links,
+            input: BytesMut::new(),
+            answer: BytesMut::new(),
+        });
+        Ok(())
+    }
+
+    fn drain(&mut self, options: &StoreOptions) -> Result<(), String> {
+        let mut quiet = 0;
+        let mut waits = 0;
         for _ in 0..ROUNDS_MAX {
-            let now = now_of(&self.disk);
-            let before = self.found.len();
-            self.client.flush();
-            input.unsplit(self.client.output().split());
-            let mut is_quiet = input.is_empty();
-            self.node.handle_bytes(now, id, &mut input);
-            is_quiet &= !self.work(now)?;
-            while let Some(dirty) = self.node.poll_dirty() {
-                if let Some(output) = self.node.output(dirty) {
-                    answer.unsplit(output.split());
-                    self.node.handle_written(now, dirty);
-                }
-            }
-            is_quiet &= answer.is_empty();
-            self.client.handle_bytes(now.monotonic_ms, &mut answer);
-            self.hear()?;
-            is_quiet &= before == self.found.len();
+            let is_quiet = !self.round()?;
             quiet = if is_quiet { quiet + 1 } else { 0 };
             if quiet > QUIET_ROUNDS {
-                let left: u64 = self.node.queue_status().iter().map(|it| it.messages).sum();
+                let left = self.node.status().store.messages;
                 if left == 0 {
                     return Ok(());
                 }
-                // They are kept for clients, for a while.
-                let Some(until_ms) = self.node.reconnect().deadline_at_ms else {
-                    return Err(format!("{left} messages of a new server do not come"));
-                };
+                // They are kept for clients, for a while; and then some time for those that came without links.
+                let deadline_at_ms = self.node.reconnect().deadline_at_ms;
+                if waits > WAITS_MAX {
+                    return Err(self.left(left, options));
+                }
+                waits += 1;
                 self.is_late = true;
-                let left_ms = until_ms.saturating_sub(now.monotonic_ms);
-                self.disk.world().advance_ms(left_ms);
+                let now_ms = now_of(&self.disk).monotonic_ms;
+                let until_ms = deadline_at_ms.unwrap_or(now_ms + LINKS_MS);
+                self.disk
+                    .world()
+                    .advance_ms(until_ms.saturating_sub(now_ms));
                 quiet = 0;
             }
             self.disk.world().advance_ms(5);
         }
         Err("a new server never comes to rest".to_owned())
+    }
+
+    fn left(&self, left: u64, options: &StoreOptions) -> String {
+        let queues = self.node.queue_status();
+        let queues: Vec<_> = queues.into_iter().filter(|it| it.messages > 0).collect();
+        let subscriptions = self.node.subscription_status();
+        let subscriptions = subscriptions.into_iter().filter(|it| it.messages > 0);
+        let subscriptions: Vec<_> = subscriptions.collect();
+        let of_whom = if queues.is_empty() && subscriptions.is_empty() {
+            rows::orphans(self.disk.world(), options)
+        } else {
+            format!("{queues:?} {subscriptions:?}")
+        };
+        format!("{left} messages of a new server do not come: {of_whom}")
+    }
+
+    /// Everything speaks and hears once; whether anything happened.
+    fn round(&mut self) -> Result<bool, String> {
+        let now = now_of(&self.disk);
+        let before = self.found.len();
+        let mut any = false;
+        for guest in &mut self.guests {
+            guest.proto.flush();
+            guest.input.unsplit(guest.proto.output().split());
+            any |= !guest.input.is_empty();
+            self.node.handle_bytes(now, guest.id, &mut guest.input);
+        }
+        any |= self.work(now)?;
+        while let Some(dirty) = self.node.poll_dirty() {
+            let guest = self.guests.iter_mut().find(|it| it.id == dirty);
+            if let Some((output, guest)) = self.node.output(dirty).zip(guest) {
+                guest.answer.unsplit(output.split());
+                self.node.handle_written(now, dirty);
+            }
+        }
+        for guest in &mut self.guests {
+            any |= !guest.answer.is_empty();
+            guest
+                .proto
+                .handle_bytes(now.monotonic_ms, &mut guest.answer);
+            guest.hear(self.is_late, &mut self.found)?;
+        }
+        Ok(any || before != self.found.len())
     }
 
     /// Does the store's jobs and reads; whether there were any but those of time alone.
@@ -243,9 +270,11 @@ impl Fresh {
         self.node.tick(now);
         Ok(any)
     }
+}
 
-    fn hear(&mut self) -> Result<(), String> {
-        while let Some(event) = self.client.poll_event() {
+impl Guest {
+    fn hear(&mut self, is_late: bool, found: &mut Vec<Got>) -> Result<(), String> {
+        while let Some(event) = self.proto.poll_event() {
             match event {
                 Event::Delivery {
                     link,
@@ -253,15 +282,15 @@ impl Fresh {
                     payload,
                     ..
                 } => {
-                    let queue = self.links.iter().find(|(it, _)| *it == link);
-                    let queue = queue.map(|(_, queue)| *queue).ok_or("an unknown link")?;
-                    self.found.push(Got {
-                        is_late: self.is_late,
-                        ..got(&payload.to_bytes(), Some(queue))?
+                    let place = self.links.iter().find(|(it, _)| *it == link);
+                    let place = place.map(|(_, place)| *place).ok_or("an unknown link")?;
+                    found.push(Got {
+                        is_late,
+                        ..rows::got(&payload.to_bytes(), place)?
                     });
-                    self.client.settle(link, delivery_id, Outcome::Accepted);
+                    self.proto.settle(link, delivery_id, Outcome::Accepted);
                 }
-                Event::CreditRefill { link } => self.client.set_credit(link, 1_000),
+                Event::CreditRefill { link } => self.proto.set_credit(link, 1_000),
                 Event::Closed { error } => return Err(format!("a new server closes: {error:?}")),
                 Event::Detached { error, .. } => {
                     return Err(format!("a new server detaches: {error:?}"));

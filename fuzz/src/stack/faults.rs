@@ -46,6 +46,8 @@ pub(super) enum Fault {
     Slow(u64, Micros),
     /// No job ends before that is over.
     Hang(Micros),
+    /// An administrator deletes the durable subscription of a client.
+    DeleteDurable(usize),
 }
 
 /// What is wrong at present.
@@ -103,7 +105,7 @@ impl Sim {
         let server = self.random.usize(..SERVERS);
         let client = self.random.usize(..self.clients.len());
         let while_ms = self.random.u64(10 * MS..4_000 * MS);
-        match self.random.u8(..24) {
+        match self.random.u8(..26) {
             0..2 => Fault::Kill(server),
             2..6 => Fault::KillAt(server, self.random.u64(..30)),
             6 => Fault::Power,
@@ -119,7 +121,8 @@ impl Sim {
             19 => Fault::NoSpace(while_ms),
             20 => Fault::NoSpaceOnce(self.random.u64(..20)),
             21 => Fault::Slow(self.random.u64(5..200), while_ms),
-            _ => Fault::Hang(while_ms),
+            22..24 => Fault::Hang(while_ms),
+            _ => Fault::DeleteDurable(self.clients.len() - 1 - client % 3),
         }
     }
 
@@ -188,6 +191,7 @@ impl Sim {
                 (self.weather.slow, self.weather.slow_until) = (factor, now + pause);
             }
             Fault::Hang(pause) => self.weather.hang_until = now + pause,
+            Fault::DeleteDurable(client) => self.delete_durable(client),
         }
     }
 

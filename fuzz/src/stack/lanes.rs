@@ -155,8 +155,12 @@ impl Sim {
     pub(super) fn check_copy(&mut self, copy: &SimWorld) {
         copy.heal();
         copy.set_room_bytes(None);
-        let drained = drain::recover_and_drain(copy, &self.options, &self.settings, self.mutant);
-        let judged = drained.and_then(|found| self.oracle.judge(&found, true));
+        let (options, settings) = (&self.options, &self.settings);
+        let drained = drain::recover_and_drain(copy, options, settings, &self.places, self.mutant);
+        let judged = drained.and_then(|it| {
+            self.oracle.judge(&it.found, &it.subscriptions, true)?;
+            it.rest
+        });
         if let Err(what) = judged {
             self.oracle.blame(format!("after a crash here: {what}"));
         }

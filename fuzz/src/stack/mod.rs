@@ -4,29 +4,35 @@
 //! | file | what it is |
 //! |---|---|
 //! | `sim` | the clock, the queue of events, the plan of a life, its end |
-//! | `server`, `pump` | a server's glue: what `net` does around the sans-IO parts, in the same order |
+//! | `server`, `engine`, `timers`, `pump` | a server's glue: what `net` does around the sans-IO parts, in the same order |
 //! | `network` | connections of clients, links of servers |
-//! | `client` | producers and consumers |
+//! | `places` | queues, topics, a bridge, and the subscriptions that clients may make |
+//! | `client`, `habits` | producers, consumers and subscribers; what they do by themselves |
 //! | `disk` | a process's disk: dies between two operations, lies for the mutants |
 //! | `faults` | what goes wrong, and when |
+//! | `rows` | what a store has, read without the server's code |
 //! | `drain` | a fresh server on a copy of the world, drained over AMQP |
-//! | `oracle` | what was promised, and whether it was kept |
+//! | `oracle` | what was promised, and whether it was kept; `oracle/existence` for subscriptions |
 
 mod client;
 mod disk;
 mod drain;
+mod engine;
 mod faults;
+mod habits;
 mod lanes;
 mod links;
 mod network;
-
 mod opener;
 mod oracle;
+mod places;
 mod pump;
+mod rows;
 mod server;
 mod sim;
 #[cfg(test)]
 mod tests;
+mod timers;
 
 use crate::Target;
 use sim::{Mutant, Sim};

@@ -7,8 +7,8 @@ use bytes::{Bytes, BytesMut};
 use steadfast::node::{ConnectionId, Standby};
 use steadfast::role::LinkId;
 
-use super::oracle::CopyId;
-use super::server::Hello;
+use super::oracle::PartId;
+use super::server::{Hello, Mode};
 use super::sim::{Event, Happening, MS, Micros, Sim};
 
 /// What goes through a pipe.
@@ -66,7 +66,7 @@ pub(super) struct Conn {
     pub(super) sent: usize,
     pub(super) handled: usize,
     /// Outcomes that end a message, and where in the client's bytes they end.
-    pub(super) outcomes: VecDeque<(usize, CopyId)>,
+    pub(super) outcomes: VecDeque<(usize, PartId)>,
     /// The client has done with it.
     pub(super) is_left: bool,
     /// Bytes that fit between writer and reader.
@@ -341,8 +341,12 @@ impl Sim {
         let (life, client) = (conn.life, conn.client);
         self.oracle.left(id);
         let runs = |it: &super::server::Server| it.life == life && it.process.is_some();
-        if self.servers.iter().any(runs) {
+        if let Some(server) = self.servers.iter().position(runs) {
             self.oracle.gives_up(client);
+            // A server that stops leaves to its successor what clients own.
+            if self.mode(server) != Mode::Stop {
+                self.oracle.gives_up_connection(id, life);
+            }
         }
         if !is_orderly
             && cut == 0

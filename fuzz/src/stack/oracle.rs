@@ -16,9 +16,17 @@
 //! * A client had it when its server ended, and that was written down: within the time to reconnect it
 //!   comes to no other client, unless that client gives it up.
 //! * It was not durable: as durable ones, until a server ends without an orderly stop.
+//!
+//! A message to a topic has a *part* in each place where it may wait, and all this is judged for each part; the
+//! log has it once. What a subscription gets at all is in `oracle/existence.rs`.
+
+mod existence;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use super::places::{Place, Places};
+use existence::{Ending, Existence};
 
 /// Names one sending of one message.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -31,6 +39,19 @@ pub(super) struct CopyId {
 impl fmt::Display for CopyId {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}.{}.{}", self.producer, self.number, self.attempt)
+    }
+}
+
+/// Names a part of a copy.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct PartId {
+    pub(super) copy: CopyId,
+    pub(super) place: Place,
+}
+
+impl fmt::Display for PartId {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} in place {}", self.copy, self.place)
     }
 }
 
@@ -55,9 +76,11 @@ pub(super) fn body_of(id: CopyId, len: usize) -> String {
 #[derive(Clone, Debug)]
 pub(super) struct Got {
     pub(super) body: Vec<u8>,
-    /// Where it came from, as far as that is known.
-    pub(super) queue: Option<usize>,
+    /// Where it came from.
+    pub(super) place: Place,
     pub(super) count: u32,
+    /// Its number in the log, where that is known.
+    pub(super) lsn: Option<u64>,
     /// It came when the time to reconnect was over.
     pub(super) is_late: bool,
 }
@@ -72,22 +95,14 @@ enum Settled {
     Promised,
 }
 
+/// A copy in one place.
 #[derive(Clone, Debug)]
-struct Copy {
-    queue: usize,
-    is_durable: bool,
-    len: usize,
-    /// Number among all copies.
-    order: u64,
-    connection: u64,
-    /// The process that it was sent to.
-    life: u64,
-    is_confirmed: bool,
-    is_refused: bool,
-    /// Not durable, and a server ended badly since.
-    is_excused: bool,
+struct Part {
+    place: Place,
+    /// It must come from there, once it is confirmed.
+    is_due: bool,
     settled: Settled,
-    /// A takeover did not find it.
+    /// A takeover did not find it, or it went with a subscription.
     is_gone: bool,
     /// The process that brought it last.
     brought_by: Option<u64>,
@@ -99,9 +114,53 @@ struct Copy {
     kept_for: Option<(u64, usize)>,
 }
 
+impl Part {
+    fn new(place: Place, is_due: bool) -> Self {
+        Self {
+            place,
+            is_due,
+            settled: Settled::No,
+            is_gone: false,
+            brought_by: None,
+            holder: None,
+            was_dropped: false,
+            kept_for: None,
+        }
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Copy {
+    is_durable: bool,
+    len: usize,
+    /// Number among all copies.
+    order: u64,
+    connection: u64,
+    /// The process that it was sent to.
+    life: u64,
+    sent_at: u64,
+    /// By its producer's knowledge, or because a successor found it.
+    is_confirmed: bool,
+    confirmed_at: u64,
+    is_refused: bool,
+    /// Not durable, and a server ended badly since.
+    is_excused: bool,
+    /// Where it may be.
+    parts: Vec<Part>,
+}
+
 impl Copy {
-    fn must_be_there(&self) -> bool {
-        self.is_confirmed && self.settled == Settled::No && (self.is_durable || !self.is_excused)
+    fn part(&self, place: Place) -> Option<&Part> {
+        self.parts.iter().find(|part| part.place == place)
+    }
+
+    fn part_mut(&mut self, place: Place) -> Option<&mut Part> {
+        self.parts.iter_mut().find(|part| part.place == place)
+    }
+
+    fn must_be_in(&self, part: &Part) -> bool {
+        let is_promised = self.is_durable || !self.is_excused;
+        self.is_confirmed && is_promised && part.is_due && part.settled == Settled::No
     }
 }
 
@@ -117,23 +176,39 @@ pub(super) struct Counts {
     pub(super) refused: u64,
     pub(super) ordered: u64,
     pub(super) kept: u64,
+    /// Parts in subscriptions that had to come.
+    pub(super) owed: u64,
+    /// Subscriptions that a client found again after a takeover.
+    pub(super) resumed: u64,
+    /// Subscriptions that ended for good.
+    pub(super) ended: u64,
 }
 
 #[derive(Default)]
 pub(super) struct Oracle {
+    /// Grows with each event that is ordered against others.
+    clock: u64,
+    places: Places,
+    /// The state of clients survives a takeover.
+    keeps: bool,
+    existences: BTreeMap<Place, Existence>,
+    /// By process: subscriptions that it has ended, and that may come back as far as anybody knows.
+    ending: BTreeMap<u64, Vec<Ending>>,
+    /// Processes that do not wait for the clients of their predecessors any more.
+    waited: BTreeSet<u64>,
     copies: BTreeMap<CopyId, Copy>,
     published: u64,
-    /// Copies of a queue up to this order may come out of order.
-    disturbed: BTreeMap<usize, u64>,
-    /// By connection: the queue of a consumer that leaves in order and has no answer yet. Its server may
+    /// Copies in a place up to this order may come out of order.
+    disturbed: BTreeMap<Place, u64>,
+    /// By connection: the place of a consumer that leaves in order and has no answer yet. Its server may
     /// not know it, and send it more.
-    leaving: BTreeMap<u64, usize>,
-    /// By consumer's connection, producer and producer's connection: the last unmarked first delivery.
-    last: BTreeMap<(u64, usize, u64), u64>,
+    leaving: BTreeMap<u64, Place>,
+    /// By place, consumer's connection, producer and producer's connection: the last unmarked first delivery.
+    last: BTreeMap<(Place, u64, usize, u64), u64>,
     /// Connections that their server has given up.
     left: BTreeSet<u64>,
     /// By process: settlements that it has read and that may not be durable.
-    settling: BTreeMap<u64, Vec<CopyId>>,
+    settling: BTreeMap<u64, Vec<PartId>>,
     newest_life: u64,
     epoch: u64,
     violation: Option<String>,
@@ -141,6 +216,31 @@ pub(super) struct Oracle {
 }
 
 impl Oracle {
+    /// `keeps`: the state of clients survives a takeover.
+    pub(super) fn new(places: Places, keeps: bool) -> Self {
+        let all = 0..places.count();
+        let subscriptions = all.filter(|place| places.subscription(*place).is_some());
+        Self {
+            existences: subscriptions.map(|it| (it, Existence::default())).collect(),
+            places,
+            keeps,
+            ..Self::default()
+        }
+    }
+
+    fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    fn part_mut(&mut self, id: PartId) -> Option<&mut Part> {
+        self.copies.get_mut(&id.copy)?.part_mut(id.place)
+    }
+
+    fn parts_mut(&mut self) -> impl Iterator<Item = &mut Part> {
+        self.copies.values_mut().flat_map(|copy| &mut copy.parts)
+    }
+
     /// Notes what must not be; the first one counts.
     pub(super) fn blame(&mut self, what: String) {
         self.violation.get_or_insert(what);
@@ -152,49 +252,56 @@ impl Oracle {
 
     // ---- producers ----
 
-    #[allow(clippy::too_many_arguments, reason = "the facts of one sending")]
+    /// A copy is sent over a connection to a process. `reaches`: where it may come to wait.
     pub(super) fn published(
         &mut self,
         id: CopyId,
-        queue: usize,
-        is_durable: bool,
-        len: usize,
-        connection: u64,
-        life: u64,
+        reaches: &[Place],
+        (is_durable, len): (bool, usize),
+        (connection, life): (u64, u64),
     ) {
         self.published += 1;
         self.counts.published += 1;
+        let is_due = |place: Place| !self.existences.contains_key(&place);
+        let parts = reaches.iter().map(|it| Part::new(*it, is_due(*it)));
         let copy = Copy {
-            queue,
+            parts: parts.collect(),
             is_durable,
             len,
             order: self.published,
             connection,
             life,
+            sent_at: self.tick(),
             is_confirmed: false,
+            confirmed_at: 0,
             is_refused: false,
             is_excused: false,
-            settled: Settled::No,
-            is_gone: false,
-            brought_by: None,
-            holder: None,
-            was_dropped: false,
-            kept_for: None,
         };
         self.copies.insert(id, copy);
     }
 
     pub(super) fn confirmed(&mut self, id: CopyId) {
         self.counts.confirmed += 1;
-        let newest_life = self.newest_life;
+        let (now, newest_life) = (self.tick(), self.newest_life);
         let Some(copy) = self.copies.get_mut(&id) else {
             return self.blame(format!("{id} was confirmed and never sent"));
         };
-        copy.is_confirmed = true;
-        let is_late = copy.is_gone && copy.is_durable && copy.life != newest_life;
-        if is_late && copy.settled == Settled::No {
+        if !std::mem::replace(&mut copy.is_confirmed, true) {
+            copy.confirmed_at = now;
+        }
+        self.owe(id);
+        let Some(copy) = self.copies.get(&id) else {
+            return;
+        };
+        let is_late = copy.is_durable && copy.life != newest_life;
+        let is_lost = |part: &Part| part.is_gone && copy.must_be_in(part);
+        let lost = copy.parts.iter().find(|part| is_late && is_lost(part));
+        let owed = copy.parts.iter().filter(|part| part.is_due).count();
+        self.counts.owed += owed as u64;
+        if let Some(part) = lost {
+            let place = part.place;
             self.blame(format!(
-                "{id} is confirmed by a server whose successor did not find it: it is lost"
+                "{id} is confirmed by a server whose successor did not find it in place {place}: it is lost"
             ));
         }
     }
@@ -209,7 +316,7 @@ impl Oracle {
     // ---- consumers ----
 
     /// A client got a message over a connection of a process.
-    pub(super) fn delivered(&mut self, got: &Got, connection: u64, life: u64) -> Option<CopyId> {
+    pub(super) fn delivered(&mut self, got: &Got, connection: u64, life: u64) -> Option<PartId> {
         self.counts.delivered += 1;
         self.counts.redelivered += u64::from(got.count > 0);
         let id = match self.known(got) {
@@ -219,46 +326,45 @@ impl Oracle {
                 return None;
             }
         };
-        let copy = self.copies.get_mut(&id)?;
-        let disturbed = self.disturbed.get(&copy.queue).copied().unwrap_or(0);
-        let is_first = copy.brought_by.is_none();
-        let must_be_marked = copy.was_dropped || copy.brought_by.is_some_and(|by| by != life);
-        let held_by = copy.holder.replace(connection);
-        let was = copy.clone();
-        copy.brought_by = Some(life);
-        copy.was_dropped = false;
-        if copy.settled == Settled::Handed {
-            copy.settled = Settled::No;
+        let disturbed = self.disturbed.get(&id.place).copied().unwrap_or(0);
+        let copy = self.copies.get_mut(&id.copy)?;
+        let (order, producers) = (copy.order, copy.connection);
+        let part = copy.part_mut(id.place)?;
+        let is_first = part.brought_by.is_none();
+        let must_be_marked = part.was_dropped || part.brought_by.is_some_and(|by| by != life);
+        let held_by = part.holder.replace(connection);
+        let was_brought_by = part.brought_by.replace(life);
+        part.was_dropped = false;
+        if part.settled == Settled::Handed {
+            part.settled = Settled::No;
         }
         if must_be_marked && got.count == 0 {
             self.blame(format!("{id} comes again without a mark"));
         }
         if let Some(held_by) = held_by
-            && was.brought_by == Some(life)
+            && was_brought_by == Some(life)
             && !self.left.contains(&held_by)
         {
             self.blame(format!("{id} comes while another consumer has it"));
         }
-        let is_disturbed =
-            was.order <= disturbed || self.leaving.values().any(|it| *it == was.queue);
+        let is_disturbed = order <= disturbed || self.leaving.values().any(|it| *it == id.place);
         if is_first && got.count == 0 && !is_disturbed {
             self.counts.ordered += 1;
-            let key = (connection, id.producer, was.connection);
-            let last = self.last.insert(key, was.order);
-            if last.is_some_and(|last| last >= was.order) {
+            let key = (id.place, connection, id.copy.producer, producers);
+            let last = self.last.insert(key, order);
+            if last.is_some_and(|last| last >= order) {
                 self.blame(format!("{id} was overtaken"));
             }
         }
         Some(id)
     }
 
-    /// The copy that a message is, if it may be there at all.
     /// A message comes to a client of a server that waits for others.
     pub(super) fn comes_early(&mut self, got: &Got, client: usize, life: u64) {
         let Ok(id) = self.known(got) else {
             return;
         };
-        let kept_for = self.copies.get(&id).and_then(|copy| copy.kept_for);
+        let kept_for = self.part_mut(id).and_then(|part| part.kept_for);
         if let Some((by, owner)) = kept_for
             && by != life
         {
@@ -272,150 +378,184 @@ impl Oracle {
     /// Nothing of a server waits for the disk, also not what its clients have. `client_of`: by connection.
     pub(super) fn written_down(&mut self, life: u64, client_of: impl Fn(u64) -> Option<usize>) {
         for copy in self.copies.values_mut() {
-            if let Some(holder) = copy.holder
-                && copy.brought_by == Some(life)
-                && !self.left.contains(&holder)
-            {
-                copy.kept_for = client_of(holder).map(|client| (life, client));
+            for part in &mut copy.parts {
+                if let Some(holder) = part.holder
+                    && part.brought_by == Some(life)
+                    && !self.left.contains(&holder)
+                {
+                    part.kept_for = client_of(holder).map(|client| (life, client));
+                }
             }
         }
     }
 
     /// What was kept for a client may go to others.
     pub(super) fn gives_up(&mut self, client: usize) {
-        for copy in self.copies.values_mut() {
-            if copy.kept_for.is_some_and(|(_, owner)| owner == client) {
-                copy.kept_for = None;
+        for part in self.parts_mut() {
+            if part.kept_for.is_some_and(|(_, owner)| owner == client) {
+                part.kept_for = None;
             }
         }
     }
 
-    /// A server does not wait any more for the clients of its predecessors.
-    pub(super) fn waits_no_more(&mut self, life: u64) {
-        for copy in self.copies.values_mut() {
-            if copy.kept_for.is_some_and(|(by, _)| by != life) {
-                copy.kept_for = None;
+    /// A server does not wait any more for the clients of its predecessors. `is_here`: whether a client has a
+    /// connection to it.
+    pub(super) fn waits_no_more(&mut self, life: u64, is_here: impl Fn(usize) -> bool) {
+        for part in self.parts_mut() {
+            if part.kept_for.is_some_and(|(by, _)| by != life) {
+                part.kept_for = None;
             }
         }
+        self.expires(life, is_here);
     }
 
-    fn known(&self, got: &Got) -> Result<CopyId, String> {
+    /// The part that a message is, if it may be there at all.
+    fn known(&self, got: &Got) -> Result<PartId, String> {
         let text = String::from_utf8_lossy(&got.body);
         let id = text.split(' ').next().and_then(CopyId::parse);
         let id = id.ok_or_else(|| format!("a message was invented: {text:.60}"))?;
         let Some(copy) = self.copies.get(&id) else {
             return Err(format!("{id} comes and was never sent"));
         };
-        if let Some(queue) = got.queue.filter(|queue| *queue != copy.queue) {
-            return Err(format!("{id} comes from queue {queue}"));
-        }
+        let place = got.place;
+        let Some(part) = copy.part(place) else {
+            return Err(format!("{id} comes from place {place}"));
+        };
         if body_of(id, copy.len) != text {
             return Err(format!("{id} comes with another body"));
         }
+        let id = PartId { copy: id, place };
         if copy.is_refused {
             return Err(format!("{id} was refused and comes"));
         }
-        if copy.settled == Settled::Promised {
+        if part.settled == Settled::Promised {
             return Err(format!("{id} was settled for good and comes again"));
         }
-        if copy.is_gone {
-            return Err(format!("{id} was gone at a takeover and comes again"));
+        if part.is_gone {
+            return Err(format!("{id} was gone and comes again"));
         }
+        let may_be = self.may_be_in(copy, place);
+        may_be.map_err(|what| format!("{id} {what}"))?;
         Ok(id)
     }
 
     /// A client hands in an outcome. `is_end`: accepted or rejected.
-    pub(super) fn handed_back(&mut self, id: CopyId, is_end: bool) {
-        if let Some(copy) = self.copies.get_mut(&id) {
-            copy.holder = None;
-            copy.kept_for = None;
+    pub(super) fn handed_back(&mut self, id: PartId, is_end: bool) {
+        if let Some(part) = self.part_mut(id) {
+            part.holder = None;
+            part.kept_for = None;
             if is_end {
-                copy.settled = Settled::Handed;
+                part.settled = Settled::Handed;
             }
         }
     }
 
     /// A consumer leaves a link or a connection in order, or has left: what was on its way to it may
     /// come later than what was sent after it.
-    pub(super) fn disturbed(&mut self, queue: usize) {
-        self.disturbed.insert(queue, self.published);
+    pub(super) fn disturbed(&mut self, place: Place) {
+        self.disturbed.insert(place, self.published);
     }
 
     /// A consumer begins to leave in order.
-    pub(super) fn leaves(&mut self, connection: u64, queue: usize) {
-        self.leaving.insert(connection, queue);
+    pub(super) fn leaves(&mut self, connection: u64, place: Place) {
+        self.leaving.insert(connection, place);
     }
 
     /// Its server knows.
     pub(super) fn has_left(&mut self, connection: u64) {
-        if let Some(queue) = self.leaving.remove(&connection) {
-            self.disturbed(queue);
+        if let Some(place) = self.leaving.remove(&connection) {
+            self.disturbed(place);
         }
     }
 
     /// A client gives a message up by leaving in order.
-    pub(super) fn let_go(&mut self, id: CopyId) {
-        if let Some(copy) = self.copies.get_mut(&id) {
-            copy.holder = None;
-            copy.kept_for = None;
+    pub(super) fn let_go(&mut self, id: PartId) {
+        if let Some(part) = self.part_mut(id) {
+            part.holder = None;
+            part.kept_for = None;
         }
     }
 
     /// The connection of a client that had this message broke.
-    pub(super) fn dropped(&mut self, id: CopyId) {
-        if let Some(copy) = self.copies.get_mut(&id) {
-            copy.holder = None;
-            copy.was_dropped = true;
+    pub(super) fn dropped(&mut self, id: PartId) {
+        if let Some(part) = self.part_mut(id) {
+            part.holder = None;
+            part.was_dropped = true;
         }
     }
 
     // ---- servers ----
 
     /// A server has read an outcome that ends a message.
-    pub(super) fn outcome_read(&mut self, id: CopyId, life: u64) {
+    pub(super) fn outcome_read(&mut self, id: PartId, life: u64) {
         self.settling.entry(life).or_default().push(id);
     }
 
     /// Nothing of a server waits for the disk.
     pub(super) fn quiet(&mut self, life: u64) {
         for id in self.settling.remove(&life).unwrap_or_default() {
-            if let Some(copy) = self.copies.get_mut(&id)
-                && copy.settled == Settled::Handed
+            if let Some(part) = self.part_mut(id)
+                && part.settled == Settled::Handed
             {
-                copy.settled = Settled::Promised;
+                part.settled = Settled::Promised;
                 self.counts.promised += 1;
             }
         }
+        self.ended_for_good(life);
     }
 
     /// A server has given a connection up: what its client had may go to others.
     pub(super) fn left(&mut self, connection: u64) {
         self.left.insert(connection);
+        self.asks_no_more(connection);
     }
 
-    /// A process begins to serve with what it found in the store.
-    pub(super) fn took_over(&mut self, life: u64, epoch: u64, found: &[Got]) {
+    /// A process begins to serve with what it found in the store, and these subscriptions.
+    pub(super) fn took_over(
+        &mut self,
+        life: u64,
+        epoch: u64,
+        found: &[Got],
+        subscriptions: &[Place],
+    ) {
         self.counts.takeovers += 1;
         self.leaving.clear();
         if epoch <= self.epoch {
             self.blame(format!("epoch {epoch} follows epoch {}", self.epoch));
         }
         (self.epoch, self.newest_life) = (epoch, life);
-        let ids = match self.judge(found, false) {
+        let judged = self.judge(found, subscriptions, false);
+        let ids = match judged {
             Ok(ids) => ids,
             Err(what) => return self.blame(format!("at the takeover of epoch {epoch}: {what}")),
         };
-        for (id, copy) in &mut self.copies {
-            match ids.contains(id) {
-                // It is durable whoever may have heard of it, and no settlement of it was: it stays.
-                true if copy.is_durable => {
-                    copy.is_confirmed = true;
-                    if copy.settled == Settled::Handed {
-                        copy.settled = Settled::No;
+        let now = self.tick();
+        for (copy_id, copy) in &mut self.copies {
+            for part in &mut copy.parts {
+                let (copy_id, place) = (*copy_id, part.place);
+                let id = PartId {
+                    copy: copy_id,
+                    place,
+                };
+                match ids.contains_key(&id) {
+                    // No settlement of it was durable: it stays.
+                    true if copy.is_durable && part.settled == Settled::Handed => {
+                        part.settled = Settled::No;
                     }
+                    false if copy.life != life => part.is_gone = true,
+                    _ => {}
                 }
-                false if copy.life != life => copy.is_gone = true,
-                _ => {}
+            }
+        }
+        // It is durable whoever may have heard of it.
+        for id in ids.into_keys() {
+            if let Some(copy) = self.copies.get_mut(&id.copy)
+                && copy.is_durable
+            {
+                if !std::mem::replace(&mut copy.is_confirmed, true) {
+                    copy.confirmed_at = now;
+                }
+                self.owe(id.copy);
             }
         }
     }
@@ -423,6 +563,10 @@ impl Oracle {
     /// A process has ended.
     pub(super) fn ended(&mut self, life: u64, is_orderly: bool) {
         self.settling.remove(&life);
+        self.ending.remove(&life);
+        if !self.keeps {
+            self.nobody_waits();
+        }
         if !is_orderly {
             for copy in self.copies.values_mut() {
                 copy.is_excused |= !copy.is_durable;
@@ -430,52 +574,78 @@ impl Oracle {
         }
     }
 
-    /// Holds all messages of a store, or those that a sole consumer of a new server got from it, against
-    /// what is known. `marks`: they carry delivery counts, and the consumer is none of the clients.
-    pub(super) fn judge(&self, found: &[Got], marks: bool) -> Result<BTreeSet<CopyId>, String> {
-        let mut ids = BTreeSet::new();
-        let mut last: BTreeMap<(usize, u64, bool), u64> = BTreeMap::new();
+    /// Holds the subscriptions of a new server and all messages of its store, or those that its clients got from
+    /// it, against what is known. `marks`: they carry delivery counts, and queues are read by none of the clients.
+    pub(super) fn judge(
+        &self,
+        found: &[Got],
+        subscriptions: &[Place],
+        marks: bool,
+    ) -> Result<BTreeMap<PartId, Option<u64>>, String> {
+        self.judge_subscriptions(subscriptions)?;
+        let mut ids = BTreeMap::new();
+        let mut numbers: BTreeMap<CopyId, u64> = BTreeMap::new();
+        let mut last: BTreeMap<(Place, usize, u64, bool), u64> = BTreeMap::new();
         for got in found {
             let id = self.known(got)?;
-            if !ids.insert(id) {
+            if ids.insert(id, got.lsn).is_some() {
                 return Err(format!("{id} is there twice"));
             }
-            let Some(copy) = self.copies.get(&id) else {
+            if let Some(lsn) = got.lsn
+                && *numbers.entry(id.copy).or_insert(lsn) != lsn
+            {
+                return Err(format!("{} is stored more than once", id.copy));
+            }
+            let Some((copy, part)) = self
+                .copies
+                .get(&id.copy)
+                .and_then(|copy| Some((copy, copy.part(id.place)?)))
+            else {
                 continue;
             };
-            if marks && got.count == 0 && copy.brought_by.is_some() {
+            if marks && got.count == 0 && part.brought_by.is_some() {
                 return Err(format!("{id} comes again without a mark"));
             }
-            if let Some((_, client)) = copy.kept_for.filter(|_| marks && !got.is_late) {
+            let is_to_others = marks && !got.is_late && !self.existences.contains_key(&id.place);
+            if let Some((_, client)) = part.kept_for.filter(|_| is_to_others) {
                 return Err(format!(
                     "{id} comes to a stranger, kept for client {client}"
                 ));
             }
-            let key = (id.producer, copy.connection, got.is_late);
+            let key = (id.place, id.copy.producer, copy.connection, got.is_late);
             let before = last.insert(key, copy.order);
             if before.is_some_and(|before| before > copy.order) {
                 return Err(format!("{id} is out of order"));
             }
         }
-        for (id, copy) in &self.copies {
-            let is_promised = copy.must_be_there() && (copy.is_durable || !marks);
-            if is_promised && !ids.contains(id) {
-                return Err(format!("{id} was confirmed and is lost"));
+        for (&id, copy) in &self.copies {
+            for part in copy.parts.iter().filter(|part| copy.must_be_in(part)) {
+                let place = part.place;
+                let is_kept = self.keeps || !marks || self.places.is_durable(place);
+                let is_promised = (copy.is_durable || !marks) && is_kept;
+                let id = PartId { copy: id, place };
+                if is_promised && !ids.contains_key(&id) {
+                    return Err(format!("{id} was confirmed and is lost"));
+                }
             }
         }
         Ok(ids)
     }
 
-    /// At the end, with all queues empty and all clients done.
+    /// At the end, with all places empty and all clients done.
     pub(super) fn finish(&mut self) {
-        let lost = self.copies.iter().find(|(_, copy)| copy.must_be_there());
-        if let Some((id, copy)) = lost {
-            let came = if copy.brought_by.is_some() {
+        let all = self.copies.iter();
+        let mut all =
+            all.flat_map(|(id, copy)| copy.parts.iter().map(move |part| (id, copy, part)));
+        let lost = all.find(|(_, copy, part)| copy.must_be_in(part));
+        if let Some((id, _, part)) = lost {
+            let came = if part.brought_by.is_some() {
                 "came, was not settled, and is lost"
             } else {
                 "was confirmed and never came"
             };
-            self.blame(format!("{id} {came}"));
+            let place = part.place;
+            self.blame(format!("{id} in place {place} {came}"));
         }
     }
 }

@@ -15,6 +15,7 @@ use super::drain;
 use super::faults::Fault;
 use super::network::{Conn, Link};
 use super::oracle::Oracle;
+use super::places::{Aim, Places, TOPICS};
 use super::server::{Order, Server};
 
 /// Simulated microseconds since the start.
@@ -59,6 +60,10 @@ pub(super) enum Mutant {
     LyingDisk,
     /// Every server gets every lock.
     NoLocks,
+    /// A successor does not know the subscriptions.
+    LostSubscription,
+    /// A successor does not know that a subscription has ended.
+    RevivedSubscription,
 }
 
 /// What happens to a server process; dropped when that has ended, held while it is stopped.
@@ -124,12 +129,15 @@ pub(super) struct Sim {
     pub(super) conns: BTreeMap<u64, Conn>,
     pub(super) links: BTreeMap<u64, Link>,
     pub(super) next_id: u64,
+    pub(super) places: Places,
     pub(super) oracle: Oracle,
     pub(super) weather: super::faults::Weather,
     pub(super) mutant: Mutant,
     /// Every operation of the disk is a crash point.
     pub(super) is_recorded: bool,
     pub(super) is_finale: bool,
+    /// All is well, and subscribers end what they have.
+    is_ending: bool,
     finale_until: Micros,
     is_done: bool,
     events: u64,
@@ -175,11 +183,13 @@ impl Sim {
             conns: BTreeMap::new(),
             links: BTreeMap::new(),
             next_id: 0,
+            places: Places::default(),
             oracle: Oracle::default(),
             weather: super::faults::Weather::default(),
             mutant,
             is_recorded,
             is_finale: false,
+            is_ending: false,
             finale_until: 0,
             is_done: false,
             events: 0,
@@ -200,15 +210,30 @@ impl Sim {
         } else {
             self.random.u32(10..80)
         };
+        let subscribers = self.random.usize(..4);
+        let mut places = Places::new(self.random.bool());
         for index in 0..producers {
-            let queue = self.random.usize(..QUEUES);
+            let aim = match self.random.u8(..5) {
+                0..2 if subscribers > 0 => Aim::Topic(self.random.usize(..TOPICS.len())),
+                2 if subscribers > 0 => Aim::Relay,
+                _ => Aim::Queue(self.random.usize(..QUEUES)),
+            };
             let quota = self.random.u32(1..=quota);
-            self.clients.push(Client::producer(index, queue, quota));
+            self.clients.push(Client::producer(index, aim, quota));
         }
         for index in 0..consumers {
-            let client = Client::consumer(producers + index, index % QUEUES, &mut self.random);
+            let own = vec![index % QUEUES];
+            let client = Client::consumer(producers + index, own, &mut self.random);
             self.clients.push(client);
         }
+        for index in 0..subscribers {
+            let index = producers + consumers + index;
+            let own = places.subscriber(index, &mut self.random);
+            let client = Client::consumer(index, own, &mut self.random);
+            self.clients.push(client);
+        }
+        self.oracle = Oracle::new(places.clone(), self.settings.reconnect_timeout_ms > 0);
+        self.places = places;
         for client in 0..self.clients.len() {
             let at = self.random.u64(..200 * MS);
             self.clients[client].next_server = self.random.usize(..SERVERS);
@@ -316,15 +341,29 @@ impl Sim {
 
     fn look(&mut self) {
         match self.is_well() {
+            Ok(()) if self.is_ending => self.is_done = true,
             Ok(()) => {
                 self.oracle.finish();
-                self.is_done = true;
+                self.begin_ending();
+                self.after(LOOK, Event::Look);
             }
             Err(what) if self.now > self.finale_until => {
                 self.oracle
                     .blame(format!("60 s after the last fault: {what}"));
             }
             Err(_) => self.after(LOOK, Event::Look),
+        }
+    }
+
+    /// Subscribers end what they have: nothing may be left in the store, also of what others have left behind.
+    fn begin_ending(&mut self) {
+        self.trace(|| "ending".to_owned());
+        self.is_ending = true;
+        let reconnect = self.settings.reconnect_timeout_ms * MS;
+        self.finale_until = self.now + RECOVERY + reconnect;
+        for client in 0..self.clients.len() {
+            self.clients[client].begin_ending(&self.places);
+            self.wake_client(client, self.now);
         }
     }
 
@@ -346,9 +385,20 @@ impl Sim {
             match (process.role.state(), &process.work) {
                 (State::Active, Some(work)) => {
                     active += 1;
-                    let left: u64 = work.node.queue_status().iter().map(|it| it.messages).sum();
+                    let queues = work.node.queue_status();
+                    let queues: u64 = queues.iter().map(|it| it.messages).sum();
+                    let subscriptions = work.node.subscription_status();
+                    // Others may wait for somebody who does not return.
+                    let read = subscriptions.iter().filter(|it| it.is_active);
+                    let left = queues + read.map(|it| it.messages).sum::<u64>();
                     if left > 0 {
                         return Err(format!("{left} messages are left"));
+                    }
+                    let (kept, stored) = (subscriptions.len(), work.node.status().store.messages);
+                    if self.is_ending && kept as u64 + stored > 0 {
+                        return Err(format!(
+                            "without subscribers there are {kept} subscriptions and {stored} messages"
+                        ));
                     }
                 }
                 (State::Standby, _) => {}

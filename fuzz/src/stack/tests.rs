@@ -43,13 +43,25 @@ fn forgotten_holds_are_noticed() {
 }
 
 #[test]
+fn lost_subscriptions_are_noticed() {
+    let what = caught(Mutant::LostSubscription, false).expect("a violation");
+    assert!(what.contains("is lost"), "{what}");
+}
+
+#[test]
+fn subscriptions_that_come_back_are_noticed() {
+    let what = caught(Mutant::RevivedSubscription, true).expect("a violation");
+    assert!(what.contains("there again"), "{what}");
+}
+
+#[test]
 fn clients_come_back_for_what_they_had() {
     let kept = |seed| {
         let mut sim = Sim::new(seed, Mutant::Sound, false);
         sim.run().expect("a sound life");
         sim.oracle.counts.kept
     };
-    assert!((1..20).map(kept).sum::<u64>() > 10);
+    assert!((1..60).map(kept).sum::<u64>() > 10);
 }
 
 #[test]
