@@ -8,7 +8,10 @@ use super::args::CheckConfigArgs;
 use super::serve::read;
 use super::{complain, say};
 use crate::config::companions::{Companions, Report, read_anyway};
-use crate::config::{Config, Fault, Given, Origin, Side, differences, load_anyway, reference};
+use crate::config::{
+    Config, Fault, Given, Origin, Side, differences, given_values, load_anyway, parameter,
+    reference,
+};
 use crate::net::tls;
 use crate::role::Exit;
 
@@ -46,13 +49,30 @@ pub(super) fn run(arguments: &CheckConfigArgs) -> Exit {
     }
     let found = differences(own.side(), peer.side(), &|path| fs::read(path));
     for difference in &found {
-        complain(difference);
+        complain(&located(difference, &own, &peer));
     }
     if !found.is_empty() || own.has_faults || peer.has_faults {
         return Exit::Usage;
     }
     say("the two servers fit together");
     Exit::Done
+}
+
+/// A difference with the places in the main files of the parameter that it is about.
+fn located(difference: &str, own: &Checked, peer: &Checked) -> String {
+    let (side, rest) = match difference.strip_prefix("the peer's ") {
+        Some(rest) => (peer, rest),
+        None => (own, difference),
+    };
+    let name = rest.split_once(':').map_or("", |(name, _)| name);
+    if parameter(name).is_none() {
+        return difference.to_owned();
+    }
+    let path = side.config.main_file.clone().unwrap_or_default();
+    let place = side.place(name).unwrap_or(Origin::File { path, line: 0 });
+    let other = peer.place(name).filter(|_| std::ptr::eq(side, own));
+    let other = other.map_or_else(String::new, |other| format!(" ({other})"));
+    format!("{place}: {difference}{other}")
 }
 
 /// A path without links and detours; what is not there yet stays as it is written.
@@ -90,6 +110,7 @@ impl Said {
 
 /// A configuration that was looked at, as far as it can be understood.
 struct Checked {
+    given: Given,
     config: Config,
     companions: Companions,
     has_faults: bool,
@@ -102,7 +123,7 @@ impl Checked {
         path: &Path,
         is_secondary: bool,
         said: &mut Said,
-        check_files: impl Fn(&Config) -> Result<(), String>,
+        check_files: impl Fn(&Config) -> Result<(), Fault>,
     ) -> Option<Self> {
         let file = match read(path) {
             Ok(file) => file,
@@ -111,11 +132,12 @@ impl Checked {
                 return None;
             }
         };
-        let (config, mut faults) = load_anyway(&Given {
+        let given = Given {
             file: Some(file),
             is_secondary,
             ..Given::default()
-        });
+        };
+        let (config, mut faults) = load_anyway(&given);
         let (
             companions,
             Report {
@@ -135,9 +157,11 @@ impl Checked {
                 complain(&fault.to_string());
             }
         }
-        if !has_faults && let Err(text) = check_files(&config) {
+        if !has_faults && let Err(fault) = check_files(&config) {
             has_faults = true;
-            complain(&text);
+            if said.is_new(&fault) {
+                complain(&fault.to_string());
+            }
         }
         if !has_faults {
             let second = if is_secondary {
@@ -148,10 +172,18 @@ impl Checked {
             say(&format!("{}{second}: no faults", path.display()));
         }
         Some(Self {
+            given,
             config,
             companions,
             has_faults,
         })
+    }
+
+    /// Where a parameter was given.
+    fn place(&self, name: &str) -> Option<Origin> {
+        let mut given = given_values(&self.given).into_iter();
+        let found = given.find(|it| it.parameter == name);
+        found.map(|it| it.origin)
     }
 
     fn side(&self) -> Side<'_> {

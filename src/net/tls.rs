@@ -2,7 +2,7 @@
 
 use rustls::ServerConfig;
 
-use crate::config::{Config, TlsFiles};
+use crate::config::{self, Config, Origin, TlsFiles};
 use crate::tls::{
     ClientParameters, ClientTls, Fault, FileNames, LINK_NAMES, Live, Renewals, SERVER_NAMES,
     ServerParameters, ServerUse, Watch, server_config,
@@ -55,11 +55,25 @@ impl ServerTls {
 /// Whether everything that TLS needs is there and fits together.
 ///
 /// # Errors
-/// A message that names the parameter and the file.
-pub fn check(config: &Config) -> Result<(), String> {
-    read(config, &mut Renewals::default())
-        .map(drop)
-        .map_err(|fault| fault.to_string())
+/// What is wrong with which file, and where that was named.
+pub fn check(config: &Config) -> Result<(), config::Fault> {
+    let checked = read(config, &mut Renewals::default());
+    checked.map(drop).map_err(|fault| config::Fault {
+        origin: origin(config, &fault),
+        parameter: fault.parameter.to_owned(),
+        text: fault.text,
+    })
+}
+
+/// Where the file was named that a fault is about; of several that of which it speaks.
+fn origin(config: &Config, fault: &Fault) -> Origin {
+    let files = config.tls_files.iter();
+    let named = files
+        .filter(|file| file.parameter == fault.parameter)
+        .max_by_key(|file| fault.text.contains(&*file.path.to_string_lossy()));
+    let main_file = config.main_file.clone();
+    let whole = main_file.map_or(Origin::Default, |path| Origin::File { path, line: 0 });
+    named.map_or(whole, |file| file.origin.clone())
 }
 
 type Sides = (

@@ -71,7 +71,7 @@ fn the_two_files_of_a_pair_fit_together_and_a_change_of_one_is_named() {
     let (code, _, complaints) = check(&[one, "--peer", &copy.display().to_string()]);
     assert_eq!(code, 2);
     for wanted in [
-        "server: EMS-SERVER here, OTHER in the peer's file; write the same name in both files",
+        "tibemsdft-1.conf:2: server: EMS-SERVER here, OTHER in the peer's file; write the same name in both files",
         "user bob: missing in ",
         "queue orders.>: missing in ",
         "permission ADMIN USER=bob: missing in ",
@@ -239,4 +239,19 @@ fn one_directory_by_two_ways_is_one_and_what_is_shared_is_told_once() {
         complaints.contains("a server is not its own peer"),
         "{complaints}"
     );
+}
+
+#[test]
+fn a_certificate_that_is_not_there_is_told_with_the_line_that_names_it() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let path = directory.path().join("a.conf");
+    let text = "server = A\nlisten = ssl://127.0.0.1:7222\nssl_server_identity = nowhere.pem\n";
+    fs::write(&path, text).expect("a file");
+    let (code, _, complaints) = check(&[&path.display().to_string()]);
+    assert_eq!(code, 2);
+    assert!(
+        complaints.contains("a.conf:3: ssl_server_identity: "),
+        "{complaints}"
+    );
+    assert!(complaints.contains("nowhere.pem"), "{complaints}");
 }
