@@ -190,6 +190,7 @@ fn sigterm_ends_with_code_0_and_the_standby_takes_over() {
     let asked = Instant::now();
     first.signal(Signal::SIGTERM);
     second.wait("active");
+    assert_eq!(second.count("config_reread"), 0, "there is no file to read");
     let took = asked.elapsed();
     assert_eq!(first.exit_code(), 0);
     assert_eq!(first.count("stopping"), 1);

@@ -182,8 +182,11 @@ impl Differences {
 }
 
 impl Server {
-    /// Begins to read the files again. Where that is under way it may have read the old ones: then once more after it.
+    /// Begins to read the files again, if there are any. Where that is under way it may have read the old ones: then once more after it.
     pub(super) fn reread(&mut self) {
+        if self.config.main_file.is_none() {
+            return;
+        }
         if self.rereading.is_some() {
             self.rereads_again = true;
             tracing::info!(
