@@ -142,8 +142,20 @@ pub(crate) fn spinner(what: &'static str) -> ProgressBar {
 pub(crate) fn say_json(document: &impl Serialize) -> Result<(), ToolError> {
     let text = serde_json::to_string_pretty(document)
         .map_err(|error| ToolError::Other(format!("the figures cannot be written: {error}")))?;
-    say(&text);
+    say(&without_controls(&text));
     Ok(())
+}
+
+/// JSON allows DEL and the controls above it (C1) in texts, where a terminal would obey them.
+fn without_controls(json: &str) -> String {
+    let mut escaped = String::with_capacity(json.len());
+    for letter in json.chars() {
+        match letter {
+            '\u{7f}'..='\u{9f}' => escaped.push_str(&format!("\\u{:04x}", u32::from(letter))),
+            letter => escaped.push(letter),
+        }
+    }
+    escaped
 }
 
 /// A temporary directory, in `parent` or where the system has them.
@@ -197,7 +209,17 @@ pub(crate) fn bytes_text(bytes: f64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{bytes_text, grouped};
+    use super::{bytes_text, grouped, without_controls};
+
+    #[test]
+    fn a_document_has_no_letter_that_a_terminal_obeys() {
+        let name = "a\u{9b}2J\u{7f}\u{a0}\n";
+        let text = serde_json::to_string(name).expect("it is text");
+        let escaped = without_controls(&text);
+        assert_eq!(escaped, "\"a\\u009b2J\\u007f\u{a0}\\n\"");
+        let read: String = serde_json::from_str(&escaped).expect("it is JSON");
+        assert_eq!(read, name);
+    }
 
     #[test]
     fn figures_are_easy_to_read() {
