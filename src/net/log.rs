@@ -215,10 +215,17 @@ where
     }
 }
 
-/// Values may come from peers: a line break in one must not begin a new line of the log.
+/// Values may come from clients and peers: a line break in one must not begin a new line of the log, nor may it command
+/// the terminal that shows it.
 fn one_line(text: &str) -> String {
-    let clean = |letter: char| if letter.is_control() { ' ' } else { letter };
-    text.chars().map(clean).collect()
+    let mut line = String::with_capacity(text.len());
+    for letter in text.chars() {
+        match letter.is_control() {
+            true => line.extend(letter.escape_default()),
+            false => line.push(letter),
+        }
+    }
+    line
 }
 
 #[derive(Default)]
@@ -310,5 +317,6 @@ mod tests {
         let text = written(|| tracing::info!(event = "x", peer = "a\nb\x1b[1m", "c\nd"));
         assert_eq!(text.lines().count(), 1, "{text}");
         assert!(!text.contains('\x1b'));
+        assert!(text.contains("a\\nb\\u{1b}[1m"), "{text}");
     }
 }
