@@ -230,7 +230,7 @@ impl<'a> Tool<'a> {
             return Ok(Next::Go);
         }
         if !self.arguments.json || self.place.is_some() {
-            self.complain(&answer.text);
+            self.complain(&render::visible(&answer.text));
         }
         Ok(Next::Failed)
     }

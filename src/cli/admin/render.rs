@@ -1,7 +1,7 @@
 //! Answers for people and for programs.
 
 use comfy_table::presets::NOTHING;
-use comfy_table::{CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde_json::{Map, Value, json};
 
 use crate::admin::{Answer, Body, COMMANDS, Command, Item, find, title};
@@ -11,7 +11,7 @@ use crate::config::companions::property_help;
 /// What a terminal shows.
 pub(super) fn text(command: &Command, answer: &Answer) -> String {
     match &answer.body {
-        Body::Nothing => visible_lines(&answer.text),
+        Body::Nothing => visible(&answer.text),
         Body::Record(fields) => {
             let mut table = Table::new();
             table.load_style(NOTHING);
@@ -24,7 +24,7 @@ pub(super) fn text(command: &Command, answer: &Answer) -> String {
                 };
                 table.add_row(vec![format!("{label}:"), shown(name, item)]);
             }
-            table.to_string()
+            lines_of(&table)
         }
         Body::Table(content) => {
             let mut table = Table::new();
@@ -48,6 +48,7 @@ pub(super) fn text(command: &Command, answer: &Answer) -> String {
                 }
             }
             let count = grouped(content.rows.len() as u64);
+            let table = lines_of(&table);
             match answer.text.as_str() {
                 "" => format!("{table}\n{count} in all"),
                 text => format!("{table}\n{count} shown; {}", visible_lines(text)),
@@ -75,8 +76,17 @@ fn shown(name: &str, item: &Item) -> String {
     }
 }
 
+/// A table without the blanks that fill its lines up to the longest.
+fn lines_of(table: &Table) -> String {
+    let lines: Vec<String> = table
+        .lines()
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    lines.join("\n")
+}
+
 /// A text without what would change the terminal: much of it comes from clients.
-fn visible(text: &str) -> String {
+pub(super) fn visible(text: &str) -> String {
     let letters = text.chars().flat_map(|letter| {
         let is_shown = !letter.is_control();
         let escaped = (!is_shown).then(|| letter.escape_default());
@@ -155,13 +165,14 @@ pub(super) fn help(names: &[String]) -> String {
     };
     let mut table = Table::new();
     table.load_style(NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     for command in COMMANDS.iter().filter(is_meant) {
         table.add_row(vec![command.usage(), command.help.to_owned()]);
     }
     if table.is_empty() {
         return "there is no such command; help shows all".to_owned();
     }
-    table.to_string()
+    lines_of(&table)
 }
 
 /// The properties that a command for queues or topics takes.
@@ -172,6 +183,7 @@ fn properties_of(command: &Command) -> String {
     };
     let mut table = Table::new();
     table.load_style(NOTHING);
+    table.set_content_arrangement(ContentArrangement::Dynamic);
     for (example, help, is_applied) in property_help(kind) {
         let note = if is_applied {
             ""
@@ -180,7 +192,10 @@ fn properties_of(command: &Command) -> String {
         };
         table.add_row(vec![format!("  {example}"), format!("{help}{note}")]);
     }
-    format!("\n\nProperties, with commas between them:\n{table}")
+    format!(
+        "\n\nProperties, with commas between them:\n{}",
+        lines_of(&table)
+    )
 }
 
 #[cfg(test)]
@@ -204,5 +219,14 @@ mod tests {
         let text = text(command.expect("it is in the table"), &answer);
         assert!(text.contains("Queue Name"), "{text}");
         assert!(text.contains("2.0 KiB"), "{text}");
+    }
+
+    #[test]
+    fn lines_end_where_their_text_ends() {
+        let queue = ["create", "queue"].map(str::to_owned);
+        for text in [help(&[]), help(&queue)] {
+            assert!(text.lines().count() > 10, "{text}");
+            assert!(text.lines().all(|line| line == line.trim_end()), "{text}");
+        }
     }
 }
