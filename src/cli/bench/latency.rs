@@ -28,6 +28,7 @@ struct Report {
     p50_us: u64,
     p99_us: u64,
     p999_us: u64,
+    max_us: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     raw_sync_p50_us: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,6 +142,7 @@ fn report(size: usize, confirms: &Histogram<u64>, syncs: &Histogram<u64>) -> Rep
         p50_us,
         p99_us: confirms.value_at_quantile(0.99),
         p999_us: confirms.value_at_quantile(0.999),
+        max_us: confirms.max(),
         raw_sync_p50_us,
         raw_sync_p99_us: sync(0.99),
         ratio: raw_sync_p50_us.map(|raw| rounded(p50_us as f64 / raw.max(1) as f64)),
@@ -152,6 +154,7 @@ fn say_report(report: &Report) {
         ("confirm p50", format!("{} µs", report.p50_us)),
         ("confirm p99", format!("{} µs", report.p99_us)),
         ("confirm p99.9", format!("{} µs", report.p999_us)),
+        ("longest confirm", format!("{} µs", report.max_us)),
     ];
     if let (Some(p50), Some(p99), Some(ratio)) =
         (report.raw_sync_p50_us, report.raw_sync_p99_us, report.ratio)
