@@ -84,6 +84,13 @@ pub enum Effect {
         /// The consumer.
         consumer: ConsumerId,
     },
+    /// All has gone that a queue was to discard.
+    Discarded {
+        /// The queue.
+        queue: QueueId,
+        /// So many messages went.
+        messages: u64,
+    },
     /// All messages of a deleted queue are settled: its records can go.
     QueueEmptied {
         /// The queue.

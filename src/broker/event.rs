@@ -164,6 +164,12 @@ pub enum Event {
         /// The owner.
         owner: ClientId,
     },
+    /// A queue is about to go: from now on it has no address. Its consumers must be detached before.
+    /// [`Event::QueueDeleted`] follows when that is durable.
+    QueueClosed {
+        /// The queue.
+        queue: QueueId,
+    },
     /// A queue goes away with all of its messages. Its consumers must be detached before.
     /// [`Effect::QueueEmptied`](super::Effect::QueueEmptied) follows.
     QueueDeleted {
@@ -248,7 +254,7 @@ pub enum Event {
         bytes: u64,
     },
     /// An administrator empties a queue: its messages up to a number go, except those that consumers
-    /// have.
+    /// have. [`Effect::Discarded`](super::Effect::Discarded) follows.
     Discard {
         /// The queue.
         queue: QueueId,

@@ -105,6 +105,12 @@ impl Broker {
         self.queues.get(&queue).is_some_and(Queue::is_purging)
     }
 
+    /// Whether all messages of a queue are being read only to be settled.
+    pub fn is_emptying(&self, queue: QueueId) -> bool {
+        let queue = self.queues.get(&queue);
+        queue.is_some_and(|it| it.is_purging() || it.is_discarding())
+    }
+
     /// All queues in the order of their numbers.
     pub fn queues(&self) -> impl Iterator<Item = (QueueId, &QueueEntry)> {
         self.catalogue.entries()
@@ -229,6 +235,7 @@ impl Broker {
                 origin,
             } => self.add_queue(queue, name, kind, origin),
             Event::QueueClaimed { queue, owner } => self.catalogue.claim(queue, owner),
+            Event::QueueClosed { queue } => self.catalogue.remove(queue),
             Event::QueueDeleted { queue } => self.delete_queue(queue),
             Event::QueueRemoved { queue } => {
                 self.queues.remove(&queue);

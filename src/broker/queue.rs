@@ -5,6 +5,7 @@ mod exclusive;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use discard::Discarding;
 use exclusive::Reign;
 
 use super::consumer::Consumer;
@@ -95,8 +96,8 @@ pub(super) struct Queue {
     maybe_delivered_up_to: u64,
     /// Messages and bytes above the queue's limits: its oldest messages go.
     excess: (u64, u64),
-    /// Messages up to this number go, whatever the limits.
-    discard_up_to: Option<u64>,
+    /// What an administrator wants to go, whatever the limits.
+    discarding: Option<Discarding>,
     /// The queue is deleted: all that is read is settled.
     purging: bool,
     /// It stands in the list of queues whose windows hold bytes of the present batch.
@@ -133,7 +134,7 @@ impl Queue {
             reservation: Reservation::new(reserved),
             maybe_delivered_up_to,
             excess: (0, 0),
-            discard_up_to: None,
+            discarding: None,
             purging: false,
             is_fresh: false,
             busy: false,
@@ -678,7 +679,7 @@ impl Queue {
     }
 
     fn ask_for_more(&mut self, context: &mut Context) {
-        let is_discarding = self.excess != (0, 0) || self.discard_up_to.is_some();
+        let is_discarding = self.excess != (0, 0) || self.is_discarding();
         if self.purging || (self.turn.is_empty() && !is_discarding) {
             return;
         }
@@ -744,6 +745,7 @@ impl Queue {
     /// Starts to settle all messages.
     pub(super) fn purge(&mut self, context: &mut Context) {
         self.purging = true;
+        self.end_discarding(context);
         context.in_flight -= self.in_flight.len();
         self.in_flight.clear();
         self.parked.clear();

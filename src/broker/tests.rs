@@ -206,6 +206,7 @@ impl Scene {
             Effect::Reserve { up_to, .. } => self.log.push(format!("reserve {up_to}")),
             Effect::Count { lsn, count, .. } => self.log.push(format!("count {lsn}={count}")),
             Effect::Drained { consumer } => self.log.push(format!("{} drained", consumer.number)),
+            Effect::Discarded { messages, .. } => self.log.push(format!("{messages} discarded")),
             Effect::QueueEmptied { .. } => self.log.push(String::from("emptied")),
         }
     }

@@ -36,6 +36,8 @@ use super::logins::Logins;
 use super::pump::{self, Incoming, Socket};
 use super::watchdog::Watchdog;
 
+pub(super) use manage::{Durability, Purged};
+
 /// How often time-outs are looked at.
 const TICK_MS: u64 = 250;
 /// How long an orderly end waits for confirms that are under way.
@@ -295,6 +297,7 @@ impl Engine {
         }
         self.0.mode.send_replace(Mode::Stop);
         self.with_node(|node| node.begin_stop(clock::now()));
+        self.0.progress.notify_waiters();
         self.0.flush.notify_one();
         let confirmed = self.until(|work| !work.node.owes_answers());
         let _late = timeout(STOP_CONFIRMS, confirmed).await;
@@ -309,6 +312,7 @@ impl Engine {
             tracing::warn!("the store could not be sealed in time; the next start recovers it");
         }
         self.0.work.replace(None);
+        self.0.progress.notify_waiters();
     }
 
     /// Waits until the log fails. All sockets are closed then, without further confirms; the
@@ -542,6 +546,7 @@ impl Engine {
         match done {
             LaneDone::Read(read) => {
                 self.with_node(|node| node.read_done(now, read));
+                self.0.progress.notify_waiters();
             }
             LaneDone::Job(job) => {
                 let result = self.with_node(|node| node.complete(job));
@@ -740,6 +745,7 @@ async fn watch_time(engine: Engine) {
                 work.node.tick(now);
                 work.abort_stuck(now, shared.settings.stuck_ms);
             });
+            shared.progress.notify_waiters();
         }
         engine.start_jobs();
         let due = engine

@@ -2,7 +2,7 @@
 
 use steadfast_storage::Ticket;
 
-use crate::broker::{Event, QueueId, QueueKind, Route};
+use crate::broker::{QueueId, QueueKind, Route};
 use crate::model::Pattern;
 use crate::proto::{ErrorCondition, condition};
 
@@ -133,33 +133,38 @@ impl Node {
         true
     }
 
-    /// Makes a queue unless it is there.
+    /// Makes a queue unless it is there. Returns the batch with which it is durable.
     ///
     /// # Errors
     /// It cannot be made.
-    pub fn add_queue(&mut self, name: &str) -> Result<(), String> {
+    pub fn add_queue(&mut self, name: &str) -> Result<Ticket, String> {
         match self.broker.route(name) {
-            Route::Queue(_) => Ok(()),
+            Route::Queue(_) => Ok(self.store.appended_ticket()),
             Route::Invalid(fault) => Err(super::translate::name_refused(name, fault).to_string()),
             Route::Unknown => self
-                .create_queue(name, QueueKind::Permanent)
-                .map(drop)
+                .make_queue(name, QueueKind::Permanent)
+                .map(|(_, ticket)| ticket)
                 .map_err(|error| error.to_string()),
         }
     }
 
-    /// Deletes the queues that a pattern stands for, temporary ones left out, with their messages.
-    pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> Dropped {
+    /// Deletes the queues that a pattern stands for, temporary ones left out, with their messages. Returns what
+    /// went, and with which batch the last of them is gone for good; `None`: none went, or the log is lost or
+    /// sealed, and a successor has them.
+    pub fn delete_queues(&mut self, now: Now, pattern: &Pattern) -> (Dropped, Option<Ticket>) {
         self.delete_permanent(now, |name| pattern.matches(name))
     }
 
-    /// Deletes all queues, temporary ones and those whose names begin with `$` left out, with their
-    /// messages.
-    pub fn delete_all_queues(&mut self, now: Now) -> Dropped {
+    /// The same of all queues, temporary ones and those whose names begin with `$` left out.
+    pub fn delete_all_queues(&mut self, now: Now) -> (Dropped, Option<Ticket>) {
         self.delete_permanent(now, |name| !name.starts_with('$'))
     }
 
-    fn delete_permanent(&mut self, now: Now, is_meant: impl Fn(&str) -> bool) -> Dropped {
+    fn delete_permanent(
+        &mut self,
+        now: Now,
+        is_meant: impl Fn(&str) -> bool,
+    ) -> (Dropped, Option<Ticket>) {
         let meant: Vec<_> = self
             .broker
             .queues()
@@ -167,11 +172,13 @@ impl Node {
             .map(|(queue, _)| queue)
             .collect();
         let dropped = self.held_by(&meant);
-        for queue in &meant {
-            self.delete_queue(*queue);
+        let (mut ticket, mut is_taken) = (None, true);
+        for queue in meant {
+            ticket = self.close_queue(queue);
+            is_taken &= ticket.is_some();
         }
         self.work(now);
-        dropped
+        (dropped, ticket.filter(|_| is_taken))
     }
 
     /// All messages of some queues.
@@ -184,55 +191,6 @@ impl Node {
             messages: messages.sum(),
             kept: 0,
         }
-    }
-
-    /// Drops the messages of the queues that a pattern stands for, except those that receivers have, and those
-    /// that are kept for clients.
-    pub fn purge_queues(&mut self, now: Now, pattern: &Pattern) -> Dropped {
-        let queues = self.broker.queues();
-        let meant = queues
-            .filter(|(_, entry)| !entry.kind.is_subscription() && pattern.matches(&entry.name));
-        let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
-        self.discard(now, &meant)
-    }
-
-    /// Drops what waits for a durable subscription. Returns what it was before; `None` when there is
-    /// none.
-    pub fn purge_durable(
-        &mut self,
-        now: Now,
-        name: &str,
-        client: &str,
-        user: &str,
-    ) -> Option<(SubscriptionStatus, Dropped)> {
-        let (queue, subscription) = self.subscriptions.meant(client, user, name)?;
-        let status = self.status_of(queue, subscription);
-        Some((status, self.discard(now, &[queue])))
-    }
-
-    /// Drops what waits for the subscriptions of the topics that a pattern stands for.
-    pub fn purge_topics(&mut self, now: Now, pattern: &Pattern) -> Dropped {
-        let subscriptions = self.subscriptions.iter();
-        let meant = subscriptions.filter(|(_, it)| pattern.covers(&it.topic));
-        let meant: Vec<QueueId> = meant.map(|(queue, _)| queue).collect();
-        self.discard(now, &meant)
-    }
-
-    fn discard(&mut self, now: Now, queues: &[QueueId]) -> Dropped {
-        let mut dropped = self.held_by(queues);
-        let kept = queues.iter().map(|&queue| self.broker.held_count(queue));
-        dropped.kept = kept.sum();
-        let in_flight = queues
-            .iter()
-            .map(|&queue| self.broker.in_flight_count(queue) as u64);
-        let staying = dropped.kept + in_flight.sum::<u64>();
-        dropped.messages = dropped.messages.saturating_sub(staying);
-        let up_to = self.store.last_lsn().0;
-        for &queue in queues {
-            self.broker.handle(Event::Discard { queue, up_to });
-        }
-        self.work(now);
-        dropped
     }
 
     /// Deletes a durable subscription that nobody reads, with what waits for it.

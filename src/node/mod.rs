@@ -25,6 +25,7 @@ mod peer;
 mod pending;
 mod permits;
 mod publish;
+mod purges;
 mod queues;
 mod reads;
 mod records;
@@ -51,7 +52,7 @@ use steadfast_storage::{
 };
 
 use crate::auth::{Dialogue, LoginTask, Users, Verdict};
-use crate::broker::{self, Broker, Effect, Event, Reader};
+use crate::broker::{self, Broker, Effect, Event, ReadRequest, Reader};
 use crate::model::Directory;
 use crate::proto::{self, Connection, ErrorCondition, LinkId, Outcome, condition};
 
@@ -60,6 +61,7 @@ use holds::Holds;
 use overflow::Gauges;
 use peer::Peer;
 use pending::{Arrival, Item, Pending};
+use purges::Purges;
 use routing::Routing;
 use sasl::Sasl;
 use subscriptions::Subscriptions;
@@ -72,6 +74,7 @@ pub use desk::ManagementReply;
 pub use look::{Holder, Look, LookAt, LookFrom, Looked, MessageId, Seen, SeenMessage, Undiscarded};
 pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
+pub use purges::{PurgeId, PurgeState};
 pub use reads::{ReadTask, ReadTaskDone};
 pub use settings::{Caller, CertificateUser, NodeSettings, Now, ServerAddress};
 pub use standby::{ACTIVE_PROPERTY, MANAGEMENT_CAPABILITY, ROLE_PROPERTY, Standby};
@@ -121,6 +124,8 @@ pub struct Node {
     reads: VecDeque<ReadTask>,
     /// Reads that the operating system refused; tried again at the next tick.
     failed_reads: Vec<reads::FailedRead>,
+    /// Reads that empty queues and wait for the log.
+    late_reads: VecDeque<ReadRequest>,
     /// Messages that the disk refuses to read: they are left out as long as this process lives.
     unreadable: LeftOut,
     /// Where each reader goes on.
@@ -136,6 +141,9 @@ pub struct Node {
     holds: Holds,
     /// The batch of the last settlement.
     settled_ticket: Option<Ticket>,
+    /// The log did not take a settlement: it is lost or sealed.
+    is_log_over: bool,
+    purges: Purges,
     counters: status::Counters,
 }
 
@@ -165,6 +173,7 @@ impl Node {
             owed: Vec::new(),
             reads: VecDeque::new(),
             failed_reads: Vec::new(),
+            late_reads: VecDeque::new(),
             unreadable: LeftOut::default(),
             cursors: BTreeMap::new(),
             dirty: VecDeque::new(),
@@ -175,6 +184,8 @@ impl Node {
             clients: Clients::default(),
             holds: Holds::default(),
             settled_ticket: None,
+            is_log_over: false,
+            purges: Purges::default(),
             counters: status::Counters::default(),
         };
         node.recover(now);
@@ -349,6 +360,7 @@ impl Node {
     /// Lets out what became durable: confirms, messages for consumers, replies to settlements.
     pub fn advance(&mut self, now: Now) {
         self.check_fence(now);
+        self.start_late_reads();
         self.work(now);
         self.grant_starved();
     }
@@ -439,6 +451,11 @@ impl Node {
     /// Figures of the clients that a predecessor knew.
     pub fn reconnect(&self) -> ReconnectStatus {
         self.clients.reconnect()
+    }
+
+    /// Whether the server ends in order.
+    pub fn is_stopping(&self) -> bool {
+        self.is_stopping
     }
 
     /// Whether appends wait to be handed to the log lane.
@@ -648,14 +665,16 @@ impl Node {
                 }
                 // A store that takes no more records is lost: nothing leaves, a successor has the
                 // message.
-                if let Ok(ticket) = self.store.append_settled(store_queue(queue), place) {
-                    self.settled_ticket = Some(ticket);
+                match self.store.append_settled(store_queue(queue), place) {
+                    Ok(ticket) => self.settled_ticket = Some(ticket),
+                    Err(_) => self.is_log_over = true,
                 }
             }
             Effect::Read(request) => self.start_read(request),
             Effect::Reserve { queue, up_to } => self.reserve(queue, up_to),
             Effect::Count { queue, lsn, count } => self.record_count(queue, lsn, count),
             Effect::Drained { consumer } => self.drained(consumer),
+            Effect::Discarded { queue, messages } => self.discarded(queue, messages),
             Effect::QueueEmptied { queue } => self.remove_queue(queue),
         }
     }

@@ -11,6 +11,7 @@ use crate::proto::{ErrorCondition, LinkId, condition};
 
 use super::clients::Identity;
 use super::peer::Link;
+use super::pending::Item;
 use super::records::{
     COUNTER_NEXT_QUEUE, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION, QueueRow,
     queue_key,
@@ -28,18 +29,25 @@ impl Node {
         name: &str,
         kind: QueueKind,
     ) -> Result<QueueId, ErrorCondition> {
+        self.make_queue(name, kind).map(|(queue, _)| queue)
+    }
+
+    /// The same; returns the batch that makes it durable as well.
+    pub(super) fn make_queue(
+        &mut self,
+        name: &str,
+        kind: QueueKind,
+    ) -> Result<(QueueId, Ticket), ErrorCondition> {
         let queue = self.next_queue_id()?;
         let name: Arc<str> = Arc::from(name);
-        let row = QueueRow {
-            name: Arc::clone(&name),
-            kind,
-        };
+        let row = QueueRow::of(Arc::clone(&name), kind);
         let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
         let value = row.encode().map_err(|error| failed(error.to_string()))?;
         if let Some(owner) = kind.owner() {
             self.keep_client(owner);
         }
-        self.store
+        let ticket = self
+            .store
             .put_row(KIND_QUEUE, &queue_key(queue.0), &value)
             .map_err(|error| failed(error.to_string()))?;
         self.note_release_unsettled(queue, &name);
@@ -50,7 +58,7 @@ impl Node {
             origin: QueueOrigin::Created,
         });
         self.note_exclusive(queue, &name);
-        Ok(queue)
+        Ok((queue, ticket))
     }
 
     /// The number of a queue that is about to be made; never given out again.
@@ -111,7 +119,7 @@ impl Node {
             let kind = QueueKind::Temporary { owner: Some(owner) };
             self.keep_client(owner);
             let failed = |text: String| ErrorCondition::new(condition::INTERNAL_ERROR, text);
-            let value = QueueRow { name, kind }.encode();
+            let value = QueueRow::of(name, kind).encode();
             let value = value.map_err(|error| failed(error.to_string()))?;
             self.store
                 .put_row(KIND_QUEUE, &queue_key(queue.0), &value)
@@ -184,15 +192,7 @@ impl Node {
         // Also one that is closed already, by its link before its client: its messages wait until that is durable.
         let kind = self.broker.queue(queue).map(|it| it.kind);
         let is_subscription = kind.is_some_and(|it| it.is_subscription());
-        for (id, link) in self.readers_of(queue) {
-            if let Some(peer) = self.peer_mut(id) {
-                let error =
-                    ErrorCondition::new(condition::RESOURCE_DELETED, "the queue was deleted");
-                peer.connection.detach(link, Some(error));
-                self.mark_dirty(id);
-            }
-            self.on_detached(id, link, crate::broker::Gone::InOrder);
-        }
+        self.detach_readers(queue);
         self.clients.unclaimed.remove(&queue);
         if is_subscription {
             // Unless it went with its reader's link.
@@ -204,6 +204,37 @@ impl Node {
         self.routing.changed();
         self.broker.handle(Event::QueueDeleted { queue });
         None
+    }
+
+    /// Ends a permanent queue: nobody finds it any more, its consumers are told, and its messages go when that is
+    /// durable, so that no successor finds half of it. Returns the batch that makes it durable; `None` where the
+    /// log is lost or sealed: nothing has changed then, and a successor has the queue.
+    pub(super) fn close_queue(&mut self, queue: QueueId) -> Option<Ticket> {
+        let entry = self.broker.queue(queue)?;
+        let row = QueueRow {
+            is_deleted: true,
+            ..QueueRow::of(Arc::clone(&entry.name), entry.kind)
+        };
+        let key = queue_key(queue.0);
+        let value = row.encode().ok()?;
+        let ticket = self.store.put_row(KIND_QUEUE, &key, &value).ok()?;
+        self.pending.push(ticket, Item::Closed { queue });
+        self.detach_readers(queue);
+        self.routing.changed();
+        self.broker.handle(Event::QueueClosed { queue });
+        Some(ticket)
+    }
+
+    fn detach_readers(&mut self, queue: QueueId) {
+        for (id, link) in self.readers_of(queue) {
+            if let Some(peer) = self.peer_mut(id) {
+                let error =
+                    ErrorCondition::new(condition::RESOURCE_DELETED, "the queue was deleted");
+                peer.connection.detach(link, Some(error));
+                self.mark_dirty(id);
+            }
+            self.on_detached(id, link, crate::broker::Gone::InOrder);
+        }
     }
 
     /// The links that read a queue.

@@ -15,8 +15,8 @@
 //!
 //! A client row counts while its epoch is not below the counter `clients-from`; what is owned by a
 //! client without a row that counts is removed at the next start. So that counter alone makes the state
-//! of all clients void that did not return. A subscription whose row says that it is deleted is removed
-//! at the next start too.
+//! of all clients void that did not return. A queue or subscription whose row says that it is deleted is
+//! removed at the next start too.
 //! ```
 
 use std::sync::Arc;
@@ -57,6 +57,7 @@ pub(crate) const COUNTER_PROOF: &[u8] = b"ownership-proof";
 
 const QUEUE_SCHEMA_1: u16 = 1;
 const QUEUE_SCHEMA_2: u16 = 2;
+const QUEUE_SCHEMA_3: u16 = 3;
 const CLIENT_SCHEMA: u16 = 1;
 const SUBSCRIPTION_SCHEMA_1: u16 = 1;
 const SUBSCRIPTION_SCHEMA_2: u16 = 2;
@@ -67,6 +68,8 @@ const TEMPORARY_TOPIC_SCHEMA: u16 = 1;
 pub(crate) struct QueueRow {
     pub(crate) name: Arc<str>,
     pub(crate) kind: QueueKind,
+    /// It is over; its messages are being removed.
+    pub(crate) is_deleted: bool,
 }
 
 /// A queue as it is stored: the first schema of its kind. Never edited; a further one gets a type of
@@ -85,11 +88,31 @@ struct StoredQueue2 {
     owner: Option<u64>,
 }
 
+/// The third schema: a queue that is deleted. Only such queues have it, so an older version of the server reads
+/// all others.
+#[derive(bincode::Encode, bincode::Decode)]
+struct StoredQueue3 {
+    name: String,
+}
+
 impl QueueRow {
-    /// The value in its envelope.
+    /// The row of a queue that lives.
+    pub(crate) fn of(name: Arc<str>, kind: QueueKind) -> Self {
+        Self {
+            name,
+            kind,
+            is_deleted: false,
+        }
+    }
+
+    /// The value in its envelope. Of a deleted queue only its name is kept.
     pub(crate) fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
+        let name = self.name.to_string();
+        if self.is_deleted {
+            return envelope::seal(KIND_QUEUE, QUEUE_SCHEMA_3, &StoredQueue3 { name });
+        }
         let stored = StoredQueue2 {
-            name: self.name.to_string(),
+            name,
             is_temporary: matches!(self.kind, QueueKind::Temporary { .. }),
             owner: self.kind.owner().map(|client| client.0),
         };
@@ -98,6 +121,14 @@ impl QueueRow {
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let stored = match envelope::kind_of(bytes).ok()? {
+            (KIND_QUEUE, QUEUE_SCHEMA_3) => {
+                let third: StoredQueue3 = envelope::open(KIND_QUEUE, QUEUE_SCHEMA_3, bytes).ok()?;
+                return Some(Self {
+                    name: Arc::from(third.name),
+                    kind: QueueKind::Permanent,
+                    is_deleted: true,
+                });
+            }
             (KIND_QUEUE, QUEUE_SCHEMA_1) => {
                 let first: StoredQueue = envelope::open(KIND_QUEUE, QUEUE_SCHEMA_1, bytes).ok()?;
                 StoredQueue2 {
@@ -114,10 +145,7 @@ impl QueueRow {
         } else {
             QueueKind::Permanent
         };
-        Some(Self {
-            name: Arc::from(stored.name),
-            kind,
-        })
+        Some(Self::of(Arc::from(stored.name), kind))
     }
 }
 
@@ -379,15 +407,17 @@ mod tests {
 
     #[test]
     fn rows_survive_the_store() {
-        let row = |kind| QueueRow {
-            name: Arc::from("orders"),
-            kind,
-        };
+        let row = |kind| QueueRow::of(Arc::from("orders"), kind);
         let owner = Some(ClientId(1 << 40));
         for kind in [QueueKind::Permanent, QueueKind::Temporary { owner }] {
             let row = row(kind);
             assert_eq!(QueueRow::decode(&row.encode().unwrap()), Some(row));
         }
+        let deleted = QueueRow {
+            is_deleted: true,
+            ..row(QueueKind::Permanent)
+        };
+        assert_eq!(QueueRow::decode(&deleted.encode().unwrap()), Some(deleted));
         let first = StoredQueue {
             name: String::from("orders"),
             is_temporary: true,

@@ -47,11 +47,7 @@ impl Node {
                 held: holdings.remove(&QueueId(number)).unwrap_or_default(),
             }
         };
-        for (key, value) in self.store.rows(KIND_QUEUE) {
-            let (Some(number), Some(row)) = (parse_queue_key(key), QueueRow::decode(value)) else {
-                tracing::error!(?key, "a queue of the store cannot be read by this version");
-                continue;
-            };
+        for (number, row) in self.queue_rows() {
             let queue = QueueId(number);
             if let QueueKind::Temporary { owner } = row.kind {
                 self.clients.unclaimed.insert(queue);
@@ -66,6 +62,10 @@ impl Node {
                 kind: row.kind,
                 origin: origin(number),
             });
+            if row.is_deleted {
+                self.broker.handle(Event::QueueClosed { queue });
+                void.push(queue);
+            }
         }
         for (number, row) in self.subscription_rows() {
             let queue = QueueId(number);
@@ -80,6 +80,21 @@ impl Node {
             // A predecessor did not come to it.
             self.delete_queue(queue);
         }
+    }
+
+    /// The queues of the store; those that are deleted come first: others may have their names by now.
+    fn queue_rows(&self) -> Vec<(u32, QueueRow)> {
+        let rows = self.store.rows(KIND_QUEUE);
+        let read = rows.filter_map(|(key, value)| {
+            let row = parse_queue_key(key).zip(QueueRow::decode(value));
+            if row.is_none() {
+                tracing::error!(?key, "a queue of the store cannot be read by this version");
+            }
+            row
+        });
+        let (mut deleted, living): (Vec<_>, Vec<_>) = read.partition(|(_, row)| row.is_deleted);
+        deleted.extend(living);
+        deleted
     }
 
     fn subscription_rows(&self) -> Vec<(u32, SubscriptionRow)> {

@@ -229,6 +229,12 @@ impl Store {
         self.state.is_live(segment, ordinal) && !self.settled_early.contains(&(segment, ordinal))
     }
 
+    /// References settled by appends that are not durable yet.
+    #[must_use]
+    pub fn settled_backlog(&self) -> usize {
+        self.settled_early.len()
+    }
+
     /// Number of the last record appended.
     #[must_use]
     pub fn last_lsn(&self) -> Lsn {
@@ -245,6 +251,13 @@ impl Store {
     #[must_use]
     pub fn durable_ticket(&self) -> Ticket {
         self.writer.durable_ticket
+    }
+
+    /// The batch with which all is durable that was appended so far.
+    #[must_use]
+    pub fn appended_ticket(&self) -> Ticket {
+        let open = self.writer.open_ticket();
+        Ticket(open.0 - u64::from(self.writer.open_is_empty()))
     }
 
     /// Whether messages are taken: `false` while the disk is nearly full.

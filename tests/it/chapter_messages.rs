@@ -28,13 +28,11 @@ fn column(rows: &[Value], name: &str) -> Vec<String> {
 
 /// A client with this name that has got so many messages of the queue and settled none.
 async fn holder(url: &str, name: &str, count: u32) -> (Client, Vec<u32>) {
-    let url = ServerUrl::parse(url).expect("a URL");
-    let options = ClientOptions::named(name);
-    let mut client = Client::connect(&url, &options).await.expect("a connection");
-    client
-        .attach_receiver("orders", count)
-        .await
-        .expect("a link");
+    holder_of(url, "orders", name, count).await
+}
+
+async fn holder_of(url: &str, queue: &str, name: &str, count: u32) -> (Client, Vec<u32>) {
+    let mut client = waiting_for(url, queue, name, count).await;
     let mut got = Vec::new();
     while got.len() < count as usize {
         let wake = client.next().await.expect("it goes on");
@@ -47,13 +45,14 @@ async fn holder(url: &str, name: &str, count: u32) -> (Client, Vec<u32>) {
 
 /// A client with this name that may get so many messages of the queue.
 async fn waiting(url: &str, name: &str, credit: u32) -> Client {
+    waiting_for(url, "orders", name, credit).await
+}
+
+async fn waiting_for(url: &str, queue: &str, name: &str, credit: u32) -> Client {
     let url = ServerUrl::parse(url).expect("a URL");
     let options = ClientOptions::named(name);
     let mut client = Client::connect(&url, &options).await.expect("a connection");
-    client
-        .attach_receiver("orders", credit)
-        .await
-        .expect("a link");
+    client.attach_receiver(queue, credit).await.expect("a link");
     client
 }
 
@@ -176,6 +175,93 @@ fn a_deleted_message_stays_deleted_whatever_happens_then() {
         assert_eq!(got.len(), 4);
         client.close().await;
     });
+}
+
+/// Queues of the store with the numbers of their messages.
+fn queues(url: &str) -> Vec<(String, u64)> {
+    let rows = listed(url, "show queues");
+    let names = column(&rows, "name");
+    let counts = rows.iter().map(|row| row["messages"].as_u64());
+    let rows = names.into_iter().zip(counts.map(Option::unwrap_or_default));
+    rows.filter(|(name, _)| !name.contains('>')).collect()
+}
+
+#[test]
+fn what_an_administrator_was_told_to_be_gone_is_gone_when_the_server_dies_behind_the_answer() {
+    const COUNT: u64 = 400;
+    let mut pair = settled();
+    let [first, second] = pair.urls.clone();
+    run(async {
+        for queue in ["orders", "invoices", "letters"] {
+            fill(&first, queue, COUNT).await;
+        }
+    });
+    for line in [
+        "create topic news",
+        "create durable news d",
+        "create queue made",
+    ] {
+        command(&first, line).done();
+    }
+    run(fill(&first, "topic://news", 100));
+    command(&first, "delete queue letters").done();
+    let told = command(&first, "purge durable d").done();
+    assert!(told.contains("100 messages dropped"), "{told}");
+    let told = command(&first, "purge queue orders").done();
+    assert!(told.contains("400 messages dropped"), "{told}");
+    pair.servers[0].kill();
+    pair.servers[1].wait("active");
+    let left = queues(&second);
+    let count_of = |wanted: &str| {
+        let mut all = left.iter();
+        let found = all.find(|(name, _)| name.trim_start_matches('*') == wanted);
+        found.map(|(_, count)| *count)
+    };
+    assert_eq!(count_of("orders"), Some(0), "{left:?}");
+    assert_eq!(count_of("invoices"), Some(COUNT), "{left:?}");
+    assert_eq!(count_of("letters"), None, "{left:?}");
+    assert_eq!(count_of("made"), Some(0), "{left:?}");
+    let durable = admin(&second, &["--json", "show", "durable", "d"]).json();
+    assert_eq!(durable["pending_messages"], 0, "{durable}");
+
+    // The same in the other direction, with all at once and somebody who reads.
+    let store = pair.directory.path().join("store");
+    pair.servers[0] = start(&store, &pair.files[0]);
+    pair.servers[0].wait("standby");
+    run(async {
+        let (reader, _) = holder_of(&second, "invoices", "worker", 10).await;
+        let told = command(&second, "delete all queues").done();
+        assert!(told.contains("400 messages"), "{told}");
+        pair.servers[1].kill();
+        drop(reader);
+    });
+    pair.servers[0].wait("active");
+    let left = queues(&first);
+    assert!(left.iter().all(|(_, count)| *count == 0), "{left:?}");
+    assert!(
+        !left.iter().any(|(name, _)| name.contains("invoices")),
+        "{left:?}"
+    );
+    run(async {
+        // Its client returns to a queue of that name that is new.
+        command(&first, "create queue invoices").done();
+        let mut worker = waiting_for(&first, "invoices", "worker", 10).await;
+        fill(&first, "invoices", 1).await;
+        loop {
+            let wake = worker.next().await.expect("it goes on");
+            if let Wake::Event(Event::Delivery { payload, .. }) = wake {
+                let text = String::from_utf8_lossy(&payload.to_bytes()).into_owned();
+                assert!(text.contains("m0"), "{text:?}");
+                break;
+            }
+        }
+    });
+    assert_eq!(count_in(&first, "invoices"), 1);
+}
+
+fn count_in(url: &str, queue: &str) -> u64 {
+    let queue = admin(url, &["--json", "show", "queue", queue]).json();
+    queue["pending_messages"].as_u64().expect("a number")
 }
 
 #[test]

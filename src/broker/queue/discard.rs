@@ -1,7 +1,16 @@
 //! Messages that go without having been consumed: for newer ones, or because an administrator wants it.
 
 use super::{Context, Queue};
-use crate::broker::{ConsumerId, Message, Position, Standing};
+use crate::broker::{ConsumerId, Effect, Message, Position, Standing};
+
+/// Messages that go because an administrator wants it.
+#[derive(Debug)]
+pub(super) struct Discarding {
+    /// Those up to this number.
+    up_to: u64,
+    /// So many have gone.
+    messages: u64,
+}
 
 impl Queue {
     /// Its oldest messages go until so many messages and bytes are settled.
@@ -11,7 +20,23 @@ impl Queue {
 
     /// All that waits and has a number up to this one goes.
     pub(in crate::broker) fn discard(&mut self, up_to: u64) {
-        self.discard_up_to = self.discard_up_to.max(Some(up_to));
+        let messages = self.discarding.as_ref().map_or(0, |it| it.messages);
+        let up_to = self.discarding.as_ref().map_or(0, |it| it.up_to).max(up_to);
+        self.discarding = Some(Discarding { up_to, messages });
+    }
+
+    pub(in crate::broker) fn is_discarding(&self) -> bool {
+        self.discarding.is_some()
+    }
+
+    /// Says what went.
+    pub(super) fn end_discarding(&mut self, context: &mut Context) {
+        if let Some(Discarding { messages, .. }) = self.discarding.take() {
+            let queue = self.id;
+            context
+                .effects
+                .push_back(Effect::Discarded { queue, messages });
+        }
     }
 
     /// One message goes, wherever it waits: in memory, came back, set aside, or on disk only.
@@ -46,12 +71,17 @@ impl Queue {
     }
 
     fn discard_old(&mut self, context: &mut Context) {
-        while let Some(up_to) = self.discard_up_to {
+        while let Some(up_to) = self.discarding.as_ref().map(|it| it.up_to) {
             match self.oldest_free(context) {
-                Some(lsn) if lsn <= up_to => self.discard_oldest(context, lsn),
+                Some(lsn) if lsn <= up_to => {
+                    self.discard_oldest(context, lsn);
+                    if let Some(it) = &mut self.discarding {
+                        it.messages += 1;
+                    }
+                }
                 // Newer ones stay; without any there may be more to read.
                 None if !self.window.is_complete() => return,
-                _ => self.discard_up_to = None,
+                _ => self.end_discarding(context),
             }
         }
     }

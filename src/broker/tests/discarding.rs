@@ -70,7 +70,7 @@ fn emptying_a_queue_takes_what_no_consumer_wants_along() {
     scene.publish(1);
     scene.check("1<1, 1<2, 1<3, 1<4");
     scene.discard(4);
-    scene.check("settle 2");
+    scene.check("settle 2, 1 discarded");
 }
 
 #[test]

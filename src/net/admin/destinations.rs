@@ -1,16 +1,21 @@
 //! Queues and topics of a running server: shown, made, deleted, purged.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::figures::ROWS_MAX;
+use super::safety::{Safe, unsure};
 use super::subscriptions::{no_durable, whose};
 use crate::admin::{Answer, Failure, Item, Object, Request};
 use crate::config::companions::Companions;
 use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Trace};
-use crate::net::engine::Engine;
-use crate::node::{Dropped, QueueStatus, SubscriptionStatus};
+use crate::net::engine::{Engine, Purged};
+use crate::node::{Dropped, PurgeId, QueueStatus, SubscriptionStatus};
 
 type Result = std::result::Result<Answer, Failure>;
+
+/// An answer to a purge waits for its end for so long at most: less than our own tool waits for an answer.
+const PURGE_LIMIT: Duration = Duration::from_secs(20);
 
 /// Letters for what is set, in the places of the title.
 fn flags(kind: DestinationKind, own: &Properties, is_bridged: bool) -> String {
@@ -146,28 +151,33 @@ pub(super) fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
 }
 
 /// Makes a queue that needs no file; nothing for one with properties, or for a pattern.
-pub(super) fn create_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+/// Also what the answer waits for.
+pub(super) fn create_queue(engine: &Engine, request: &Request) -> Option<(Answer, Safe)> {
     let name = request.arguments.name(0);
     let is_plain = Pattern::parse(name).is_ok_and(|name| !name.is_wildcard());
     if !is_plain || !request.arguments.settings.is_empty() {
         return None;
     }
     let made = engine.administer(|node, _| node.add_queue(name))?;
-    made.is_ok()
-        .then(|| Answer::done(format!("queue {name} created in the store")))
+    let answer = Answer::done(format!("queue {name} created in the store"));
+    made.ok().map(|ticket| (answer, Safe::With(ticket)))
 }
 
-/// Deletes queues of the running server; nothing when there was none.
-pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<Answer> {
+/// Deletes queues of the running server; nothing when there was none. Also what the answer waits for.
+pub(super) fn delete_queue(engine: &Engine, request: &Request) -> Option<(Answer, Safe)> {
     let pattern = Pattern::parse(request.arguments.name(0)).ok()?;
-    let gone = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
-    (gone.queues > 0).then(|| deleted(gone, "queue"))
+    let (gone, ticket) = engine.administer(|node, now| node.delete_queues(now, &pattern))?;
+    (gone.queues > 0).then(|| (deleted(gone, "queue"), Safe::with(ticket)))
 }
 
-/// Deletes all queues of the running server except its own.
-pub(super) fn delete_all_queues(engine: &Engine) -> Option<Answer> {
-    let gone = engine.administer(|node, now| node.delete_all_queues(now))?;
-    Some(deleted(gone, "queue"))
+/// Deletes all queues of the running server except its own. Also what the answer waits for.
+pub(super) fn delete_all_queues(engine: &Engine) -> Option<(Answer, Safe)> {
+    let (gone, ticket) = engine.administer(|node, now| node.delete_all_queues(now))?;
+    let safe = match gone.queues {
+        0 => Safe::Now,
+        _ => Safe::with(ticket),
+    };
+    Some((deleted(gone, "queue"), safe))
 }
 
 pub(super) fn deleted(gone: Dropped, what: &str) -> Answer {
@@ -196,34 +206,45 @@ fn dropped(gone: Dropped) -> String {
     text
 }
 
-/// Drops messages.
-pub(super) fn purge(engine: &Engine, request: &Request) -> Result {
+/// Drops messages; answers when all that it means are gone for good.
+pub(super) async fn purge(engine: &Engine, request: &Request) -> Result {
     let name = request.arguments.name(0);
-    let client = request.arguments.name(1);
     if request.command.object == Object::Durable {
-        let user = request.arguments.name(2);
+        let (client, user) = (request.arguments.name(1), request.arguments.name(2));
         let purged = engine.administer(|node, now| node.purge_durable(now, name, client, user));
-        let (status, gone) = purged.flatten().ok_or_else(|| no_durable(name))?;
-        let (whose, went) = (whose(&status), dropped(gone));
-        return Ok(Answer::done(format!("{whose} purged: {went}")));
+        let (status, purge) = purged.flatten().ok_or_else(|| no_durable(name))?;
+        return await_purge(engine, purge, |_| whose(&status)).await;
     }
     let pattern = Pattern::parse(name).map_err(Failure::usage)?;
     let is_queue = request.command.object == Object::Queue;
-    let purged = engine.administer(|node, now| match is_queue {
+    let purge = engine.administer(|node, now| match is_queue {
         true => node.purge_queues(now, &pattern),
         false => node.purge_topics(now, &pattern),
     });
     let what = if is_queue { "queue" } else { "subscription" };
-    match purged.filter(|gone| gone.queues > 0) {
-        Some(gone) => Ok(Answer::done(format!(
-            "{} purged: {}",
-            counted(gone.queues as u64, what),
-            dropped(gone)
-        ))),
-        None => Err(Failure::missing(format!(
-            "there are no {what}s of `{name}`"
-        ))),
-    }
+    let purge = purge
+        .flatten()
+        .ok_or_else(|| Failure::missing(format!("there are no {what}s of `{name}`")))?;
+    await_purge(engine, purge, |gone| counted(gone.queues as u64, what)).await
+}
+
+async fn await_purge(
+    engine: &Engine,
+    purge: PurgeId,
+    what: impl FnOnce(Dropped) -> String,
+) -> Result {
+    let why = match engine.purged(purge, PURGE_LIMIT).await {
+        Purged::Done(gone) => {
+            let text = format!("{} purged: {}", what(gone), dropped(gone));
+            return Ok(Answer::done(text));
+        }
+        Purged::GoesOn => {
+            "it goes on: give the command again to wait for the rest, and to hear the number"
+        }
+        Purged::Unsure(durability) => unsure(durability).unwrap_or_default(),
+    };
+    let text = format!("the oldest messages are dropped, and the purge is not over; {why}");
+    Err(Failure::new(503, text))
 }
 
 /// Topics that the configuration names or somebody has subscribed to, and temporary ones, with their

@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use super::safety::Safe;
 use super::{Result, blocking};
 use crate::admin::{Answer, Failure, Item, Request, Verb};
 use crate::monitor::Status;
@@ -48,17 +49,9 @@ pub(super) async fn delete(engine: &Engine, status: &Status, request: &Request) 
         Ok(ticket) => ticket,
         Err(why) => return Err(undiscarded(id, why, status)),
     };
-    if !engine.is_durable(ticket).await {
-        return Err(Failure::new(
-            503,
-            format!(
-                "the server ends, and it is not certain that message {id} is deleted: look with \
-                 show message {id} at the server that is active next"
-            ),
-        ));
-    }
     let place = place.unwrap_or_default();
-    Ok(Answer::done(format!("message {id} deleted from {place}")))
+    let answer = Answer::done(format!("message {id} deleted from {place}"));
+    Safe::With(ticket).when(engine, answer).await
 }
 
 fn undiscarded(id: MessageId, why: Undiscarded, status: &Status) -> Failure {

@@ -7,6 +7,7 @@ mod figures;
 mod files;
 mod messages;
 mod rights;
+mod safety;
 mod stores;
 mod subscriptions;
 mod wire;
@@ -35,7 +36,7 @@ use crate::proto::message::ValueMessage;
 use files::InEffect;
 pub(crate) use files::Setup;
 use rights::Caller;
-use subscriptions::Safe;
+use safety::Safe;
 
 /// Requests that are being answered at the same time; further ones are refused.
 const CALLS_MAX: usize = 256;
@@ -114,6 +115,7 @@ pub(crate) fn start(
         in_effect: RefCell::new(InEffect { started, taken }),
         changes: Mutex::new(()),
         looks: Mutex::new(()),
+        purges: Mutex::new(()),
     });
     let answering = Rc::clone(&administrator);
     spawn_local(answer_all(requests, move |call| {
@@ -158,6 +160,8 @@ pub(crate) struct Administrator {
     changes: Mutex<()>,
     /// So do looks at messages: what they read is in memory for a moment.
     looks: Mutex<()>,
+    /// And purges: each tells what it has dropped itself.
+    purges: Mutex<()>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -312,7 +316,10 @@ impl Administrator {
             (Verb::Delete, Object::Connection) => {
                 clients::delete_connection(&self.engine, request.arguments.name(0))
             }
-            (Verb::Purge, _) => destinations::purge(&self.engine, request),
+            (Verb::Purge, _) => {
+                let _one_at_a_time = self.purges.lock().await;
+                destinations::purge(&self.engine, request).await
+            }
             (Verb::Compact, _) => Ok(stores::compact(status)),
             _ => {
                 self.change_files(call.user.as_deref(), request, status)
@@ -368,8 +375,12 @@ impl Administrator {
         };
         let live = match request.command.verb {
             _ if changed.as_ref().is_err_and(is_refused) => None,
-            Verb::Create if is_queue => destinations::create_queue(&self.engine, request),
-            Verb::Delete if is_queue => destinations::delete_queue(&self.engine, request),
+            Verb::Create if is_queue => {
+                destinations::create_queue(&self.engine, request).map(&mut note)
+            }
+            Verb::Delete if is_queue => {
+                destinations::delete_queue(&self.engine, request).map(&mut note)
+            }
             Verb::Delete if is_durable => {
                 match subscriptions::delete_durable(&self.engine, request) {
                     // The line is gone all the same.
@@ -377,7 +388,9 @@ impl Administrator {
                     live => live?.map(&mut note),
                 }
             }
-            Verb::DeleteAll if is_queue => destinations::delete_all_queues(&self.engine),
+            Verb::DeleteAll if is_queue => {
+                destinations::delete_all_queues(&self.engine).map(&mut note)
+            }
             Verb::DeleteAll if is_durable => {
                 subscriptions::delete_all_durables(&self.engine).map(&mut note)
             }
@@ -403,17 +416,7 @@ impl Administrator {
             (Err(failure), _) => Err(failure),
         };
         drop(one_at_a_time);
-        let is_safe = match safe {
-            Safe::Now => true,
-            Safe::With(ticket) => self.engine.is_durable(ticket).await,
-            Safe::Never => false,
-        };
-        if !is_safe {
-            let text = "the server ends, and it is not certain that what is deleted stays so: look at the \
-                        server that is active next";
-            return Err(Failure::new(503, text));
-        }
-        answer
+        safe.when(&self.engine, answer?).await
     }
 
     /// The files say something else now.

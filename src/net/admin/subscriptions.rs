@@ -1,9 +1,8 @@
 //! Subscriptions of a running server: shown, deleted.
 
-use steadfast_storage::Ticket;
-
 use super::destinations::{counted, deleted};
 use super::figures::ROWS_MAX;
+use super::safety::Safe;
 use crate::admin::{Answer, Failure, Request};
 use crate::config::companions::Companions;
 use crate::model::Pattern;
@@ -11,22 +10,6 @@ use crate::net::engine::Engine;
 use crate::node::{Deletion, SubscriptionStatus};
 
 type Result = std::result::Result<Answer, Failure>;
-
-/// When it is certain that what was deleted stays so.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Safe {
-    Now,
-    /// When this batch is durable.
-    With(Ticket),
-    /// The log took nothing: a successor has it.
-    Never,
-}
-
-impl Safe {
-    fn with(ticket: Option<Ticket>) -> Self {
-        ticket.map_or(Self::Never, Self::With)
-    }
-}
 
 /// Deletes all durable subscriptions that nobody reads. Also what the answer waits for.
 pub(super) fn delete_all_durables(engine: &Engine) -> Option<(Answer, Safe)> {

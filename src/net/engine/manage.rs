@@ -2,17 +2,43 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use steadfast_storage::Ticket;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::yield_now;
 use tokio::time::timeout;
 
-use super::{Engine, STOP_SOCKETS, Work};
+use super::{Engine, Mode, STOP_SOCKETS, Work};
 use crate::model::Directory;
 use crate::net::admin::{Call, Calls, ReplyTo};
 use crate::net::clock;
-use crate::node::{ConnectionId, ManagementReply, Node, Now, RequestId, SubscriptionStatus};
+use crate::node::{
+    ConnectionId, Dropped, ManagementReply, Node, Now, PurgeId, PurgeState, RequestId,
+    SubscriptionStatus,
+};
+
+/// Whether it is certain that what was appended stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::net) enum Durability {
+    /// It is.
+    Durable,
+    /// The log finds no space: it is when there is some, unless the server ends before.
+    Full,
+    /// The server ends before that is known.
+    Ends,
+}
+
+/// What became of a purge.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::net) enum Purged {
+    /// It is over, and durable.
+    Done(Dropped),
+    /// It goes on.
+    GoesOn,
+    /// It is not certain how much of it is durable.
+    Unsure(Durability),
+}
 
 impl Engine {
     /// Destinations and permissions as they are.
@@ -69,14 +95,53 @@ impl Engine {
         result
     }
 
-    /// Waits until a batch is durable and the store is known to be ours. False: the server ends before that is
-    /// known.
-    pub(in crate::net) async fn is_durable(&self, ticket: Ticket) -> bool {
+    /// Waits until a batch is durable and the store is known to be ours, or nobody can tell when it will be.
+    pub(in crate::net) async fn durability(&self, ticket: Ticket) -> Durability {
+        let refused = self.refused_writes();
         let is_safe = |work: &mut Work| work.node.is_safe(clock::now(), ticket);
-        self.until(is_safe).await;
+        self.until(|work| is_safe(work) || work.node.refused_writes() > refused)
+            .await;
         let is_durable = self.with(is_safe).unwrap_or(false);
         self.turn(clock::now());
-        is_durable
+        match is_durable {
+            true => Durability::Durable,
+            false if self.is_ending() => Durability::Ends,
+            false => Durability::Full,
+        }
+    }
+
+    /// Waits until a purge is over and durable, for so long at most, or until nobody can tell when it will be.
+    /// Returns what it has dropped.
+    pub(in crate::net) async fn purged(&self, id: PurgeId, limit: Duration) -> Purged {
+        let refused = self.refused_writes();
+        let state = |work: &mut Work| work.node.purge_state(clock::now(), id);
+        let is_over = |work: &mut Work| {
+            !matches!(state(work), PurgeState::Running(_))
+                || work.node.is_stopping()
+                || work.node.refused_writes() > refused
+        };
+        let is_late = timeout(limit, self.until(is_over)).await.is_err();
+        let state = self.with(state).unwrap_or(PurgeState::Over);
+        self.with_node(|node| node.forget_purge(id));
+        self.turn(clock::now());
+        match state {
+            PurgeState::Done(dropped) => Purged::Done(dropped),
+            PurgeState::Over => Purged::Unsure(Durability::Ends),
+            PurgeState::Running(_) if is_late => Purged::GoesOn,
+            PurgeState::Running(_) if self.is_ending() => Purged::Unsure(Durability::Ends),
+            PurgeState::Running(_) => Purged::Unsure(Durability::Full),
+        }
+    }
+
+    /// Writes of the log that found no space so far.
+    fn refused_writes(&self) -> u64 {
+        let refused = self.with_node(|node| node.refused_writes());
+        refused.unwrap_or_default()
+    }
+
+    fn is_ending(&self) -> bool {
+        let is_stopping = self.with_node(|node| node.is_stopping()).unwrap_or(true);
+        is_stopping || *self.0.mode.borrow() == Mode::Fail
     }
 
     /// The address of a client.

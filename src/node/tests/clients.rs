@@ -244,14 +244,21 @@ fn a_purge_leaves_what_is_kept_and_what_clients_have_and_says_so() {
     scene.check(a.0, "got 1 x1");
     let now = scene.now();
     let all = Pattern::parse(">").expect("a pattern");
-    let dropped = scene.node.purge_queues(now, &all);
+    let purge = scene.node.purge_queues(now, &all).expect("a queue");
     let expected = Dropped {
         queues: 1,
         messages: 1,
         kept: 3,
     };
-    assert_eq!(dropped, expected);
+    scene.exchange();
+    let state = scene.node.purge_state(now, purge);
+    assert_eq!(state, PurgeState::Running(expected), "it is not durable");
     scene.rest();
+    let now = scene.now();
+    let state = scene.node.purge_state(now, purge);
+    assert_eq!(state, PurgeState::Done(expected));
+    scene.node.forget_purge(purge);
+    assert_eq!(scene.node.purge_state(now, purge), PurgeState::Over);
     assert_eq!(scene.messages("orders"), 4);
     scene.credit(a, 10);
     let b = scene.consumer_as("b", "orders", 10);
@@ -259,8 +266,14 @@ fn a_purge_leaves_what_is_kept_and_what_clients_have_and_says_so() {
     scene.check(a.0, "got 3 x1");
     scene.check(b.0, "got 2 x1, got 4 x1");
     let now = scene.now();
-    let dropped = scene.node.purge_queues(now, &all);
-    assert_eq!((dropped.messages, dropped.kept), (0, 0));
+    let purge = scene.node.purge_queues(now, &all).expect("a queue");
+    let nothing = Dropped {
+        queues: 1,
+        messages: 0,
+        kept: 0,
+    };
+    let state = scene.node.purge_state(now, purge);
+    assert_eq!(state, PurgeState::Done(nothing));
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod look;
 mod ownership;
 mod permits;
 mod publishing;
+mod purges;
 mod simulation;
 mod subscriptions;
 mod takeover;
