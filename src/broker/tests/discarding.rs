@@ -122,3 +122,122 @@ fn the_end_of_a_client_is_nothing_to_queues_that_kept_nothing_for_it() {
     });
     scene.check("10<1 x1, 10<2 x1");
 }
+
+#[test]
+fn deleting_a_queue_settles_all_of_its_messages() {
+    let mut scene = Scene::new(small_limits());
+    scene.attach(1);
+    scene.publish(10);
+    scene.settle(1, 1, Outcome::Accepted);
+    scene.gone(1, Gone::InOrder);
+    scene.take_log();
+    scene.handle(Event::QueueDeleted { queue: QUEUE });
+    let expected: Vec<String> = (2..=10).map(|lsn| format!("settle {lsn}")).collect();
+    scene.check(&format!("{}, emptied", expected.join(", ")));
+    assert_eq!(scene.broker.route("orders"), Route::Unknown);
+    scene.handle(Event::QueueRemoved { queue: QUEUE });
+    scene.publish(1);
+    scene.check("settle 11");
+}
+
+#[test]
+fn an_emptied_queue_keeps_what_consumers_have_and_what_comes_later() {
+    let mut scene = Scene::new(Limits::default());
+    scene.attach(1);
+    scene.publish(3);
+    scene.block(1);
+    scene.publish(30);
+    scene.handle(Event::Discard {
+        queue: QUEUE,
+        up_to: 32,
+    });
+    let expected: BTreeSet<u64> = (4..=32).collect();
+    assert_eq!(scene.settled, expected);
+    assert_eq!(scene.broker.in_flight_count(QUEUE), 3);
+    scene.publish(1);
+    assert_eq!(scene.settled, expected);
+}
+
+#[test]
+fn a_queue_without_consumers_is_emptied_too() {
+    let mut scene = Scene::with_origin(Limits::default(), QueueOrigin::Created);
+    scene.publish(5);
+    scene.handle(Event::Discard {
+        queue: QUEUE,
+        up_to: 5,
+    });
+    assert_eq!(scene.settled.len(), 5, "{:?}", scene.settled);
+    scene.publish(2);
+    assert_eq!(scene.settled.len(), 5, "{:?}", scene.settled);
+}
+
+#[test]
+fn one_message_goes_wherever_it_waits_but_not_from_a_consumer() {
+    let mut scene = Scene::new(small_limits());
+    scene.attach(1);
+    scene.publish(3);
+    scene.block(1);
+    scene.publish(30);
+    for lsn in [1, 4, 33] {
+        let position = Position {
+            lsn,
+            segment: 1,
+            ordinal: lsn as u32,
+            offset: 0,
+            bytes: 1,
+        };
+        scene.handle(Event::DiscardOne {
+            queue: QUEUE,
+            position,
+        });
+    }
+    // The consumer has the first one.
+    assert_eq!(scene.settled, BTreeSet::from([4, 33]));
+}
+
+#[test]
+fn what_is_kept_for_a_client_is_not_removed_and_loses_no_count() {
+    let run = HeldRun {
+        first: 1,
+        last: 3,
+        count: 1,
+    };
+    let holding = Holding {
+        client: ClientId(7),
+        messages: 3,
+        runs: vec![run],
+    };
+    let mut scene = Scene::with_origin(
+        Limits::default(),
+        QueueOrigin::Recovered {
+            maybe_delivered_up_to: 3,
+            reserved_up_to: 3,
+            counts: Vec::new(),
+            held: vec![holding],
+        },
+    );
+    scene.store(4);
+    let discard = |lsn: u64| Event::DiscardOne {
+        queue: QUEUE,
+        position: Position {
+            lsn,
+            segment: 1,
+            ordinal: lsn as u32,
+            offset: 0,
+            bytes: 1,
+        },
+    };
+    scene.handle(discard(2));
+    scene.handle(discard(4));
+    assert_eq!(scene.settled, BTreeSet::from([4]));
+    assert_eq!(scene.broker.held_count(QUEUE), 3);
+    scene.handle(Event::ClientGone {
+        client: ClientId(7),
+    });
+    assert_eq!(scene.broker.held_count(QUEUE), 0);
+    scene.handle(discard(2));
+    assert_eq!(scene.settled, BTreeSet::from([2, 4]));
+    scene.take_log();
+    scene.attach(1);
+    scene.check("1<1 x2, 1<3 x2");
+}
