@@ -121,7 +121,9 @@ impl Catalogue {
     pub(super) fn add(&mut self, id: QueueId, name: Arc<str>, kind: QueueKind) {
         self.by_owner.extend(kind.owner().map(|owner| (owner, id)));
         if !kind.is_subscription() {
-            self.by_name.insert(Arc::clone(&name), id);
+            // Older versions could be led to make two of one name: the newer one is that of its client.
+            let has_it = self.by_name.entry(Arc::clone(&name)).or_insert(id);
+            *has_it = id.max(*has_it);
         }
         self.by_id.insert(id, QueueEntry { name, kind });
     }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::broker::{Event, Holding, QueueId, QueueKind, QueueOrigin};
+use crate::broker::{Event, Holding, QueueId, QueueKind, QueueOrigin, Route};
 
 use super::records::{
     COUNTER_NEXT_QUEUE, KIND_COUNT, KIND_COUNTER, KIND_QUEUE, KIND_RESERVATION, KIND_SUBSCRIPTION,
@@ -56,6 +56,16 @@ impl Node {
                 }
             }
             self.next_queue = self.next_queue.max(number.saturating_add(1));
+            if let Route::Queue(other) = self.broker.route(&row.name) {
+                tracing::warn!(
+                    event = "queues_of_one_name",
+                    queue = %row.name,
+                    older = queue.0.min(other.0),
+                    newer = queue.0.max(other.0),
+                    "the store has two queues of one name: the newer one has it, and nobody reaches the \
+                     older one; a temporary one goes with its client, or at the end of ft_reconnect_timeout"
+                );
+            }
             self.broker.handle(Event::QueueAdded {
                 queue,
                 name: row.name,

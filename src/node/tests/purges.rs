@@ -282,23 +282,26 @@ fn a_log_that_takes_nothing_more_leaves_all_to_a_successor() {
 }
 
 #[test]
-fn of_two_queues_of_one_name_the_newer_one_has_it() {
+fn of_two_queues_of_one_name_the_newer_one_has_it_whatever_the_order_of_their_rows() {
     let mut scene = filled(3);
-    let to = scene.publisher("other");
-    scene.publish(to, "a");
-    scene.commit();
-    let now = scene.now();
-    // As an older version left it: the row of the second queue says the name of the first one.
-    let queue = match scene.node.broker.route("other") {
-        broker::Route::Queue(queue) => queue,
-        route => panic!("{route:?}"),
-    };
-    let row = records::QueueRow::of(Arc::from("orders"), QueueKind::Permanent);
-    let value = row.encode().expect("a row");
-    let put = scene.node.store.put_row(1, &queue.0.to_le_bytes(), &value);
-    put.expect("the log takes it");
-    scene.node.refresh(now);
+    // As an older version left it. The key of the newer one stands before that of the older one.
+    for number in [255_u32, 256] {
+        let kind = QueueKind::Temporary { owner: None };
+        let value = records::QueueRow::of(Arc::from("orders.reply"), kind).encode();
+        let key = records::queue_key(number);
+        let put = scene
+            .node
+            .store
+            .put_row(records::KIND_QUEUE, &key, &value.expect("a row"));
+        put.expect("the log takes it");
+    }
     scene.rest();
     let mut scene = scene.take_over();
-    assert_eq!(scene.all_of("orders"), ["a"]);
+    let newer = broker::Route::Queue(broker::QueueId(256));
+    assert_eq!(scene.node.broker.route("orders.reply"), newer);
+    // The older one is nobody's.
+    scene.pass(20_000);
+    scene.rest();
+    scene.rest();
+    assert!(scene.node.broker.queue(broker::QueueId(255)).is_none());
 }
