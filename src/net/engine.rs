@@ -500,7 +500,7 @@ impl Engine {
             if work.node.has_open_batch() {
                 self.0.flush.notify_one();
             }
-            let due = work.node.next_job_deadline_ms();
+            let due = work.next_due_ms(now);
             if due.is_some_and(|due| due < self.0.timer_ms.get()) {
                 self.0.rearm.notify_one();
             }
@@ -589,6 +589,15 @@ impl Engine {
 }
 
 impl Work {
+    /// When the timer has to wake, in the clock of `boot_ms`.
+    fn next_due_ms(&self, now: Now) -> Option<u64> {
+        let (jobs, clients) = (
+            self.node.next_job_deadline_ms(),
+            self.node.next_keep_alive_ms(now),
+        );
+        jobs.into_iter().chain(clients).min()
+    }
+
     fn write_dirty(&mut self, now: Now) {
         while let Some(id) = self.node.poll_dirty() {
             self.write(now, id);
@@ -747,10 +756,9 @@ async fn watch_time(engine: Engine) {
             });
             shared.progress.notify_waiters();
         }
+        engine.with_node(|node| node.keep_alive(now));
         engine.start_jobs();
-        let due = engine
-            .with_node(|node| node.next_job_deadline_ms())
-            .flatten();
+        let due = engine.with(|work| work.next_due_ms(now)).flatten();
         let until_ms = due.map_or(next_tick_ms, |due| due.min(next_tick_ms));
         shared.timer_ms.set(until_ms);
         engine.turn(now);

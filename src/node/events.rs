@@ -180,6 +180,7 @@ impl Node {
             peer.is_open = true;
             peer.connection.open();
         }
+        self.note_patience(id, remote.idle_timeout_ms);
         self.client_connected(id);
     }
 

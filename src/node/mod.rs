@@ -17,6 +17,7 @@ mod destinations;
 mod events;
 mod held_rows;
 mod holds;
+mod impatience;
 mod look;
 mod management;
 mod meta;
@@ -131,6 +132,8 @@ pub struct Node {
     /// Where each reader goes on.
     cursors: BTreeMap<Reader, Cursor>,
     dirty: VecDeque<ConnectionId>,
+    /// Connections whose clients hear too seldom from ticks.
+    impatient: Vec<ConnectionId>,
     /// Requests to `$management` that nobody has taken yet.
     requests: VecDeque<ManagementRequest>,
     /// Publishers that wait for credit.
@@ -177,6 +180,7 @@ impl Node {
             unreadable: LeftOut::default(),
             cursors: BTreeMap::new(),
             dirty: VecDeque::new(),
+            impatient: Vec::new(),
             requests: VecDeque::new(),
             starved: Vec::new(),
             ownership: Ownership::Held,
@@ -382,21 +386,15 @@ impl Node {
                 peer.connection.handle_reading_paused(now.monotonic_ms);
             }
         }
-        let due: Vec<ConnectionId> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| {
-                let timeout = peer.connection.poll_timeout();
-                timeout.is_some_and(|at| at <= now.monotonic_ms)
-            })
+        let peers = self.peers.iter();
+        let all: Vec<ConnectionId> = peers
             .map(|(index, peer)| connection_id(index, peer))
+            .filter(|id| {
+                self.timeout_of(*id)
+                    .is_some_and(|at| at <= now.monotonic_ms)
+            })
             .collect();
-        for id in due {
-            if let Some(peer) = self.peer_mut(id) {
-                peer.connection.handle_timeout(now.monotonic_ms);
-                self.take_events(now, id);
-            }
-        }
+        self.handle_timeouts(now, &all);
         for (_, peer) in &mut self.peers {
             peer.release_memory();
         }

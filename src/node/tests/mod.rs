@@ -2,6 +2,7 @@
 
 mod clients;
 mod consuming;
+mod impatience;
 mod limits;
 mod look;
 mod ownership;
