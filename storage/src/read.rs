@@ -295,13 +295,12 @@ impl ReadCache {
         trailer: &Trailer,
         entry: DirectoryEntry,
     ) -> io::Result<Option<Vec<IndexEntry>>> {
-        let DirectoryEntry { start, count, .. } = entry;
-        let from = trailer.footer_offset + u64::from(start);
-        let bytes = u64::from(count) * 8;
-        if u64::from(start) + bytes > trailer.footer_bytes {
+        let DirectoryEntry { start, bytes, .. } = entry;
+        if u64::from(start) + u64::from(bytes) > trailer.footer_bytes {
             return Ok(None);
         }
-        let list = read_range(file, from, usize::try_from(bytes).unwrap_or(usize::MAX))?;
+        let from = trailer.footer_offset + u64::from(start);
+        let list = read_range(file, from, bytes as usize)?;
         let (epoch, segment) = (trailer.epoch, trailer.segment);
         Ok(decode_list(self.salt, epoch, segment, entry, &list))
     }

@@ -10,7 +10,7 @@ const FOOTER_MAGIC: u32 = 0x5446_4653; // "SFFT"
 const TRAILER_MAGIC: u32 = 0x5254_4653; // "SFTR"
 /// Length of the fixed part in front of the directory.
 pub(crate) const FOOTER_HEADER_BYTES: usize = 56;
-const DIRECTORY_ENTRY_BYTES: usize = 16;
+const DIRECTORY_ENTRY_BYTES: usize = 20;
 /// The trailer stands in the last bytes of the file, in a sector of its own.
 pub(crate) const TRAILER_BYTES: usize = 64;
 
@@ -96,6 +96,8 @@ pub(crate) struct DirectoryEntry {
     pub(crate) queue: u32,
     /// Offset of the list from the start of the footer.
     pub(crate) start: u32,
+    /// Length of the list in bytes.
+    pub(crate) bytes: u32,
     pub(crate) count: u32,
     pub(crate) crc: u32,
 }
@@ -140,6 +142,7 @@ impl Directory {
             queues.push(DirectoryEntry {
                 queue: reader.u32()?,
                 start: reader.u32()?,
+                bytes: reader.u32()?,
                 count: reader.u32()?,
                 crc: reader.u32()?,
             });
@@ -160,11 +163,12 @@ pub(crate) fn encode_footer(salt: u64, epoch: u64, segment: u64, index: &IndexMa
     for (queue, entries) in &queues {
         let start = lists_start + lists.len();
         let from = lists.len();
-        encode_entries(entries, &mut lists);
+        encode_entries(entries, 0, &mut lists);
         let list = lists.get(from..).unwrap_or_default();
         for number in [
             **queue,
             u32::try_from(start).unwrap_or(u32::MAX),
+            u32::try_from(list.len()).unwrap_or(u32::MAX),
             u32::try_from(entries.len()).unwrap_or(u32::MAX),
             placed_crc(salt, epoch, segment, u64::from(**queue), list),
         ] {
@@ -189,9 +193,14 @@ pub(crate) fn decode_list(
     entry: DirectoryEntry,
     bytes: &[u8],
 ) -> Option<Vec<IndexEntry>> {
-    let list = bytes.get(..(entry.count as usize).checked_mul(8)?)?;
+    let list = bytes.get(..entry.bytes as usize)?;
     let crc = placed_crc(salt, epoch, segment, u64::from(entry.queue), list);
-    (crc == entry.crc).then(|| decode_entries(list))
+    if crc != entry.crc {
+        return None;
+    }
+    let mut reader = Reader::new(list);
+    let entries = decode_entries(&mut reader, entry.count, 0)?;
+    reader.is_empty().then_some(entries)
 }
 
 #[cfg(test)]

@@ -88,6 +88,15 @@ pub(crate) fn put_u64(bytes: &mut [u8], at: usize, value: u64) {
     }
 }
 
+/// Appends a number in groups of 7 bits, the lowest first; all bytes but the last have their highest bit set.
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
 /// Rounds up to a multiple of a power of two.
 pub(crate) fn align_up(value: u64, unit: u64) -> u64 {
     value.div_ceil(unit) * unit
@@ -132,5 +141,25 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         Some(u64::from_le_bytes(self.take(8)?.try_into().ok()?))
+    }
+
+    /// A number of up to 64 bits as [`put_varint`] writes it; in no other form.
+    pub(crate) fn varint(&mut self) -> Option<u64> {
+        let mut value = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.u8()?;
+            let bits = u64::from(byte & 0x7f);
+            value |= bits << shift;
+            if byte < 0x80 {
+                let is_shortest = bits != 0 || shift == 0;
+                return (is_shortest && value >> shift == bits).then_some(value);
+            }
+        }
+        None
+    }
+
+    /// See [`Reader::varint`].
+    pub(crate) fn varint_u32(&mut self) -> Option<u32> {
+        u32::try_from(self.varint()?).ok()
     }
 }

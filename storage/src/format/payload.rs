@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Reader;
+use super::{Reader, put_varint};
 
 /// Place of a reference inside its segment: ordinal and offset in units of 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -189,13 +189,9 @@ impl IndexRecord {
         out.extend_from_slice(&self.to_ordinal.to_le_bytes());
         out.extend_from_slice(&self.scan_from.to_le_bytes());
         for (queue, entries) in &self.entries {
-            out.extend_from_slice(&queue.to_le_bytes());
-            out.extend_from_slice(
-                &u32::try_from(entries.len())
-                    .unwrap_or(u32::MAX)
-                    .to_le_bytes(),
-            );
-            encode_entries(entries, &mut out);
+            put_varint(&mut out, u64::from(*queue));
+            put_varint(&mut out, entries.len() as u64);
+            encode_entries(entries, self.from_ordinal, &mut out);
         }
         out
     }
@@ -207,9 +203,9 @@ impl IndexRecord {
         let scan_from = reader.u64()?;
         let mut entries = IndexMap::new();
         while !reader.is_empty() {
-            let queue = reader.u32()?;
-            let count = reader.u32()? as usize;
-            entries.insert(queue, decode_entries(reader.take(count.checked_mul(8)?)?));
+            let queue = reader.varint_u32()?;
+            let count = reader.varint_u32()?;
+            entries.insert(queue, decode_entries(&mut reader, count, from_ordinal)?);
         }
         Some(Self {
             previous_batch,
@@ -221,22 +217,54 @@ impl IndexRecord {
     }
 }
 
-pub(crate) fn encode_entries(entries: &[IndexEntry], out: &mut Vec<u8>) {
+/// Each entry is told by its distance from the one before it: in a queue of its own a message takes 2 bytes.
+/// The first one counts from `from_ordinal` and offset 0.
+pub(crate) fn encode_entries(entries: &[IndexEntry], from_ordinal: u32, out: &mut Vec<u8>) {
+    let (mut expected, mut offset) = (from_ordinal, 0);
     for entry in entries {
-        out.extend_from_slice(&entry.ordinal.to_le_bytes());
-        out.extend_from_slice(&entry.offset.to_le_bytes());
+        let gap = entry.ordinal.wrapping_sub(expected);
+        let distance = zigzag(entry.offset.wrapping_sub(offset));
+        put_varint(out, u64::from(distance) << 1 | u64::from(gap != 0));
+        if gap != 0 {
+            put_varint(out, u64::from(gap));
+        }
+        (expected, offset) = (entry.ordinal.wrapping_add(1), entry.offset);
     }
 }
 
-pub(crate) fn decode_entries(bytes: &[u8]) -> Vec<IndexEntry> {
-    let entry = |chunk: &[u8]| {
-        let mut reader = Reader::new(chunk);
-        Some(IndexEntry {
-            ordinal: reader.u32()?,
-            offset: reader.u32()?,
-        })
-    };
-    bytes.chunks_exact(8).filter_map(entry).collect()
+/// Takes so many entries off the reader; `None` when they are not there.
+pub(crate) fn decode_entries(
+    reader: &mut Reader<'_>,
+    count: u32,
+    from_ordinal: u32,
+) -> Option<Vec<IndexEntry>> {
+    // Each takes a byte at least.
+    let count = usize::try_from(count)
+        .ok()
+        .filter(|it| *it <= reader.left())?;
+    let mut entries = Vec::with_capacity(count);
+    let (mut expected, mut offset) = (from_ordinal, 0_u32);
+    for _ in 0..count {
+        let first = reader.varint()?;
+        let gap = match first & 1 {
+            0 => 0,
+            _ => reader.varint_u32().filter(|gap| *gap != 0)?,
+        };
+        let ordinal = expected.wrapping_add(gap);
+        offset = offset.wrapping_add(unzigzag(u32::try_from(first >> 1).ok()?));
+        entries.push(IndexEntry { ordinal, offset });
+        expected = ordinal.wrapping_add(1);
+    }
+    Some(entries)
+}
+
+/// Makes a short distance, forwards or backwards, a small number.
+fn zigzag(distance: u32) -> u32 {
+    (distance << 1) ^ (distance >> 31).wrapping_neg()
+}
+
+fn unzigzag(number: u32) -> u32 {
+    (number >> 1) ^ (number & 1).wrapping_neg()
 }
 
 /// What was copied from a predecessor's last batches, because nobody can prove that they are
@@ -413,6 +441,85 @@ mod tests {
             rows: b"rows",
         };
         assert_eq!(SnapshotPart::decode(&part.encode()), Some(part));
+    }
+
+    fn entry(ordinal: u32, offset: u32) -> IndexEntry {
+        IndexEntry { ordinal, offset }
+    }
+
+    #[test]
+    fn neighbours_take_two_bytes_each_and_any_list_survives() {
+        let mut out = Vec::new();
+        let neighbours: Vec<_> = (0..100).map(|i| entry(7 + i, 512 + i * 134)).collect();
+        encode_entries(&neighbours, 7, &mut out);
+        assert_eq!(out.len(), 200);
+        let lists = [
+            neighbours,
+            vec![entry(u32::MAX, u32::MAX), entry(0, 0), entry(u32::MAX, 1)],
+            vec![
+                entry(5, 9),
+                entry(9, 9),
+                entry(10, 3),
+                entry(2_000_000, 1 << 31),
+            ],
+            vec![],
+        ];
+        for list in lists {
+            for from in [0, 7, u32::MAX] {
+                let mut out = Vec::new();
+                encode_entries(&list, from, &mut out);
+                let count = u32::try_from(list.len()).unwrap();
+                let mut reader = Reader::new(&out);
+                assert_eq!(
+                    decode_entries(&mut reader, count, from).as_ref(),
+                    Some(&list)
+                );
+                assert!(reader.is_empty());
+                for cut in 0..out.len() {
+                    let mut reader = Reader::new(&out[..cut]);
+                    assert_eq!(
+                        decode_entries(&mut reader, count, from),
+                        None,
+                        "cut at {cut}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn numbers_of_any_size_survive_and_have_one_form() {
+        for value in [
+            0,
+            1,
+            0x7f,
+            0x80,
+            0x3fff,
+            0x4000,
+            u64::from(u32::MAX),
+            u64::MAX,
+        ] {
+            let mut out = Vec::new();
+            put_varint(&mut out, value);
+            let mut reader = Reader::new(&out);
+            assert_eq!(reader.varint(), Some(value));
+            assert!(reader.is_empty());
+        }
+        let long = [0x80, 0x00];
+        let wide = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x02];
+        let endless = [0xff; 11];
+        for bad in [&long[..], &wide, &endless, &[0x80]] {
+            assert_eq!(Reader::new(bad).varint(), None, "{bad:?}");
+        }
+        assert_eq!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0x1f]).varint_u32(),
+            None
+        );
+    }
+
+    #[test]
+    fn a_count_beyond_the_bytes_takes_no_memory() {
+        assert_eq!(decode_entries(&mut Reader::new(&[0; 9]), u32::MAX, 0), None);
     }
 
     #[test]

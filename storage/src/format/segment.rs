@@ -7,7 +7,7 @@ use super::{Identity, get_u16, get_u32, get_u64, put_u16, put_u32, put_u64};
 /// Length of the header's defined part. The rest up to the first batch is zero.
 pub(crate) const HEADER_BYTES: usize = 128;
 const MAGIC: &[u8; 8] = b"STFSEG01";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 
 /// The first bytes of a segment.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
