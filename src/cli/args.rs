@@ -358,9 +358,12 @@ pub struct AppendArgs {
     /// Size of a message's body.
     #[arg(long, value_name = "BYTES", default_value_t = 1_024)]
     pub size: usize,
-    /// Threads that append and wait.
+    /// Writers that append and wait.
     #[arg(long, value_name = "N", default_value_t = 16)]
     pub writers: usize,
+    /// Threads that the writers live on; the server has one for all its clients.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub threads: usize,
     /// Messages that each of them appends before it waits until they are durable.
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub window: usize,

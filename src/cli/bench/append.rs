@@ -33,6 +33,7 @@ const TURN: Duration = Duration::from_millis(1000);
 struct Report {
     size: usize,
     writers: usize,
+    threads: usize,
     window: usize,
     zeros_ahead: bool,
     /// Time of the store.
@@ -95,6 +96,7 @@ struct Totals {
 pub(super) async fn run(arguments: &AppendArgs) -> Result<Exit, ToolError> {
     for (name, value) in [
         ("--writers", arguments.writers),
+        ("--threads", arguments.threads),
         ("--window", arguments.window),
     ] {
         if value == 0 {
@@ -125,12 +127,14 @@ fn measure(directory: &std::path::Path, arguments: &AppendArgs) -> Result<Report
         budget_bytes: None,
     };
     let writing = Writing {
+        writers: arguments.writers,
+        threads: arguments.threads,
         size: arguments.size,
         window: arguments.window,
         keep_one_in: None,
     };
     let store = directory.join("store");
-    let engine = Engine::start(&store, options, arguments.writers, writing)?;
+    let engine = Engine::start(&store, options, writing)?;
     warm_up(&engine, arguments.segment_bytes)?;
     let warm: Vec<u32> = engine
         .counts
@@ -267,6 +271,7 @@ fn report(arguments: &AppendArgs, totals: &Totals, rolls: &[Roll]) -> Report {
     Report {
         size: arguments.size,
         writers: arguments.writers,
+        threads: arguments.threads,
         window: arguments.window,
         zeros_ahead: !arguments.no_zeros,
         seconds: rounded(seconds),
@@ -351,9 +356,10 @@ fn say_report(report: &Report) {
         figures.push(("  over whole segments", amplification(whole)));
     }
     let title = format!(
-        "durable appends of {} bytes by {} writers, {} at a time each, zeros ahead: {}, {:.1} s",
+        "durable appends of {} bytes by {} writers on {} threads, {} at a time each, zeros ahead: {}, {:.1} s",
         report.size,
         report.writers,
+        report.threads,
         report.window,
         if report.zeros_ahead { "yes" } else { "no" },
         report.seconds

@@ -140,11 +140,13 @@ fn measure(directory: &Path, arguments: &SpaceArgs) -> Result<Report, ToolError>
         budget_bytes: Some(budget_bytes),
     };
     let writing = Writing {
+        writers: WRITERS,
+        threads: 1,
         size: usize::try_from(arguments.size).unwrap_or(usize::MAX),
         window: WINDOW,
         keep_one_in: Some(arguments.keep_one_in),
     };
-    let engine = Engine::start(directory, options, WRITERS, writing)?;
+    let engine = Engine::start(directory, options, writing)?;
     let look = || Look::take(directory, &engine, arguments.size, segment_bytes);
     let flow_bytes = arguments.times * budget_bytes;
     let bar = progress("flowing", flow_bytes);

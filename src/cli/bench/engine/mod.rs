@@ -1,4 +1,4 @@
-//! A store alone, without a broker: threads that append and wait, and threads that do its work.
+//! A store alone, without a broker: writers that append and wait, and threads that do its work.
 //!
 //! The store is behind one mutex. Whoever completes a job takes out the next ones, so the thread of the log
 //! goes from one sync to the next batch without waiting for another thread. It wakes one of those who wait
@@ -49,9 +49,12 @@ pub(super) struct EngineOptions {
     pub(super) budget_bytes: Option<u64>,
 }
 
-/// What each writer does.
+/// Who writes, and what each writer does.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Writing {
+    pub(super) writers: usize,
+    /// Threads that the writers live on; the server has one for all its clients.
+    pub(super) threads: usize,
     /// Bytes of a body.
     pub(super) size: usize,
     /// Messages that a writer appends before it waits for them.
@@ -66,7 +69,8 @@ pub(super) struct Engine {
     shared: Arc<Shared>,
     pub(super) counts: Arc<Counts>,
     threads: Vec<JoinHandle<()>>,
-    writers: usize,
+    /// How many of them have writers.
+    writing_threads: usize,
 }
 
 #[derive(Debug)]
@@ -75,7 +79,7 @@ struct Shared {
     durable: [Condvar; PLACES as usize],
     /// The gate has moved.
     opened: Condvar,
-    /// A writer has come to the gate, or a job has ended.
+    /// A thread with writers has come to the gate, or a job has ended.
     calmer: Condvar,
 }
 
@@ -205,62 +209,106 @@ impl Shared {
         }
     }
 
-    /// The life of a writer: append, wait until that is durable, settle most of it.
-    fn write(&self, writing: Writing, counts: &Counts, queue: QueueId) {
-        let body: Vec<u8> = std::iter::repeat_with(|| fastrand::u8(..))
-            .take(writing.size)
-            .collect();
-        let mut places: Vec<Place> = Vec::with_capacity(writing.window);
+    /// The life of a thread with writers: each of them appends, waits until that is durable, settles most of it.
+    fn write(&self, writers: &mut [Writer], writing: Writing, counts: &Counts) {
         let mut inner = self.lock();
         loop {
-            while inner.gate == Gate::Closed {
-                inner.at_gate += 1;
-                self.calmer.notify_all();
-                inner = self.wait(&self.opened, inner);
-                inner.at_gate -= 1;
+            let durable = inner.store.durable_ticket().0;
+            let mut oldest = None;
+            for writer in writers.iter_mut() {
+                if writer.ticket <= durable {
+                    writer.settle(&mut inner, writing);
+                    if inner.gate == Gate::Open && inner.failure.is_none() {
+                        writer.append(&mut inner, writing, counts);
+                    }
+                }
+                if writer.ticket > durable {
+                    oldest = Some(oldest.unwrap_or(u64::MAX).min(writer.ticket));
+                }
             }
             if inner.gate == Gate::Ended || inner.failure.is_some() {
-                return;
+                drop(inner);
+                return self.wake_all();
             }
-            places.clear();
-            let mut last = 0;
-            for _ in 0..writing.window {
-                let message = NewMessage {
-                    routes: &[queue],
-                    durable: true,
-                    meta: &META,
-                    body: &[&body],
-                };
-                match inner.store.append_message(message) {
-                    Ok(appended) => {
-                        last = appended.ticket.0;
-                        places.push(appended.first);
-                    }
-                    Err(error) => {
-                        inner.failure = Some(format!("a message was not taken: {error}"));
-                        self.wake_all();
-                        return;
-                    }
+            let Some(oldest) = oldest else {
+                inner = self.wait_at_gate(inner);
+                continue;
+            };
+            while inner.store.durable_ticket().0 < oldest && inner.failure.is_none() {
+                inner = self.wait(self.durable(oldest), inner);
+            }
+            self.durable(oldest).notify_one();
+        }
+    }
+
+    fn wait_at_gate<'a>(&self, mut inner: MutexGuard<'a, Inner>) -> MutexGuard<'a, Inner> {
+        inner.at_gate += 1;
+        self.calmer.notify_all();
+        while inner.gate == Gate::Closed && inner.failure.is_none() {
+            inner = self.wait(&self.opened, inner);
+        }
+        inner.at_gate -= 1;
+        inner
+    }
+}
+
+/// One who appends and waits.
+#[derive(Debug)]
+struct Writer {
+    queue: QueueId,
+    body: Vec<u8>,
+    /// What it appended and did not settle yet.
+    places: Vec<Place>,
+    /// What it waits for.
+    ticket: u64,
+}
+
+impl Writer {
+    fn new(writing: Writing) -> Self {
+        Self {
+            queue: QueueId(1),
+            body: std::iter::repeat_with(|| fastrand::u8(..))
+                .take(writing.size)
+                .collect(),
+            places: Vec::with_capacity(writing.window),
+            ticket: 0,
+        }
+    }
+
+    fn append(&mut self, inner: &mut Inner, writing: Writing, counts: &Counts) {
+        for _ in 0..writing.window {
+            let message = NewMessage {
+                routes: &[self.queue],
+                durable: true,
+                meta: &META,
+                body: &[&self.body],
+            };
+            match inner.store.append_message(message) {
+                Ok(appended) => {
+                    self.ticket = appended.ticket.0;
+                    self.places.push(appended.first);
+                }
+                Err(error) => {
+                    inner.failure = Some(format!("a message was not taken: {error}"));
+                    return;
                 }
             }
-            counts
-                .body
-                .fetch_add((writing.size * writing.window) as u64, Ordering::Relaxed);
-            if !inner.log_is_busy {
-                inner.dispatch();
-            }
-            while inner.store.durable_ticket().0 < last && inner.failure.is_none() {
-                inner = self.wait(self.durable(last), inner);
-            }
-            self.durable(last).notify_one();
-            for place in &places {
-                inner.appended += 1;
-                match writing.keep_one_in {
-                    Some(keep) if inner.appended.is_multiple_of(keep) => inner.kept += 1,
-                    // Settlements are never refused; a failure shows at the next append.
-                    Some(_) => drop(inner.store.append_settled(queue, *place)),
-                    None => {}
-                }
+        }
+        let body = (writing.size * writing.window) as u64;
+        counts.body.fetch_add(body, Ordering::Relaxed);
+        if !inner.log_is_busy {
+            inner.dispatch();
+        }
+    }
+
+    fn settle(&mut self, inner: &mut Inner, writing: Writing) {
+        for place in self.places.drain(..) {
+            inner.appended += 1;
+            match writing.keep_one_in {
+                Some(keep) if inner.appended.is_multiple_of(keep) => inner.kept += 1,
+                // Settlements are never refused; a failure shows at the next append.
+                Some(_) => drop(inner.store.append_settled(self.queue, place)),
+                None => {}
             }
         }
     }
@@ -272,7 +320,6 @@ impl Engine {
     pub(super) fn start(
         directory: &Path,
         options: EngineOptions,
-        writers: usize,
         writing: Writing,
     ) -> Result<Self, ToolError> {
         let counts = Arc::new(Counts::new(latency_histogram()?));
@@ -316,7 +363,7 @@ impl Engine {
             shared,
             counts,
             threads: Vec::new(),
-            writers,
+            writing_threads: writing.threads.min(writing.writers),
         };
         for ((lane, name), jobs) in LANES.iter().zip(receivers) {
             engine.thread(name, move |shared, _| match lane {
@@ -324,9 +371,11 @@ impl Engine {
                 _ => shared.run_lane(&jobs),
             })?;
         }
-        for _ in 0..writers {
+        for thread in 0..engine.writing_threads {
+            let of_thread = (thread..writing.writers).step_by(engine.writing_threads);
+            let mut writers: Vec<_> = of_thread.map(|_| Writer::new(writing)).collect();
             engine.thread("writer", move |shared, counts| {
-                shared.write(writing, counts, QueueId(1));
+                shared.write(&mut writers, writing, counts);
             })?;
         }
         engine.shared.lock().dispatch();
@@ -374,7 +423,7 @@ impl Engine {
     /// Waits until all writers are at the gate and no job is under way, and lets none begin.
     fn at_rest(&self) -> Result<(), ToolError> {
         let mut inner = self.shared.lock();
-        while inner.at_gate < self.writers && inner.failure.is_none() {
+        while inner.at_gate < self.writing_threads && inner.failure.is_none() {
             inner = self.shared.wait(&self.shared.calmer, inner);
         }
         inner.is_paused = true;
