@@ -2,7 +2,8 @@
 
 use crate::bits::SettledBits;
 use crate::format::batch::Batch;
-use crate::format::payload::{IndexEntry, IndexMap, IndexRecord};
+use crate::format::footer::DIRECTORY_ENTRY_BYTES;
+use crate::format::payload::{Distances, IndexEntry, IndexMap, IndexRecord};
 use crate::scan::index_batch;
 
 /// The index of one segment of this owner: 8 bytes for each reference.
@@ -18,6 +19,15 @@ pub(crate) struct SegmentIndex {
     next_ordinal: u32,
     /// End of the last batch added.
     end: u64,
+    footer_bytes: u64,
+}
+
+/// How much room the footer of a segment takes as far as its batches are durable.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct FooterSize {
+    pub(crate) bytes: u64,
+    /// References that it covers.
+    pub(crate) references: u32,
 }
 
 impl SegmentIndex {
@@ -27,6 +37,7 @@ impl SegmentIndex {
             let mut added = IndexMap::new();
             index_batch(batch, &mut added);
             for (queue, entries) in added {
+                self.footer_bytes += self.footer_growth(queue, &entries);
                 self.since
                     .entry(queue)
                     .or_default()
@@ -36,6 +47,28 @@ impl SegmentIndex {
         }
         self.next_ordinal = batch.first_ordinal + batch.references;
         self.end = batch.place.offset + batch.len() as u64;
+    }
+
+    fn footer_growth(&self, queue: u32, entries: &[IndexEntry]) -> u64 {
+        let last = self.all.get(&queue).and_then(|list| list.last());
+        let mut distances = last.map_or(Distances::from(0), |last| Distances::after(*last));
+        let mut bytes = Vec::with_capacity(entries.len() * 3);
+        entries
+            .iter()
+            .for_each(|entry| distances.put(*entry, &mut bytes));
+        let directory = if last.is_none() {
+            DIRECTORY_ENTRY_BYTES
+        } else {
+            0
+        };
+        (directory + bytes.len()) as u64
+    }
+
+    pub(crate) fn footer_size(&self) -> FooterSize {
+        FooterSize {
+            bytes: self.footer_bytes,
+            references: self.next_ordinal,
+        }
     }
 
     /// The record that covers what was added since the last one, to go into the batch at `batch`.
@@ -94,5 +127,45 @@ impl SegmentIndex {
     /// The whole index, for a footer. Shares nothing, so that a job can work on it.
     pub(crate) fn all(&self) -> IndexMap {
         self.all.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::batch::{BatchBuilder, BatchPlace, FLAG_DURABLE, MessageParts};
+    use crate::format::footer::{FOOTER_HEADER_BYTES, encode_footer};
+
+    #[test]
+    fn the_size_of_a_footer_is_known_before_it_is_written() {
+        let mut index = SegmentIndex::default();
+        let mut place = BatchPlace {
+            salt: 1,
+            epoch: 1,
+            segment: 1,
+            offset: 4096,
+        };
+        let (mut lsn, mut ordinal) = (1, 0);
+        for turn in 0..50_u32 {
+            let mut builder = BatchBuilder::new(place, lsn, ordinal, Vec::new());
+            for message in 0..turn % 7 {
+                let body = vec![0; 40 * message as usize * turn as usize];
+                builder.message(MessageParts {
+                    flags: FLAG_DURABLE,
+                    routes: &[turn % 3, 1000 + message],
+                    meta: b"",
+                    body: &[&body],
+                });
+            }
+            (lsn, ordinal) = (builder.next_lsn(), builder.next_ordinal());
+            let (bytes, _) = builder.finish(512, 0, 0);
+            index.add(&Batch::parse(place, 512, &bytes).unwrap());
+            place.offset += bytes.len() as u64;
+            let footer = encode_footer(1, 1, 1, &index.all());
+            let size = index.footer_size();
+            assert_eq!(size.bytes + FOOTER_HEADER_BYTES as u64, footer.len() as u64);
+            assert_eq!(size.references, ordinal);
+        }
+        assert!(index.footer_size().bytes > 500);
     }
 }

@@ -567,7 +567,9 @@ impl Store {
         if let Some(state) = self.state.segments.get_mut(&segment) {
             state.epoch = epoch;
         }
-        self.indexes.entry(segment).or_default().add(&batch);
+        let index = self.indexes.entry(segment).or_default();
+        index.add(&batch);
+        self.writer.set_footer(segment, index.footer_size());
         self.writer.batches += 1;
         self.writer.batch_bytes += bytes.len() as u64;
         self.writer.completed(ticket, batch.count > 0, self.now_ms);

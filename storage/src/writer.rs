@@ -7,7 +7,13 @@ use crate::format::batch::{
 };
 use crate::format::payload::{SettledGroup, SettledRange, encode_settled};
 use crate::format::{FIRST_BATCH_OFFSET, align_up};
+use crate::index::FooterSize;
 use crate::types::{Place, Ticket};
+
+/// An entry of a footer for a message that is not durable yet.
+const ENTRY_BYTES_LIKELY: u64 = 5;
+/// Header of a footer, the page on which it begins, its last sector and the trailer's.
+const FOOTER_SLACK_BYTES: u64 = 8192;
 
 /// How large the segments of this epoch are.
 #[derive(Clone, Debug)]
@@ -30,14 +36,6 @@ impl SegmentPlanner {
             .unwrap_or(63)
             .min(40);
         (self.first_bytes << doublings).min(self.segment_bytes_max.max(self.first_bytes))
-    }
-
-    /// Where batches of a segment should end, so that its footer fits behind them.
-    pub(crate) fn limit(&self, segment: u64, references: u32) -> u64 {
-        let capacity = self.capacity(segment);
-        // A directory of more queues than this makes the file longer, which does no harm.
-        let footer = u64::from(references) * 8 + capacity / 512 + 8192;
-        capacity.saturating_sub(footer).max(FIRST_BATCH_OFFSET)
     }
 }
 
@@ -75,6 +73,8 @@ pub(crate) struct Writer {
     pub(crate) last_activity_ms: u64,
     /// The last durable batch is not covered by a watermark yet.
     watermark_needed: bool,
+    /// What is known of the footer of the segment that the last durable batch is in.
+    footer: (u64, FooterSize),
     pub(crate) batches: u64,
     pub(crate) batch_bytes: u64,
     pub(crate) message_bytes: u64,
@@ -104,6 +104,7 @@ impl Writer {
             chain_crc,
             last_activity_ms: 0,
             watermark_needed: true,
+            footer: (0, FooterSize::default()),
             batches: 0,
             batch_bytes: 0,
             message_bytes: 0,
@@ -165,12 +166,37 @@ impl Writer {
         self.open_settled_count += 1;
     }
 
+    /// The footer of a segment as far as it is known.
+    pub(crate) fn set_footer(&mut self, segment: u64, size: FooterSize) {
+        self.footer = (segment, size);
+    }
+
+    /// Where batches of a segment should end, so that its footer fits behind them. A footer that does not fit
+    /// makes the file longer, which does no harm.
+    fn limit(&self, plan: &SegmentPlanner, segment: u64, references: u32) -> u64 {
+        let known = match self.footer {
+            (of, size) if of == segment => size,
+            _ => FooterSize::default(),
+        };
+        let unknown = u64::from(references.saturating_sub(known.references));
+        let footer = known.bytes + unknown * ENTRY_BYTES_LIKELY + FOOTER_SLACK_BYTES;
+        plan.capacity(segment)
+            .saturating_sub(footer)
+            .max(FIRST_BATCH_OFFSET)
+    }
+
+    /// Whether the segment of the open batch has no room for so many bytes more.
+    pub(crate) fn is_at_limit(&self, plan: &SegmentPlanner, bytes: u64) -> bool {
+        let place = self.open.place();
+        place.offset + bytes > self.limit(plan, place.segment, self.open.next_ordinal())
+    }
+
     /// See `Store::make_room`.
     pub(crate) fn make_room(&mut self, bytes: usize, batch_bytes: usize, plan: &SegmentPlanner) {
         let need = RECORD_HEADER_BYTES + bytes.next_multiple_of(8) + 8;
         let place = self.open.place();
         let end = place.offset + (self.open.len() + self.settled_bytes() + need) as u64;
-        let full = end > plan.limit(place.segment, self.open.next_ordinal());
+        let full = end > self.limit(plan, place.segment, self.open.next_ordinal());
         let long = self.open.len() + self.settled_bytes() + need > batch_bytes;
         if self.open_is_empty() {
             if full && place.offset > FIRST_BATCH_OFFSET {
@@ -181,7 +207,7 @@ impl Writer {
             // The batch that follows may have to start in the next segment.
             let place = self.open.place();
             let end = place.offset + (BATCH_HEADER_BYTES + need) as u64;
-            if end > plan.limit(place.segment, self.open.next_ordinal())
+            if end > self.limit(plan, place.segment, self.open.next_ordinal())
                 && place.offset > FIRST_BATCH_OFFSET
             {
                 self.start(place.segment + 1, FIRST_BATCH_OFFSET, 0);
@@ -228,7 +254,7 @@ impl Writer {
         };
         let mut ordinal = self.open.next_ordinal();
         // Nothing fits behind a batch that fills its segment.
-        if next.offset + 4096 > plan.limit(place.segment, ordinal) {
+        if next.offset + 4096 > self.limit(plan, place.segment, ordinal) {
             next = BatchPlace {
                 segment: place.segment + 1,
                 offset: FIRST_BATCH_OFFSET,

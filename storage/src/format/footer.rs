@@ -10,7 +10,8 @@ const FOOTER_MAGIC: u32 = 0x5446_4653; // "SFFT"
 const TRAILER_MAGIC: u32 = 0x5254_4653; // "SFTR"
 /// Length of the fixed part in front of the directory.
 pub(crate) const FOOTER_HEADER_BYTES: usize = 56;
-const DIRECTORY_ENTRY_BYTES: usize = 20;
+/// What a queue takes in the directory, beside its list.
+pub(crate) const DIRECTORY_ENTRY_BYTES: usize = 20;
 /// The trailer stands in the last bytes of the file, in a sector of its own.
 pub(crate) const TRAILER_BYTES: usize = 64;
 

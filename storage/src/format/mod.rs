@@ -1,6 +1,6 @@
 //! Bytes of the store: pure values in, bytes out, and back. No I/O.
 //!
-//! Everything is fixed width and little endian. The drawings are in `FORMAT.md`.
+//! Everything is little endian, and of fixed width but for index entries. The drawings are in `FORMAT.md`.
 
 pub(crate) mod batch;
 pub(crate) mod footer;
@@ -102,7 +102,7 @@ pub(crate) fn align_up(value: u64, unit: u64) -> u64 {
     value.div_ceil(unit) * unit
 }
 
-/// Takes fixed-width numbers off the front of bytes that came from a disk.
+/// Takes numbers off the front of bytes that came from a disk.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Reader<'a> {
     rest: &'a [u8],

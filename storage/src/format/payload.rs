@@ -217,19 +217,60 @@ impl IndexRecord {
     }
 }
 
-/// Each entry is told by its distance from the one before it: in a queue of its own a message takes 2 bytes.
-/// The first one counts from `from_ordinal` and offset 0.
-pub(crate) fn encode_entries(entries: &[IndexEntry], from_ordinal: u32, out: &mut Vec<u8>) {
-    let (mut expected, mut offset) = (from_ordinal, 0);
-    for entry in entries {
-        let gap = entry.ordinal.wrapping_sub(expected);
-        let distance = zigzag(entry.offset.wrapping_sub(offset));
+/// What the next entry of a list is told from: in a queue of its own a message takes 2 bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Distances {
+    expected: u32,
+    offset: u32,
+}
+
+impl Distances {
+    /// At the start of a list.
+    pub(crate) fn from(ordinal: u32) -> Self {
+        Self {
+            expected: ordinal,
+            offset: 0,
+        }
+    }
+
+    /// Behind an entry.
+    pub(crate) fn after(entry: IndexEntry) -> Self {
+        Self {
+            expected: entry.ordinal.wrapping_add(1),
+            offset: entry.offset,
+        }
+    }
+
+    pub(crate) fn put(&mut self, entry: IndexEntry, out: &mut Vec<u8>) {
+        let gap = entry.ordinal.wrapping_sub(self.expected);
+        let distance = zigzag(entry.offset.wrapping_sub(self.offset));
         put_varint(out, u64::from(distance) << 1 | u64::from(gap != 0));
         if gap != 0 {
             put_varint(out, u64::from(gap));
         }
-        (expected, offset) = (entry.ordinal.wrapping_add(1), entry.offset);
+        *self = Self::after(entry);
     }
+
+    fn take(&mut self, reader: &mut Reader<'_>) -> Option<IndexEntry> {
+        let first = reader.varint()?;
+        let gap = match first & 1 {
+            0 => 0,
+            _ => reader.varint_u32().filter(|gap| *gap != 0)?,
+        };
+        let distance = unzigzag(u32::try_from(first >> 1).ok()?);
+        let entry = IndexEntry {
+            ordinal: self.expected.wrapping_add(gap),
+            offset: self.offset.wrapping_add(distance),
+        };
+        *self = Self::after(entry);
+        Some(entry)
+    }
+}
+
+/// Encodes a list that counts from `from_ordinal`.
+pub(crate) fn encode_entries(entries: &[IndexEntry], from_ordinal: u32, out: &mut Vec<u8>) {
+    let mut distances = Distances::from(from_ordinal);
+    entries.iter().for_each(|entry| distances.put(*entry, out));
 }
 
 /// Takes so many entries off the reader; `None` when they are not there.
@@ -242,18 +283,10 @@ pub(crate) fn decode_entries(
     let count = usize::try_from(count)
         .ok()
         .filter(|it| *it <= reader.left())?;
+    let mut distances = Distances::from(from_ordinal);
     let mut entries = Vec::with_capacity(count);
-    let (mut expected, mut offset) = (from_ordinal, 0_u32);
     for _ in 0..count {
-        let first = reader.varint()?;
-        let gap = match first & 1 {
-            0 => 0,
-            _ => reader.varint_u32().filter(|gap| *gap != 0)?,
-        };
-        let ordinal = expected.wrapping_add(gap);
-        offset = offset.wrapping_add(unzigzag(u32::try_from(first >> 1).ok()?));
-        entries.push(IndexEntry { ordinal, offset });
-        expected = ordinal.wrapping_add(1);
+        entries.push(distances.take(reader)?);
     }
     Some(entries)
 }

@@ -79,10 +79,9 @@ impl Store {
                 let mut free_bytes_min = maintenance.free_bytes_min;
                 if is_full {
                     let place = self.writer.open.place();
-                    let limit = maintenance
-                        .plan
-                        .limit(place.segment, self.writer.open.next_ordinal());
-                    if place.segment < wanted && place.offset + LOW_BYTES < limit {
+                    if place.segment < wanted
+                        && !self.writer.is_at_limit(&maintenance.plan, LOW_BYTES)
+                    {
                         return None;
                     }
                     // Settlements go on: what is below the limit of free space is for them.
