@@ -27,7 +27,7 @@ const SLICE_BYTES: u64 = 1 << 20;
 /// Pause between slices while there is time, in ms.
 const SLICE_PAUSE_MS: u64 = 20;
 /// Segments at the start of an epoch that are prepared without pauses and before other work.
-const URGENT_SEGMENTS: u64 = 3;
+const URGENT_SEGMENTS: u64 = 5;
 /// How soon a failed preparation is tried again, in ms.
 const RETRY_MS: u64 = 1000;
 /// How soon a batch that found no space is written again, in ms.

@@ -32,7 +32,7 @@ impl Default for StoreOptions {
     fn default() -> Self {
         Self {
             segment_bytes: 128 << 20,
-            first_segment_bytes: 1 << 20,
+            first_segment_bytes: 256 << 10,
             checkpoint_bytes: None,
             checkpoint_interval_ms: 1000,
             batch_bytes: 1 << 20,

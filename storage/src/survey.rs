@@ -26,7 +26,7 @@ const RELEASE_WAIT_MS: u64 = 50;
 pub(crate) const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 /// A segment whose header and so many bytes of batches are zero was prepared and never used. Each takeover
 /// reads them from a disk that has not seen them yet.
-const PREPARED_BYTES: usize = 64 << 10;
+pub(crate) const PREPARED_BYTES: usize = 64 << 10;
 /// Bytes read at once behind them.
 const CHUNK_BYTES: usize = 1 << 20;
 

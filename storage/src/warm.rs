@@ -23,7 +23,7 @@ use crate::replay::{SnapshotParts, newest_complete};
 use crate::rows::segment_kinds;
 use crate::scan::BatchReader;
 use crate::state::{SegmentKind, SegmentState, State};
-use crate::survey::{Survey, listing};
+use crate::survey::{PREPARED_BYTES, Survey, listing};
 
 /// Log that one poll reads at most, but for a single batch that is longer: whoever polls has to be
 /// ready for a lock at any time.
@@ -366,6 +366,8 @@ struct Follower {
     /// The parts of a snapshot that is passing by.
     snapshot: Vec<u8>,
     stuck: u32,
+    /// The newest segment whose unused beginning it has looked at.
+    looked_at: u64,
 }
 
 impl Follower {
@@ -386,6 +388,7 @@ impl Follower {
             expected_crc: position.chain_crc,
             snapshot: Vec::new(),
             stuck: 0,
+            looked_at: 0,
             state,
         }
     }
@@ -532,6 +535,7 @@ impl Follower {
         let read = self.reading.segment;
         for number in survey.segments.iter().filter(|it| **it > read) {
             let Some(used) = Used::open(disk, *number, Some(self.identity))? else {
+                self.look_at_prepared(disk, *number);
                 continue;
             };
             let place = used.place();
@@ -562,6 +566,19 @@ impl Follower {
             outcome = Successor::Elsewhere;
         }
         Ok(outcome)
+    }
+
+    /// A takeover asks whether a prepared segment was used. Its first bytes come from memory then, where they
+    /// would be a slow disk's first answer.
+    fn look_at_prepared(&mut self, disk: &dyn Disk, number: u64) {
+        if number > self.looked_at {
+            self.looked_at = number;
+            let file = disk.open(&segment_name(number), OpenMode::Read);
+            // Nothing depends on it.
+            drop(
+                file.and_then(|file| read_range(file.as_ref(), FIRST_BATCH_OFFSET, PREPARED_BYTES)),
+            );
+        }
     }
 
     /// A new owner goes on behind one of the batches that were read: what comes after that one is not

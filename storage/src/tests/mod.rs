@@ -30,6 +30,7 @@ struct Server {
 fn options() -> StoreOptions {
     StoreOptions {
         segment_bytes: 1 << 20,
+        first_segment_bytes: 1 << 20,
         checkpoint_bytes: Some(64 << 10),
         new_identity: *b"a store made for a test!",
         ..StoreOptions::default()
