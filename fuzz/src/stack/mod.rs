@@ -57,6 +57,6 @@ pub(crate) fn targets() -> Vec<Target> {
         about: "two servers, clients and faults in simulated time: nothing confirmed is lost, all ends well",
         sample: |random| random.u64(..).to_le_bytes().to_vec(),
         feed: live,
-        brief: 40,
+        brief: 34,
     }]
 }
