@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-/// References in one chunk. Its 2 KiB fit a page of the checkpoint file.
-pub(crate) const CHUNK_REFERENCES: u32 = 16_384;
+/// References in one chunk. Two of them, with their keys, fill a page of the checkpoint file; of chunks of 2 KiB only
+/// one fits.
+pub(crate) const CHUNK_REFERENCES: u32 = 16_128;
 const WORDS: usize = CHUNK_REFERENCES as usize / 64;
 /// Bytes of an encoded chunk.
 pub(crate) const CHUNK_BYTES: usize = WORDS * 8;

@@ -343,6 +343,22 @@ mod tests {
     }
 
     #[test]
+    fn two_chunks_of_settled_bits_share_a_page() {
+        let world = SimWorld::new();
+        let disk = world.process();
+        let file = CheckpointFile::new("index.redb".to_owned());
+        let chunk = |number: u32| TableRow {
+            table: Table::Chunks,
+            key: [7_u64.to_be_bytes().as_slice(), &number.to_be_bytes()].concat(),
+            value: Some(vec![0x55; crate::bits::CHUNK_BYTES]),
+        };
+        let rows: Vec<_> = (0..4_000).map(chunk).collect();
+        file.write(&disk, &rows).unwrap();
+        let bytes = world.bytes_of("index.redb").unwrap().len();
+        assert!(bytes < 4_000 * 3_000, "{bytes} bytes");
+    }
+
+    #[test]
     fn rows_are_read_from_a_file_that_its_owner_never_closed() {
         let world = SimWorld::new();
         let disk = world.process();
