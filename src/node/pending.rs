@@ -46,7 +46,7 @@ pub(crate) enum Item {
         connection: ConnectionId,
         link: LinkId,
     },
-    /// The end of a queue or subscription is safe: its messages can go.
+    /// The end of a queue or subscription is safe, and nothing is on its way to it any more: its messages can go.
     Closed { queue: QueueId },
 }
 

@@ -202,7 +202,14 @@ impl Node {
             return None;
         }
         self.routing.changed();
-        self.broker.handle(Event::QueueDeleted { queue });
+        self.broker.handle(Event::QueueClosed { queue });
+        // Messages on their way to the disk would outlive the rows of their queue: they come first.
+        let ticket = self.store.appended_ticket();
+        if self.durable.is_empty() && ticket <= self.store.durable_ticket() {
+            self.broker.handle(Event::QueueDeleted { queue });
+        } else {
+            self.pending.push(ticket, Item::Closed { queue });
+        }
         None
     }
 

@@ -42,6 +42,27 @@ fn is_waiting(scene: &Scene) -> bool {
 }
 
 #[test]
+fn a_message_on_its_way_does_not_outlive_a_temporary_queue() {
+    let mut scene = Scene::new();
+    let (client, address) = owner(&mut scene, "asker");
+    let to = scene.publisher(&address);
+    scene.commit();
+    let now = scene.now();
+    scene.publish(to, "reply");
+    let job = scene.node.poll_job(now).expect("the batch of the message");
+    scene.lose(client);
+    assert!(scene.node.complete(job.run()).is_ok());
+    // What goes becomes durable before the arrival of the message is looked at.
+    write_only(&mut scene);
+    // The process dies before more is durable.
+    let mut scene = scene.take_over();
+    scene.pass(21_000);
+    scene.rest();
+    assert_eq!(scene.node.status().queues, 0);
+    assert_eq!(scene.node.status().store.messages, 0);
+}
+
+#[test]
 fn any_connection_of_a_client_uses_its_temporary_queue_and_no_other_client_does() {
     let mut scene = Scene::new();
     let (first, address) = owner(&mut scene, "c");
