@@ -265,8 +265,9 @@ impl Outlines {
     pub(crate) fn check_whole(&self, from: u64) -> Result<(), String> {
         let mut before: Option<(u64, Option<u64>)> = None;
         for (number, outline, _) in self.used_from(from) {
+            let is_void = |it: u64| self.get(it).is_some_and(|it| it.end == SegmentEnd::Void);
             if let (Some((left, last_lsn)), Some(base)) = (before, outline.base_lsn)
-                && number > left + 1
+                && !(left + 1..number).all(is_void)
                 && last_lsn.is_none_or(|last_lsn| base > last_lsn + 1)
             {
                 return Err(format!(

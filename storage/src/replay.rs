@@ -520,6 +520,10 @@ impl Replay<'_> {
             let row = read
                 .contains(&segment)
                 .then(|| state.segments.get(&segment))??;
+            if row.has_nothing() {
+                // All that it had was copied, and may not survive: nobody is to miss it.
+                return Some(void(segment));
+            }
             Some(SealEntry {
                 segment,
                 valid_bytes: row.valid_bytes,

@@ -53,6 +53,11 @@ impl SegmentState {
             settled: SettledBits::default(),
         }
     }
+
+    /// None of its batches was applied, and none is missed.
+    pub(crate) fn has_nothing(&self) -> bool {
+        self.valid_bytes <= crate::format::FIRST_BATCH_OFFSET && self.last_lsn < self.base_lsn
+    }
 }
 
 /// What waits in one queue.

@@ -2,6 +2,7 @@
 
 mod compact;
 mod crash;
+mod endings;
 mod flow;
 mod hosts;
 mod life;
