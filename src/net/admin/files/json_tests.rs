@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::{Changed, Result, Setup};
+use super::{Changed, Result, Setup, replace};
 use crate::admin;
 use crate::config::{Given, MainFile};
 
@@ -413,8 +413,7 @@ fn what_somebody_changed_by_hand_counts_and_what_is_broken_is_not_touched() {
 fn a_file_that_cannot_be_written_stays_as_it_was() {
     let place = place(PAIR, false);
     // A directory in the way stands for a disk that is full or a place that is read-only.
-    let way = format!(".pair.json.{}.new", std::process::id());
-    let way = place.path.with_file_name(way);
+    let way = replace::temporary_of(&place.path);
     fs::create_dir_all(way.join("x")).expect("it is ours");
     let before = place.setup.fresh().expect("it can be read").companions;
     for line in ["create queue c", "set server max_connections=3"] {

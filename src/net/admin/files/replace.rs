@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 use crate::admin::Failure;
 
@@ -78,17 +79,27 @@ fn prepare(rewrite: &Rewrite) -> io::Result<Prepared<'_>> {
         Err(_) if fs::symlink_metadata(&rewrite.path).is_err() => rewrite.path.clone(),
         Err(error) => return Err(error),
     };
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory_of(&path).join(format!(".{name}.{}.new", std::process::id()));
-    // One that an earlier process of this number left.
-    let _absent = fs::remove_file(&temporary);
+    let temporary = temporary_of(&path);
+    // One that is there is somebody else's, and stays.
+    let file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&temporary)?;
     let prepared = Prepared {
         temporary,
         path,
         rewrite,
     };
-    write_new(&prepared.temporary, &prepared.path, &rewrite.text)?;
+    write_new(file, &prepared.path, &rewrite.text)?;
     Ok(prepared)
+}
+
+/// Where a new text waits. A server on another host may change the same file at this moment, and may have our
+/// process number: in containers many have 1.
+pub(super) fn temporary_of(path: &Path) -> PathBuf {
+    static OWN: LazyLock<u64> = LazyLock::new(|| fastrand::u64(..));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    directory_of(path).join(format!(".{name}.{:016x}.new", *OWN))
 }
 
 fn take_place(prepared: &Prepared<'_>) -> io::Result<()> {
@@ -96,11 +107,7 @@ fn take_place(prepared: &Prepared<'_>) -> io::Result<()> {
     File::open(directory_of(&prepared.path))?.sync_all()
 }
 
-fn write_new(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .open(temporary)?;
+fn write_new(mut file: File, path: &Path, text: &str) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(known) => {
             let own = file.metadata()?;
@@ -114,4 +121,29 @@ fn write_new(temporary: &Path, path: &Path, text: &str) -> io::Result<()> {
     }
     file.write_all(text.as_bytes())?;
     file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_is_about_to_put_in_the_place_of_a_file_stays_his() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("users.conf");
+        fs::write(&path, "before").expect("a file");
+        let rewrite = |text: &str| Rewrite {
+            path: path.clone(),
+            before: "before".to_owned(),
+            text: text.to_owned(),
+        };
+        let (one, other) = (rewrite("one"), rewrite("other"));
+        let of_one = prepare(&one).expect("it is written");
+        let failure = replace(&[other]).expect_err("it is in the way");
+        assert!(failure.text.contains("nothing was changed"), "{failure:?}");
+        take_place(&of_one).expect("it is there");
+        assert_eq!(fs::read_to_string(&path).expect("a file"), "one");
+        let names = fs::read_dir(directory.path()).expect("it is there").count();
+        assert_eq!(names, 1, "nothing is left behind");
+    }
 }

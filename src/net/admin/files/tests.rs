@@ -133,12 +133,12 @@ fn of_several_files_none_is_changed_when_one_cannot_be() {
     let users = directory.path().join("users.conf");
     let before = fs::read_to_string(&users).expect("it is there");
     // A directory in the way stands for a disk that is full.
-    let way = format!(".acl.conf.{}.new", std::process::id());
-    fs::create_dir_all(directory.path().join(&way).join("x")).expect("it is ours");
+    let way = replace::temporary_of(&directory.path().join("acl.conf"));
+    fs::create_dir_all(way.join("x")).expect("it is ours");
     let failure = change(&setup, "delete user ann").err().expect("no room");
     assert!(failure.text.contains("nothing was changed"), "{failure:?}");
     assert_eq!(fs::read_to_string(&users).expect("it is there"), before);
-    fs::remove_dir_all(directory.path().join(&way)).expect("it is ours");
+    fs::remove_dir_all(&way).expect("it is ours");
     change(&setup, "delete user ann").expect("it is written");
     let names = fs::read_dir(directory.path()).expect("it is there").count();
     assert_eq!(names, 4, "nothing is left behind");
