@@ -201,7 +201,7 @@ fn tell(arguments: &RepairArgs, report: &RepairReport) {
         say(&describe(finding));
     }
     if let Some(refusal) = &report.refusal {
-        say(&format!("REFUSED: {refusal}"));
+        say(&format!("a server refuses it: {refusal}"));
     }
     let verb = if report.is_done {
         "dropped"
@@ -210,6 +210,9 @@ fn tell(arguments: &RepairArgs, report: &RepairReport) {
     };
     for dropped in &report.dropped {
         say(&format!("{verb}: {dropped}"));
+    }
+    if report.dropped.is_empty() {
+        say("nothing that waits is lost by it");
     }
     for note in &report.notes {
         say(&format!("note: {note}"));

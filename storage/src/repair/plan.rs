@@ -65,6 +65,7 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Plan,
     let refusal = match opened_as_it_is(disk, options) {
         Ok(()) => None,
         Err(busy @ (OpenError::Busy(_) | OpenError::UnsafeFileSystem(_))) => return Err(busy),
+        Err(OpenError::Damaged(why)) => Some(why),
         Err(error) => Some(error.to_string()),
     };
     let view = Arc::new(View::new(Arc::clone(disk)));
