@@ -4,9 +4,10 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use bytes::BytesMut;
+use steadfast::model::DestinationKind;
 use steadfast::proto::{
     AttachRequest, ClientSasl, Connection, ErrorCondition, Event as ProtoEvent, LinkId, Outcome,
-    SessionId, Settings, Source, Target,
+    SessionId, Settings, Source, Symbol, Target,
 };
 
 use super::network::Chunk;
@@ -35,6 +36,9 @@ pub(super) struct Talk {
     pub(super) dialled_at: Micros,
     /// When the link is asked for again.
     attach_at: Option<Micros>,
+    /// The link with which a temporary destination goes; it is there.
+    creator: Option<LinkId>,
+    has_creator: bool,
     input: BytesMut,
     links: u32,
 }
@@ -68,7 +72,7 @@ pub(super) struct Consumer {
     pub(super) held: Vec<Held>,
     /// It ends its subscription, and has done so.
     pub(super) is_ending: bool,
-    has_ended: bool,
+    pub(super) has_ended: bool,
 }
 
 pub(super) enum Part {
@@ -181,7 +185,8 @@ impl Client {
                 }
             }
             Part::Consumer(consumer) => {
-                if !self.talk.as_ref().is_some_and(|talk| talk.is_ready) {
+                let is_gone = consumer.has_ended && self.talk.is_none();
+                if !is_gone && !self.talk.as_ref().is_some_and(|talk| talk.is_ready) {
                     return Err(format!("client {index} has no link"));
                 }
                 if !consumer.held.is_empty() {
@@ -193,6 +198,34 @@ impl Client {
             }
         }
         Ok(())
+    }
+
+    /// Asks for a temporary destination, by the name that it had, as clients of Qpid do.
+    fn create(&mut self, kind: DestinationKind, former: Option<&str>) {
+        let Some(talk) = &mut self.talk else {
+            return;
+        };
+        (talk.is_ready, talk.attach_at) = (false, None);
+        let former = former.unwrap_or("none");
+        let word = match kind {
+            DestinationKind::Queue => "temp-queue-creator",
+            DestinationKind::Topic => "temp-topic-creator",
+        };
+        let target = Target {
+            dynamic: true,
+            capabilities: vec![Symbol::from(match kind {
+                DestinationKind::Queue => "temporary-queue",
+                DestinationKind::Topic => "temporary-topic",
+            })],
+            ..Target::default()
+        };
+        let request = AttachRequest {
+            name: format!("fuzz:{word}:{former}"),
+            source: Some(Source::default()),
+            target: Some(target.into()),
+            ..AttachRequest::default()
+        };
+        talk.creator = talk.proto.attach_sender(talk.session, request);
     }
 
     fn settings(&self, random: &mut fastrand::Rng) -> Settings {
@@ -217,7 +250,7 @@ impl Client {
             Part::Producer(producer) => {
                 let target = match producer.aim {
                     Aim::Relay => Target::default(),
-                    aim => Target::at(Places::address(aim)),
+                    aim => Target::at(places.address(aim)),
                 };
                 let request = AttachRequest {
                     name,
@@ -287,6 +320,7 @@ impl Sim {
         let now = self.now;
         let it = &self.clients[client];
         let at = match &it.talk {
+            None if matches!(&it.part, Part::Consumer(it) if it.has_ended) => now + 1_000 * MS,
             None => it.act_at.max(now + MS),
             Some(talk) => {
                 let timeout = talk.proto.poll_timeout().map(|ms| ms * MS);
@@ -304,7 +338,9 @@ impl Sim {
 
     fn connect(&mut self, client: usize) {
         let now = self.now;
-        if self.clients[client].act_at > now {
+        let it = &self.clients[client];
+        let has_ended = matches!(&it.part, Part::Consumer(consumer) if consumer.has_ended);
+        if it.act_at > now || has_ended {
             return;
         }
         let server = self.clients[client].next_server;
@@ -326,6 +362,8 @@ impl Sim {
             is_closing: false,
             dialled_at: now,
             attach_at: None,
+            creator: None,
+            has_creator: false,
             input: BytesMut::new(),
             links: 0,
         });
@@ -348,8 +386,15 @@ impl Sim {
                 consumer.place = *place;
             }
         }
-        let conn = talk.conn;
-        it.attach(&self.places);
+        let (conn, has_creator) = (talk.conn, talk.has_creator);
+        let place = it.place();
+        let kind = place.and_then(|place| self.places.temporary(place));
+        match (kind, place) {
+            (Some(kind), Some(place)) if !has_creator => {
+                it.create(kind, self.places.name(place));
+            }
+            _ => it.attach(&self.places),
+        }
         let server = self.conns.get(&conn).map_or(0, |conn| conn.server);
         let life = self.servers[server].life;
         if let Some(place) = self.subscription_of(client) {
@@ -362,6 +407,21 @@ impl Sim {
     pub(super) fn subscription_of(&self, client: usize) -> Option<Place> {
         let place = self.clients[client].place()?;
         self.places.subscription(place).map(|_| place)
+    }
+
+    /// A client is told the name of its temporary destination.
+    fn named(&mut self, client: usize, name: &str) {
+        let Some(place) = self.subscription_of(client) else {
+            return;
+        };
+        self.trace(|| format!("client {client} has place {place} as {name}"));
+        if self.places.is_named(place, name) {
+            self.oracle.renamed(place);
+        }
+        if let Some(talk) = &mut self.clients[client].talk {
+            talk.has_creator = true;
+        }
+        self.attach(client);
     }
 
     /// A subscriber is told that its link exists.
@@ -386,6 +446,9 @@ impl Sim {
         (talk.is_ready, talk.dialled_at) = (false, now);
         let conn = talk.conn;
         if let Some(error) = error {
+            if self.places.temporary(place).is_some() {
+                return self.leave(client, false);
+            }
             talk.attach_at = Some(now + ASK_AGAIN);
             return self.trace(|| format!("client {client}: detached, {error}"));
         }
@@ -500,6 +563,12 @@ impl Sim {
             return;
         };
         match event {
+            ProtoEvent::AttachConfirmed(attach) if Some(attach.link) == talk.creator => {
+                let name = attach.target_node().and_then(|it| it.address.clone());
+                if let Some(name) = name {
+                    self.named(client, &name);
+                }
+            }
             ProtoEvent::AttachConfirmed(attach) if Some(attach.link) == talk.link => {
                 talk.is_ready = match it.part {
                     Part::Producer(_) => attach.target.is_some(),

@@ -51,6 +51,8 @@ struct Guest {
     id: ConnectionId,
     proto: Connection,
     links: Vec<(LinkId, Place)>,
+    /// Those to temporary destinations, which may go before the guest gets there.
+    temporary: Vec<LinkId>,
     input: BytesMut,
     answer: BytesMut,
 }
@@ -107,7 +109,7 @@ pub(super) fn recover_and_drain(
     };
     let mut node = Node::new(settings, store, now);
     node.set_directory(now, places.directory());
-    let subscriptions = places.of_server(&node.subscription_status())?;
+    let subscriptions = places.of_server(&node)?;
     let mut fresh = Fresh {
         node,
         disk,
@@ -155,7 +157,7 @@ impl Fresh {
         };
         let mut proto = Connection::client(settings, ClientSasl::Anonymous, now.monotonic_ms);
         let session = proto.begin().ok_or("no session")?;
-        let mut links = Vec::new();
+        let (mut links, mut temporary) = (Vec::new(), Vec::new());
         for &place in from {
             let name = places.subscription(place).map(|it| it.name.clone());
             let request = AttachRequest {
@@ -168,11 +170,13 @@ impl Fresh {
             let link = link.ok_or("no link")?;
             proto.set_credit(link, 1_000);
             links.push((link, place));
+            temporary.extend(places.temporary(place).map(|_| link));
         }
         self.guests.push(Guest {
             id: self.node.connect(now),
             proto,
             links,
+            temporary,
             input: BytesMut::new(),
             answer: BytesMut::new(),
         });
@@ -292,7 +296,7 @@ impl Guest {
                 }
                 Event::CreditRefill { link } => self.proto.set_credit(link, 1_000),
                 Event::Closed { error } => return Err(format!("a new server closes: {error:?}")),
-                Event::Detached { error, .. } => {
+                Event::Detached { link, error, .. } if !self.temporary.contains(&link) => {
                     return Err(format!("a new server detaches: {error:?}"));
                 }
                 _ => {}

@@ -60,7 +60,7 @@ impl Sim {
         let deadline_ms = store.fence_deadline_ms();
         let mut node = Node::new(settings, store, now);
         node.set_directory(now, self.places.directory());
-        let subscriptions = self.places.of_server(&node.subscription_status());
+        let subscriptions = self.places.of_server(&node);
         process.work = Some(Work {
             watchdog_after_ms: deadline_ms.map_or(WATCHDOG_MS, |deadline_ms| {
                 deadline_ms.clamp(WATCHDOG_SHORTEST_MS, WATCHDOG_MS)

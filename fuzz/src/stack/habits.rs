@@ -2,7 +2,7 @@
 
 use super::client::Part;
 use super::oracle::{CopyId, body_of};
-use super::places::{Aim, Places, TOPICS, container_of};
+use super::places::{Aim, TOPICS, container_of};
 use super::server::Mode;
 use super::sim::{MS, QUEUES, SERVERS, Sim};
 use steadfast::node::Deletion;
@@ -29,7 +29,11 @@ impl Sim {
         if let Part::Consumer(consumer) = &self.clients[client].part
             && consumer.is_ending
         {
-            return self.detach(client);
+            let has_temporary = self.places.temporary(consumer.place).is_some();
+            return match has_temporary {
+                true => self.end_with_connection(client),
+                false => self.detach(client),
+            };
         }
         let pause = self.between(MS, 80 * MS);
         self.clients[client].act_at = now + pause;
@@ -44,6 +48,7 @@ impl Sim {
         match self.random.u8(..200) {
             0 => self.leave(client, false),
             1 => self.close(client),
+            2..4 if self.has_temporary(client) => self.close(client),
             2..4 => self.detach(client),
             4..10 if !is_producer => self.change_credit(client),
             _ => {}
@@ -52,6 +57,7 @@ impl Sim {
 
     fn send_some(&mut self, client: usize) {
         let index = client;
+        let temporary = self.places.named();
         for _ in 0..self.random.u32(1..5) {
             let (is_durable, len) = (self.random.u8(..5) > 0, self.some_len());
             let it = &mut self.clients[client];
@@ -60,6 +66,9 @@ impl Sim {
             };
             let aim = match producer.aim {
                 Aim::Relay if self.random.u8(..3) == 0 => Aim::Queue(self.random.usize(..QUEUES)),
+                Aim::Relay if self.random.bool() && !temporary.is_empty() => {
+                    Aim::Temporary(temporary[self.random.usize(..temporary.len())])
+                }
                 Aim::Relay => Aim::Topic(self.random.usize(..TOPICS.len())),
                 aim => aim,
             };
@@ -83,7 +92,7 @@ impl Sim {
                 attempt,
             };
             let body = body_of(copy, len);
-            let to = (producer.aim == Aim::Relay).then(|| Places::address(aim));
+            let to = (producer.aim == Aim::Relay).then(|| self.places.address(aim));
             let message = message(&body, is_durable, to).encode();
             let token = u64::from(number) << 32 | u64::from(attempt);
             let conn = talk.conn;
@@ -161,6 +170,19 @@ impl Sim {
         if !notes.is_empty() {
             self.trace(|| format!("client {client}: {}", notes.join(", ")));
         }
+    }
+
+    fn has_temporary(&self, client: usize) -> bool {
+        let place = self.subscription_of(client);
+        place.is_some_and(|place| self.places.temporary(place).is_some())
+    }
+
+    /// A temporary destination ends with the connection of its client, who does not come again.
+    fn end_with_connection(&mut self, client: usize) {
+        if let Part::Consumer(consumer) = &mut self.clients[client].part {
+            consumer.has_ended = true;
+        }
+        self.close(client);
     }
 
     fn close(&mut self, client: usize) {

@@ -34,7 +34,7 @@ const ORPHANS_MAX: u32 = 1_000;
 struct QueueRow {
     name: String,
     _is_temporary: bool,
-    _owner: Option<u64>,
+    owner: Option<u64>,
 }
 
 #[derive(bincode::Decode)]
@@ -68,20 +68,23 @@ fn long(value: &[u8]) -> Option<u64> {
 /// gets.
 fn queues(store: &Store, places: &Places) -> BTreeMap<Place, u32> {
     let mut found = BTreeMap::new();
-    for (key, value) in store.rows(KIND_QUEUE) {
-        let row = envelope::open::<QueueRow>(KIND_QUEUE, QUEUE_SCHEMA, value);
-        let place = row.ok().and_then(|row| {
-            let mut all = 0..QUEUES;
-            all.find(|queue| queue_name(*queue) == row.name)
-        });
-        found.extend(place.zip(number(key)));
-    }
     let from = store.row(KIND_COUNTER, CLIENTS_FROM).and_then(long);
     let lives = |owner: u64| {
         let value = store.row(KIND_CLIENT, &owner.to_le_bytes())?;
         let row: ClientRow = envelope::open(KIND_CLIENT, CLIENT_SCHEMA, value).ok()?;
         Some(row.epoch >= from.unwrap_or(0))
     };
+    for (key, value) in store.rows(KIND_QUEUE) {
+        let row = envelope::open::<QueueRow>(KIND_QUEUE, QUEUE_SCHEMA, value);
+        let row = row.ok();
+        let row = row.filter(|it| it.owner.is_none_or(|owner| lives(owner) == Some(true)));
+        let place = row.and_then(|row| {
+            let mut all = 0..QUEUES;
+            let queue = all.find(|queue| queue_name(*queue) == row.name);
+            queue.or_else(|| places.find_queue(&row.name))
+        });
+        found.extend(place.zip(number(key)));
+    }
     for (key, value) in store.rows(KIND_SUBSCRIPTION) {
         let row = envelope::open(KIND_SUBSCRIPTION, SUBSCRIPTION_SCHEMA, value);
         let row: Option<SubscriptionRow> = row.ok();

@@ -385,8 +385,11 @@ impl Sim {
             match (process.role.state(), &process.work) {
                 (State::Active, Some(work)) => {
                     active += 1;
-                    let queues = work.node.queue_status();
-                    let queues: u64 = queues.iter().map(|it| it.messages).sum();
+                    let all = work.node.queue_status();
+                    let queues = all.iter().filter(|it| !it.is_temporary || it.consumers > 0);
+                    let queues: u64 = queues.map(|it| it.messages).sum();
+                    let temporary = all.iter().filter(|it| it.is_temporary).count();
+                    let temporary = temporary + work.node.temporary_topic_names().len();
                     let subscriptions = work.node.subscription_status();
                     // Others may wait for somebody who does not return.
                     let read = subscriptions.iter().filter(|it| it.is_active);
@@ -394,10 +397,11 @@ impl Sim {
                     if left > 0 {
                         return Err(format!("{left} messages are left"));
                     }
-                    let (kept, stored) = (subscriptions.len(), work.node.status().store.messages);
+                    let kept = subscriptions.len() + temporary;
+                    let stored = work.node.status().store.messages;
                     if self.is_ending && kept as u64 + stored > 0 {
                         return Err(format!(
-                            "without subscribers there are {kept} subscriptions and {stored} messages"
+                            "without subscribers there are {kept} subscriptions or temporary destinations, and {stored} messages"
                         ));
                     }
                 }

@@ -11,6 +11,8 @@
 
 use std::collections::BTreeSet;
 
+use steadfast::model::DestinationKind;
+
 use super::super::places::Place;
 use super::{Copy, Oracle, Settled};
 
@@ -86,8 +88,10 @@ impl Oracle {
             // The server may still hear of an older connection that asks for it, and make another.
             return self.owes_no_more(place);
         }
-        let is_another = former.is_some_and(|(_, by)| by == life);
-        let is_resumed = it.must_from.is_some() && waits && !is_another;
+        // A temporary destination may be the former one, or another of its name.
+        let is_same_life = former.is_some_and(|(_, by)| by == life);
+        let is_another = is_same_life && self.places.temporary(place).is_none();
+        let is_resumed = it.must_from.is_some() && waits && !is_same_life;
         if is_resumed {
             self.counts.resumed += 1;
             return;
@@ -101,6 +105,16 @@ impl Oracle {
             it.must_from = Some(now);
             if is_another {
                 it.may_from = Some(asked_at);
+            }
+        }
+    }
+
+    /// A temporary destination has another name than before: what was sent to the former one is gone.
+    pub(in super::super) fn renamed(&mut self, place: Place) {
+        self.owes_no_more(place);
+        for copy in self.copies.values_mut() {
+            if let Some(part) = copy.part_mut(place) {
+                part.is_gone = true;
             }
         }
     }
@@ -145,7 +159,9 @@ impl Oracle {
         let begun_at = self.tick();
         self.owes_no_more(place);
         let it = self.existences.get(&place);
-        if it.is_some_and(|it| it.asking.is_empty()) {
+        // What is left of a temporary destination may come back, until it is asked for under its name.
+        let is_temporary = self.places.temporary(place).is_some();
+        if !is_temporary && it.is_some_and(|it| it.asking.is_empty()) {
             let ending = Ending { place, begun_at };
             self.ending.entry(life).or_default().push(ending);
         }
@@ -222,8 +238,10 @@ impl Oracle {
     pub(super) fn judge_subscriptions(&self, found: &[Place]) -> Result<(), String> {
         let found: BTreeSet<Place> = found.iter().copied().collect();
         for (place, it) in &self.existences {
-            let is_promised =
-                it.must_from.is_some() && (self.keeps || self.places.is_durable(*place));
+            let is_kept = self.keeps || self.places.is_durable(*place);
+            // The link of a temporary queue is answered before that is durable; what is confirmed stands behind it.
+            let is_queue = self.places.temporary(*place) == Some(DestinationKind::Queue);
+            let is_promised = it.must_from.is_some() && is_kept && !is_queue;
             if is_promised && !found.contains(place) {
                 return Err(format!("subscription {place} is lost"));
             }
