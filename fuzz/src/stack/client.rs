@@ -589,6 +589,7 @@ impl Sim {
                 if !is_own {
                     return;
                 }
+                self.lose_link(client, link);
                 if let Some(place) = self.subscription_of(client) {
                     return self.denied(client, place, error);
                 }
@@ -636,6 +637,23 @@ impl Sim {
         self.leave(client, is_closing);
     }
 
+    /// A link is over: its server has back what came over it.
+    fn lose_link(&mut self, client: usize, link: LinkId) {
+        let it = &mut self.clients[client];
+        let (Part::Consumer(consumer), Some(talk)) = (&mut it.part, &it.talk) else {
+            return;
+        };
+        self.oracle.has_stopped_reading(talk.conn, consumer.place);
+        let (lost, held) = consumer
+            .held
+            .drain(..)
+            .partition(|it: &Held| it.link == link);
+        consumer.held = held;
+        for held in lost {
+            self.oracle.let_go(held.part);
+        }
+    }
+
     /// A server said what became of a message.
     fn answered(&mut self, client: usize, token: u64, outcome: Option<Outcome>) {
         let (number, attempt) = ((token >> 32) as u32, token as u32);
@@ -659,6 +677,8 @@ impl Sim {
             }
             other => {
                 producer.again.push_back((number, attempt + 1));
+                // Its queue is deleted: another link makes another one.
+                it.wants_link |= matches!(producer.aim, Aim::Queue(_));
                 it.act_at = self.now + 50 * MS;
                 self.oracle.refused(copy);
                 self.trace(|| format!("client {client}: {copy} refused, {other:?}"));

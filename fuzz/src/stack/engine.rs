@@ -74,6 +74,7 @@ impl Sim {
             refused_writes: 0,
             next_tick: self.now,
             is_flush_due: false,
+            purges: Vec::new(),
         });
         self.trace(|| format!("server {server} serves epoch {epoch}"));
         match found.and_then(|found| Ok((found, subscriptions?))) {

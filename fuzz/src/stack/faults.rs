@@ -5,7 +5,7 @@ use steadfast_storage::disk::{Fault as DiskFault, Operation};
 
 use super::disk::Blow;
 use super::network::Chunk;
-use super::sim::{Event, MS, Micros, SERVERS, Sim};
+use super::sim::{Event, MS, Micros, QUEUES, SERVERS, Sim};
 
 /// Error numbers, the same on every Linux.
 const EIO: i32 = 5;
@@ -48,6 +48,10 @@ pub(super) enum Fault {
     Hang(Micros),
     /// An administrator deletes the durable subscription of a client.
     DeleteDurable(usize),
+    /// He deletes a queue.
+    DeleteQueue(usize),
+    /// He drops what waits in the queue that has most.
+    PurgeQueue,
 }
 
 /// What is wrong at present.
@@ -105,7 +109,7 @@ impl Sim {
         let server = self.random.usize(..SERVERS);
         let client = self.random.usize(..self.clients.len());
         let while_ms = self.random.u64(10 * MS..4_000 * MS);
-        match self.random.u8(..26) {
+        match self.random.u8(..30) {
             0..2 => Fault::Kill(server),
             2..6 => Fault::KillAt(server, self.random.u64(..30)),
             6 => Fault::Power,
@@ -122,6 +126,8 @@ impl Sim {
             20 => Fault::NoSpaceOnce(self.random.u64(..20)),
             21 => Fault::Slow(self.random.u64(5..200), while_ms),
             22..24 => Fault::Hang(while_ms),
+            24..26 => Fault::DeleteQueue(self.random.usize(..QUEUES)),
+            26..28 => Fault::PurgeQueue,
             _ => Fault::DeleteDurable(self.clients.len() - 1 - client % 3),
         }
     }
@@ -192,6 +198,8 @@ impl Sim {
             }
             Fault::Hang(pause) => self.weather.hang_until = now + pause,
             Fault::DeleteDurable(client) => self.delete_durable(client),
+            Fault::DeleteQueue(queue) => self.delete_queue(queue),
+            Fault::PurgeQueue => self.purge_queue(),
         }
     }
 

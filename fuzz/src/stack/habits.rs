@@ -3,8 +3,7 @@
 use super::client::Part;
 use super::oracle::{CopyId, body_of};
 use super::places::{Aim, TOPICS, container_of};
-use super::server::Mode;
-use super::sim::{MS, QUEUES, SERVERS, Sim};
+use super::sim::{MS, QUEUES, Sim};
 use steadfast::node::Deletion;
 use steadfast::proto::Outcome;
 use steadfast::proto::message::{Header, SimpleMessage};
@@ -245,9 +244,7 @@ impl Sim {
             return;
         };
         let now = self.clock();
-        let serves =
-            |server: &usize| self.mode(*server) == Mode::Serve && !self.servers[*server].is_stopped;
-        let Some(server) = (0..SERVERS).find(serves) else {
+        let Some(server) = self.serving() else {
             return;
         };
         let life = self.servers[server].life;

@@ -7,13 +7,15 @@
 //! | `server`, `engine`, `timers`, `pump` | a server's glue: what `net` does around the sans-IO parts, in the same order |
 //! | `network` | connections of clients, links of servers |
 //! | `places` | queues, topics, a bridge, and the subscriptions that clients may make |
+//! | `administrator` | deletes and purges queues |
 //! | `client`, `habits` | producers, consumers and subscribers; what they do by themselves |
 //! | `disk` | a process's disk: dies between two operations, lies for the mutants |
 //! | `faults` | what goes wrong, and when |
 //! | `rows` | what a store has, read without the server's code |
 //! | `drain` | a fresh server on a copy of the world, drained over AMQP |
-//! | `oracle` | what was promised, and whether it was kept; `oracle/existence` for subscriptions |
+//! | `oracle` | what was promised, and whether it was kept; `oracle/existence` for subscriptions, `oracle/administer` for queues that are deleted or purged |
 
+mod administrator;
 mod client;
 mod disk;
 mod drain;

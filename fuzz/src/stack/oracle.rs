@@ -18,8 +18,10 @@
 //! * It was not durable: as durable ones, until a server ends without an orderly stop.
 //!
 //! A message to a topic has a *part* in each place where it may wait, and all this is judged for each part; the
-//! log has it once. What a subscription gets at all is in `oracle/existence.rs`.
+//! log has it once. What a subscription gets at all is in `oracle/existence.rs`; what administrators do to queues, in
+//! `oracle/administer.rs`.
 
+mod administer;
 mod existence;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -112,6 +114,8 @@ struct Part {
     was_dropped: bool,
     /// It is written down that a client has it: the process that did so, and the client.
     kept_for: Option<(u64, usize)>,
+    /// Its queue is being deleted: what clients say of it counts for nothing.
+    is_doomed: bool,
 }
 
 impl Part {
@@ -125,6 +129,7 @@ impl Part {
             holder: None,
             was_dropped: false,
             kept_for: None,
+            is_doomed: false,
         }
     }
 }
@@ -182,6 +187,10 @@ pub(super) struct Counts {
     pub(super) resumed: u64,
     /// Subscriptions that ended for good.
     pub(super) ended: u64,
+    /// Queues that were deleted for good.
+    pub(super) deleted: u64,
+    /// Messages that were purged for good.
+    pub(super) purged: u64,
 }
 
 #[derive(Default)]
@@ -194,6 +203,10 @@ pub(super) struct Oracle {
     existences: BTreeMap<Place, Existence>,
     /// By process: subscriptions that it has ended, and that may come back as far as anybody knows.
     ending: BTreeMap<u64, Vec<Ending>>,
+    /// By process: queues that it has deleted, and that may come back as far as anybody knows.
+    dropping: BTreeMap<u64, Vec<Vec<PartId>>>,
+    /// Connections to which messages of a deleted queue may be under way.
+    late: BTreeSet<(u64, Place)>,
     /// Processes that do not wait for the clients of their predecessors any more.
     waited: BTreeSet<u64>,
     copies: BTreeMap<CopyId, Copy>,
@@ -321,6 +334,7 @@ impl Oracle {
         self.counts.redelivered += u64::from(got.count > 0);
         let id = match self.known(got) {
             Ok(id) => id,
+            Err(_) if self.is_late(connection, got.place) => return None,
             Err(what) => {
                 self.blame(what);
                 return None;
@@ -496,12 +510,14 @@ impl Oracle {
         for id in self.settling.remove(&life).unwrap_or_default() {
             if let Some(part) = self.part_mut(id)
                 && part.settled == Settled::Handed
+                && !part.is_doomed
             {
                 part.settled = Settled::Promised;
                 self.counts.promised += 1;
             }
         }
         self.ended_for_good(life);
+        self.dropped_for_good(life);
     }
 
     /// A server has given a connection up: what its client had may go to others.
@@ -557,6 +573,7 @@ impl Oracle {
                 }
                 self.owe(id.copy);
             }
+            self.stays(id);
         }
     }
 
@@ -564,6 +581,7 @@ impl Oracle {
     pub(super) fn ended(&mut self, life: u64, is_orderly: bool) {
         self.settling.remove(&life);
         self.ending.remove(&life);
+        self.dropping.remove(&life);
         if !self.keeps {
             self.nobody_waits();
         }

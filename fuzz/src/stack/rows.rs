@@ -25,16 +25,23 @@ const KIND_SUBSCRIPTION: u16 = 8;
 /// Rows of clients with a lower epoch do not count.
 const CLIENTS_FROM: &[u8] = b"clients-from";
 const QUEUE_SCHEMA: u16 = 2;
+/// Of a queue that is deleted.
+const DELETED_QUEUE_SCHEMA: u16 = 3;
 const CLIENT_SCHEMA: u16 = 1;
 const SUBSCRIPTION_SCHEMA: u16 = 2;
 /// Numbers of queues that are looked at.
 const ORPHANS_MAX: u32 = 1_000;
 
-#[derive(bincode::Decode)]
+#[derive(bincode::Encode, bincode::Decode)]
 struct QueueRow {
     name: String,
-    _is_temporary: bool,
+    is_temporary: bool,
     owner: Option<u64>,
+}
+
+#[derive(bincode::Decode)]
+struct DeletedQueueRow {
+    name: String,
 }
 
 #[derive(bincode::Decode)]
@@ -193,6 +200,8 @@ pub(super) fn spoil(store: &mut Store, mutant: Mutant) {
         forget(store, *kind);
     } else if mutant == Mutant::RevivedSubscription {
         revive(store);
+    } else if mutant == Mutant::RevivedQueue {
+        revive_queues(store);
     } else {
         return;
     }
@@ -223,5 +232,24 @@ fn revive(store: &mut Store) {
     let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect();
     for (key, value) in rows {
         let _lost = store.put_row(KIND_SUBSCRIPTION, &key, &value);
+    }
+}
+
+/// Queues that are deleted are not.
+fn revive_queues(store: &mut Store) {
+    let rows = store.rows(KIND_QUEUE).filter_map(|(key, value)| {
+        let row = envelope::open(KIND_QUEUE, DELETED_QUEUE_SCHEMA, value);
+        let DeletedQueueRow { name } = row.ok()?;
+        let row = QueueRow {
+            name,
+            is_temporary: false,
+            owner: None,
+        };
+        let value = envelope::seal(KIND_QUEUE, QUEUE_SCHEMA, &row).ok()?;
+        Some((key.to_vec(), value))
+    });
+    let rows: Vec<(Vec<u8>, Vec<u8>)> = rows.collect();
+    for (key, value) in rows {
+        let _lost = store.put_row(KIND_QUEUE, &key, &value);
     }
 }

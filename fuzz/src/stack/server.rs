@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use steadfast::node::{ConnectionId, Node, ReadTask, ReadTaskDone};
+use steadfast::node::{ConnectionId, Node, PurgeId, ReadTask, ReadTaskDone};
 use steadfast::role::{
     Action, EngineMode, Exit, Input, LockResult, PeerNews, RecoveryResult, Role, Settings, State,
 };
@@ -11,6 +11,7 @@ use steadfast_storage::{Canary, Job, JobDone, Ownership, RecoveryReport, Store};
 
 use super::disk::{Blow, ProcessDisk};
 use super::network::Line;
+use super::oracle::PartId;
 use super::sim::{Event, Happening, MS, Micros, Mutant, SERVERS, Sim};
 
 /// See `net/engine.rs`.
@@ -103,6 +104,8 @@ pub(super) struct Work {
     pub(super) refused_writes: u64,
     pub(super) next_tick: Micros,
     pub(super) is_flush_due: bool,
+    /// Purges that are under way, with what must go.
+    pub(super) purges: Vec<(PurgeId, Vec<PartId>)>,
 }
 
 /// How far an orderly stop has come.

@@ -64,6 +64,10 @@ pub(super) enum Mutant {
     LostSubscription,
     /// A successor does not know that a subscription has ended.
     RevivedSubscription,
+    /// A successor does not know that a queue is deleted.
+    RevivedQueue,
+    /// A purge does nothing.
+    NoPurge,
 }
 
 /// What happens to a server process; dropped when that has ended, held while it is stopped.

@@ -53,6 +53,28 @@ fn subscriptions_that_come_back_are_noticed() {
 }
 
 #[test]
+fn queues_that_come_back_are_noticed() {
+    assert!(shows(Mutant::RevivedQueue, true, &["comes again"]));
+}
+
+#[test]
+fn a_purge_that_does_nothing_is_noticed() {
+    assert!(shows(Mutant::NoPurge, false, &["comes again"]));
+}
+
+#[test]
+fn an_administrator_deletes_and_purges() {
+    let dropped = |seed| {
+        let mut sim = Sim::new(seed, Mutant::Sound, false);
+        sim.run().expect("a sound life");
+        (sim.oracle.counts.deleted, sim.oracle.counts.purged)
+    };
+    let all: Vec<(u64, u64)> = (1..60).map(dropped).collect();
+    assert!(all.iter().map(|it| it.0).sum::<u64>() > 10);
+    assert!(all.iter().map(|it| it.1).sum::<u64>() > 10);
+}
+
+#[test]
 fn clients_come_back_for_what_they_had() {
     let kept = |seed| {
         let mut sim = Sim::new(seed, Mutant::Sound, false);

@@ -82,6 +82,12 @@ impl Sim {
         if work.node.fatal().is_some() {
             return;
         }
+        if !work.purges.is_empty() {
+            self.look_at_purges(server);
+        }
+        let Some(work) = self.work(server) else {
+            return;
+        };
         let status = work.node.status();
         let over: Vec<u64> = work
             .conns
