@@ -15,7 +15,9 @@ pub(crate) fn nearest<'a>(
         .into_iter()
         .map(|candidate| (steps(candidate), candidate))
         .min();
-    best.filter(|(steps, _)| *steps <= (wanted.len() / 3).max(2))
+    // Two letters changed of four are a slip, such as two that were swapped; two of three are another word.
+    let steps_max = (wanted.len() / 3).max((wanted.len() / 2).min(2));
+    best.filter(|(steps, _)| *steps <= steps_max)
         .map(|(_, candidate)| candidate)
 }
 
@@ -44,4 +46,26 @@ fn distance(left: &str, right: &str) -> usize {
         previous = current;
     }
     previous.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::nearest;
+
+    #[test]
+    fn only_what_shares_most_of_its_letters_may_have_been_meant() {
+        let words = ["all", "send", "receive", "maxbytes"];
+        let near = |wanted| nearest(wanted, words);
+        for (wanted, meant) in [
+            ("fly", None),
+            ("x", None),
+            ("al", Some("all")),
+            ("alll", Some("all")),
+            ("sedn", Some("send")),
+            ("recieve", Some("receive")),
+            ("max-byte", Some("maxbytes")),
+        ] {
+            assert_eq!(near(wanted), meant, "{wanted}");
+        }
+    }
 }
