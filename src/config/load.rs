@@ -459,7 +459,7 @@ impl Loader {
     fn check(&mut self, config: &Config) {
         self.check_heartbeats(config);
         self.check_client_heartbeats();
-        self.check_listens(&config.listens);
+        self.check_listens(&config.listens, config.monitor_listen.as_ref());
         self.check_peers(config);
         self.check_sizes(config);
         let name_ok = |letter: char| !letter.is_control() && letter != '"';
@@ -533,14 +533,24 @@ impl Loader {
         self.fault(self.origin(name), name, text);
     }
 
-    fn check_listens(&mut self, listens: &[ListenUrl]) {
+    fn check_listens(&mut self, listens: &[ListenUrl], monitor: Option<&MonitorUrl>) {
         for (index, listen) in listens.iter().enumerate() {
             let origin = self.origin_at("listen", index);
-            let is_twice = |other: &&ListenUrl| {
-                let same_host =
-                    other.host == listen.host || other.host.is_none() || listen.host.is_none();
-                listen.port != 0 && other.port == listen.port && same_host
+            let is_same_place = |host: &Option<String>, port: u16| {
+                let same_host = *host == listen.host || host.is_none() || listen.host.is_none();
+                listen.port != 0 && port == listen.port && same_host
             };
+            let is_twice = |other: &&ListenUrl| is_same_place(&other.host, other.port);
+            if let Some(monitor) = monitor.filter(|it| is_same_place(&it.host, it.port)) {
+                let text = format!(
+                    "{monitor} is the same place as listen = {listen}; write another port for one \
+                     of them"
+                );
+                let own = self.origin("monitor_listen");
+                let is_default = matches!(own, Origin::Default);
+                let place = if is_default { origin.clone() } else { own };
+                self.fault(place, "monitor_listen", text);
+            }
             if let Some(other) = listens.iter().take(index).find(is_twice) {
                 let text = format!("{listen} and {other} are the same place; remove one");
                 self.fault(origin.clone(), "listen", text);

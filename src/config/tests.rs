@@ -300,6 +300,16 @@ fn each_fault_names_its_place_and_what_to_write() {
              tcp://127.0.0.1:5672); write the URL of the other server of the pair",
         ),
         (
+            "listen = tcp://127.0.0.1:8000\nmonitor_listen = http://127.0.0.1:8000",
+            "2: monitor_listen: http://127.0.0.1:8000 is the same place as listen = \
+             tcp://127.0.0.1:8000; write another port for one of them",
+        ),
+        (
+            "listen = tcp://127.0.0.1:1,tcp://127.0.0.1:8161",
+            "1: monitor_listen: http://127.0.0.1:8161 is the same place as listen = \
+             tcp://127.0.0.1:8161; write another port for one of them",
+        ),
+        (
             "monitor_listen = 127.0.0.1:8161",
             "1: monitor_listen: it must begin with http:// or https://; write for example \
              http://127.0.0.1:8161",
