@@ -7,7 +7,7 @@ use super::figures::ROWS_MAX;
 use super::safety::{Safe, unsure};
 use super::subscriptions::{no_durable, whose};
 use crate::admin::{Answer, Failure, Item, Object, Request};
-use crate::config::companions::Companions;
+use crate::config::companions::{Companions, Destination};
 use crate::model::{Catalogue, DestinationKind, Pattern, Prefetch, Properties, Trace};
 use crate::net::engine::{Engine, Purged};
 use crate::node::{Dropped, PurgeId, QueueStatus, SubscriptionStatus};
@@ -113,6 +113,26 @@ fn properties(files: &Companions, kind: DestinationKind, name: &str) -> Item {
     Item::List(entry.map(|entry| entry.words()).unwrap_or_default())
 }
 
+/// What applies to a destination beyond what its own line says.
+fn inherited(files: &Companions, kind: DestinationKind, name: &str, applied: &Properties) -> Item {
+    let own = files.destinations(kind).get(name);
+    let own = own.map(|entry| entry.words()).unwrap_or_default();
+    let mut words = written(kind, name, applied);
+    words.retain(|word| !own.contains(word));
+    Item::List(words)
+}
+
+/// Properties as a line of a file has them.
+fn written(kind: DestinationKind, name: &str, properties: &Properties) -> Vec<String> {
+    let name = Pattern::parse(name);
+    let line = name.map(|name| Destination {
+        kind,
+        name,
+        properties: properties.clone(),
+    });
+    line.map(|line| line.words()).unwrap_or_default()
+}
+
 pub(super) fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
     let kind = DestinationKind::Queue;
     let catalogue = files.catalogue(kind);
@@ -129,6 +149,7 @@ pub(super) fn queue(engine: &Engine, files: &Companions, name: &str) -> Result {
             status.is_some_and(|it| it.is_temporary).into(),
         ),
         ("properties", properties(files, kind, name)),
+        ("inherited_properties", inherited(files, kind, name, &own)),
         (
             "flags",
             flags(kind, &own, is_bridged(files, kind, name)).into(),
@@ -307,6 +328,7 @@ pub(super) fn topic(engine: &Engine, files: &Companions, name: &str) -> Result {
         ("topic", name.into()),
         ("is_static", is_static.into()),
         ("properties", properties(files, kind, name)),
+        ("inherited_properties", inherited(files, kind, name, &own)),
         (
             "flags",
             flags(kind, &own, is_bridged(files, kind, name)).into(),
@@ -321,4 +343,36 @@ pub(super) fn topic(engine: &Engine, files: &Companions, name: &str) -> Result {
             sum(&subscriptions, |it| it.bytes).into(),
         ),
     ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::companions::{Companion, File, Report};
+
+    #[test]
+    fn what_a_destination_inherits_is_told_apart_from_its_own() {
+        let text =
+            "orders.> maxmsgs=9,expiration=2day,secure\norders.sub maxmsgs=5\nalone global\n";
+        let mut report = Report::default();
+        let files = Companions {
+            queues: File::parse(Companion::Queues, Path::new("q"), text, &mut report),
+            ..Companions::of_sections(Path::new("pair.json"))
+        };
+        assert_eq!(report.faults, []);
+        let kind = DestinationKind::Queue;
+        let words = |name: &str| {
+            let applied = files.catalogue(kind).effective(name).unwrap_or_default();
+            match inherited(&files, kind, name, &applied) {
+                Item::List(words) => words.join(","),
+                other => format!("{other:?}"),
+            }
+        };
+        assert_eq!(words("orders.sub"), "secure,expiration=2day");
+        assert_eq!(words("orders.new"), "secure,maxmsgs=9,expiration=2day");
+        assert_eq!(words("alone"), "");
+        assert_eq!(words("nowhere"), "");
+    }
 }
