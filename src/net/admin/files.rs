@@ -92,6 +92,7 @@ impl Setup {
                 admin::change(request, &mut companions, &hash_password)?
             }
         };
+        let opened = opened(&before, &companions);
         let (config, companions) = match (&before.config.companions, &before.given.file) {
             (CompanionSource::Json(..), Some(file)) if !edited.files.is_empty() => {
                 let text = write_sections(&before.given, file, &companions, &edited.files);
@@ -105,7 +106,7 @@ impl Setup {
             }
         };
         Ok(Changed {
-            text: edited.text,
+            text: edited.text + opened,
             companions,
             config,
         })
@@ -171,6 +172,22 @@ impl Setup {
 
     fn check_file(&self) -> Result<()> {
         self.given.file.as_ref().map(drop).ok_or_else(no_file)
+    }
+}
+
+/// Without a line that names a queue or topic clients may create every one: who deletes the last line hears it.
+fn opened(before: &Fresh, after: &Companions) -> &'static str {
+    let names_none = |files: &Companions| {
+        files.queues.entries().next().is_none() && files.topics.entries().next().is_none()
+    };
+    let is_opened = names_none(after) && !names_none(&before.companions);
+    match is_opened && before.config.auto_create_queues {
+        true => {
+            "; no line names a queue or topic any more, so clients may now create every queue and \
+             topic by using it: create a queue or topic to end that, or set server \
+             auto_create_queues=no"
+        }
+        false => "",
     }
 }
 

@@ -44,6 +44,26 @@ fn a_change_is_written_beside_what_somebody_changed_by_hand() {
 }
 
 #[test]
+fn who_deletes_the_last_destination_hears_that_clients_may_create_all() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queues = directory.path().join("q.conf");
+    for (more, is_told) in [("", true), ("auto_create_queues = no\n", false)] {
+        let setup = setup(directory.path(), &format!("queues = q.conf\n{more}"));
+        let told = |line: &str| {
+            let changed = change(&setup, line);
+            let text = changed.map_or_else(|failure| failure.text, |changed| changed.text);
+            text.contains("clients may now create every queue")
+        };
+        for last in ["delete queue b", "delete all queues"] {
+            fs::write(&queues, "a\nb\n").expect("a file");
+            assert!(!told("delete queue a"));
+            assert_eq!(told(last), is_told, "{more}{last}");
+        }
+        assert!(!told("delete all queues"), "nothing has changed");
+    }
+}
+
+#[test]
 fn a_file_that_nobody_named_is_made_and_one_with_faults_is_not_touched() {
     let directory = tempfile::tempdir().expect("a directory");
     let setup = setup(directory.path(), "server = A\n");
