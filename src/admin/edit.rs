@@ -2,6 +2,7 @@
 
 use super::answer::Failure;
 use super::command::{Object, Verb};
+use super::named;
 use super::parse::{Arguments, Request};
 use crate::config::companions::compose::{self, Setting};
 use crate::config::companions::{AclEntry, Companion, Companions, Entry, File, Section};
@@ -94,6 +95,19 @@ pub fn delete_all(
         let verb = if kept.len() == 1 { "stays" } else { "stay" };
         text.push_str(&format!("; {} {verb}", kept.join(", ")));
     }
+    let is_meant = |own: &Pattern| !own.as_str().starts_with('$');
+    match object {
+        Object::Queue => {
+            let kind = DestinationKind::Queue;
+            text.push_str(&named::made_again(editor.files, &is_meant));
+            text.push_str(&named::still_named(editor.files, kind, &is_meant));
+        }
+        Object::Topic => {
+            let kind = DestinationKind::Topic;
+            text.push_str(&named::still_named(editor.files, kind, &is_meant));
+        }
+        _ => {}
+    }
     let files = editor.changed;
     Ok(Edited { text, files })
 }
@@ -167,6 +181,9 @@ impl Editor<'_> {
             DestinationKind::Queue => Companion::Queues,
             DestinationKind::Topic => Companion::Topics,
         };
+        if verb == Verb::Delete {
+            return self.delete_destinations(kind, which);
+        }
         let file = match kind {
             DestinationKind::Queue => &mut self.files.queues,
             DestinationKind::Topic => &mut self.files.topics,
@@ -174,22 +191,6 @@ impl Editor<'_> {
         let known = file.get(name).cloned();
         let settings = match (verb, &known) {
             (Verb::Create, Some(_)) => return Err(there(kind.word(), name)),
-            (Verb::Delete, _) => {
-                let pattern = Pattern::parse(name).map_err(Failure::usage)?;
-                let is_meant = |own: &Pattern| {
-                    *own == pattern || (!own.is_wildcard() && pattern.matches(own.as_str()))
-                };
-                let meant = file.entries().filter(|entry| is_meant(&entry.name));
-                let keys: Vec<String> = meant.map(Entry::key).collect();
-                for key in &keys {
-                    file.remove(key);
-                }
-                if keys.is_empty() {
-                    return Err(missing(kind.word(), name));
-                }
-                self.note(which);
-                return Ok(format!("{kind} {} deleted", keys.join(", ")));
-            }
             (Verb::Create | Verb::SetProperties, _) => given.clone(),
             (_, None) => return Err(missing(kind.word(), name)),
             (Verb::AddProperties, Some(known)) => {
@@ -224,6 +225,32 @@ impl Editor<'_> {
             "changed"
         };
         Ok(format!("{kind} {name} {did}"))
+    }
+
+    fn delete_destinations(&mut self, kind: DestinationKind, which: Companion) -> Result<String> {
+        let name = self.arguments.name(0);
+        let pattern = Pattern::parse(name).map_err(Failure::usage)?;
+        let is_meant = |own: &Pattern| {
+            *own == pattern || (!own.is_wildcard() && pattern.matches(own.as_str()))
+        };
+        if kind == DestinationKind::Queue {
+            named::check_bridges(self.files, &is_meant)?;
+        }
+        let file = match kind {
+            DestinationKind::Queue => &mut self.files.queues,
+            DestinationKind::Topic => &mut self.files.topics,
+        };
+        let meant = file.entries().filter(|entry| is_meant(&entry.name));
+        let keys: Vec<String> = meant.map(Entry::key).collect();
+        for key in &keys {
+            file.remove(key);
+        }
+        if keys.is_empty() {
+            return Err(missing(kind.word(), name));
+        }
+        self.note(which);
+        let still_named = named::still_named(self.files, kind, &is_meant);
+        Ok(format!("{kind} {} deleted{still_named}", keys.join(", ")))
     }
 
     // People

@@ -7,6 +7,7 @@
 mod answer;
 mod command;
 mod edit;
+mod named;
 mod parse;
 mod reference;
 mod table;

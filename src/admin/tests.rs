@@ -296,7 +296,11 @@ fn each_change_rewrites_its_lines_and_keeps_the_others() {
             Companion::Queues,
             "# queues\na secure # first\nb.>\n",
         ),
-        ("delete queue a", Companion::Queues, "# queues\nb.>\n"),
+        (
+            "delete queue b.>",
+            Companion::Queues,
+            "# queues\na secure,maxbytes=1MB # first\n",
+        ),
         ("create topic u", Companion::Topics, "# topics\nt\nu\n"),
         (
             "create user eve \"E\" password=secret",
@@ -421,6 +425,40 @@ fn what_cannot_be_done_is_refused_with_a_status() {
         assert_eq!(failure.status, status, "{line}: {}", failure.text);
         assert_eq!(changed, before, "{line}");
     }
+}
+
+#[test]
+fn a_queue_of_a_bridge_stays_and_an_answer_counts_what_still_names_the_deleted() {
+    let mut files = files();
+    for line in ["delete queue a", "delete queue >"] {
+        let failure = edit(&mut files, line).expect_err(line);
+        assert_eq!(failure.status, 409, "{line}");
+        let remedy = "first: delete bridge source=topic:t target=queue:a";
+        assert!(failure.text.ends_with(remedy), "{}", failure.text);
+    }
+    let told = |files: &mut Companions, line: &str| {
+        let edited = edit(files, line);
+        edited.map_or_else(|failure| failure.text, |edited| edited.text)
+    };
+    let answer = told(&mut files.clone(), "delete topic t");
+    assert_eq!(
+        answer,
+        "topic t deleted; still named by 1 durable, 1 bridge"
+    );
+    let all = delete_all(&parse("delete all queues"), &mut files.clone(), &[]);
+    let text = all.map_or_else(|failure| failure.text, |edited| edited.text);
+    assert_eq!(
+        text,
+        "2 queues deleted from the file; bridges make again: a; still named by 1 permission"
+    );
+    told(&mut files, "delete bridge source=topic:t target=queue:a");
+    told(&mut files, "create bridge source=queue:a target=topic:t");
+    let failure = edit(&mut files, "delete queue a").expect_err("it is a source");
+    let remedy = "first: delete bridge source=queue:a";
+    assert!(failure.text.ends_with(remedy), "{}", failure.text);
+    told(&mut files, "delete bridge source=queue:a");
+    let answer = told(&mut files, "delete queue a");
+    assert_eq!(answer, "queue a deleted; still named by 1 permission");
 }
 
 #[test]

@@ -723,7 +723,10 @@ fn all_of_a_kind_go_at_once_and_a_refusal_costs_no_message() {
     run(fill(&url, "a", 3));
     // The bridge needs its target: nothing goes, neither its line nor its messages.
     let complaint = command(&url, "delete queue a").refused();
-    assert!(complaint.contains("bridges"), "{complaint}");
+    assert!(
+        complaint.contains("delete bridge source=topic:t target=queue:a"),
+        "{complaint}"
+    );
     let queue = admin(&url, &["--json", "show", "queue", "a"]).json();
     assert_eq!(queue["pending_messages"], 3, "{queue}");
 
