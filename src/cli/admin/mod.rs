@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use super::args::AdminArgs;
 use super::say;
 use super::tool::ToolError;
-use crate::admin::{Answer, COMMANDS, Request, parse_line, parse_words, reference};
+use crate::admin::{Answer, COMMANDS, Request, find, parse_line, parse_words, reference};
 use crate::role::Exit;
 
 use servers::Servers;
@@ -41,6 +41,7 @@ fn begin(arguments: &AdminArgs) -> Result<Exit, ToolError> {
     let mut tool = Tool::new(arguments)?;
     if !arguments.command.is_empty() {
         let words = arguments.command.clone();
+        refuse_options(&words).map_err(ToolError::Usage)?;
         let request = parse_words(words.clone());
         let request = request.map_err(|failure| ToolError::Usage(failure.text))?;
         return Ok(match tool.perform(&request, Words::List(words))? {
@@ -56,6 +57,39 @@ fn begin(arguments: &AdminArgs) -> Result<Exit, ToolError> {
     }
     tool.connect_quietly();
     shell::run(&mut tool)
+}
+
+/// Whether a word of the command line looks like an option of the tool. All words from the first of the command on
+/// are the command's: an option among them would be taken for a name, and what it says would be passed over.
+///
+/// # Errors
+/// There is one, and where it belongs. What may be a password is no option, whatever it begins with.
+fn refuse_options(words: &[String]) -> Result<(), String> {
+    let is_option = |word: &String| word.starts_with("--") || word == "-y";
+    // A word may hold a password behind its `=`.
+    let shown = |word: &str| word.split('=').next().unwrap_or_default().to_owned();
+    if let Some(first) = words.first().filter(|word| word.starts_with('-')) {
+        return Err(format!(
+            "`{}` is not an option of steadfast admin; --help lists them",
+            shown(first)
+        ));
+    }
+    let Some((command, own)) = find(words.iter().map(String::as_str)) else {
+        // Without its options it may be one.
+        return Ok(());
+    };
+    let mut names = command.needed.iter().chain(command.optional);
+    let checked = names.position(|name| *name == "password");
+    let mut arguments = words.iter().skip(own).take(checked.unwrap_or(usize::MAX));
+    match arguments.find(|word| is_option(word)) {
+        Some(option) => Err(format!(
+            "`{option}` stands behind the command: options stand before it, as in steadfast admin \
+             {option} {command}; a name that begins so can be written in the shell or in a script",
+            option = shown(option),
+            command = command.words,
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Says what went wrong; much of it is in the words of a server, or of its clients.
@@ -310,7 +344,46 @@ fn words_after(before: &[&str]) -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
-    use super::words_after;
+    use super::{refuse_options, words_after};
+
+    #[test]
+    fn an_option_behind_the_command_is_no_name() {
+        let refused = |line: &str| {
+            let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+            refuse_options(&words).err()
+        };
+        for (line, text) in [
+            (
+                "show queues --json",
+                "as in steadfast admin --json show queues;",
+            ),
+            ("show queues --server tcp://a:1", "`--server` stands behind"),
+            (
+                "show queue --server=tcp://a:1 q",
+                "`--server` stands behind",
+            ),
+            ("delete queue q -y", "`-y` stands behind"),
+            (
+                "create user eve --password=sesame",
+                "`--password` stands behind",
+            ),
+            ("set password --yes eve new", "`--yes` stands behind"),
+            ("--bogus show queues", "`--bogus` is not an option"),
+            ("-x=sesame", "`-x` is not an option"),
+        ] {
+            let refusal = refused(line).unwrap_or_default();
+            assert!(refusal.contains(text), "{line}: {refusal}");
+            assert!(!refusal.contains("sesame"), "{line}: {refusal}");
+        }
+        for line in [
+            "show queues -x",
+            "show queues a--b",
+            "set password eve --new --old",
+            "make tea",
+        ] {
+            assert_eq!(refused(line), None, "{line}");
+        }
+    }
 
     #[test]
     fn words_are_completed_from_the_table() {
