@@ -81,9 +81,9 @@ fn read_line(input: &mut impl BufRead) -> io::Result<Option<String>> {
         .map_err(|_| io::Error::other("the password is not UTF-8"))
 }
 
-/// Asks whether to go on; everything but `y` and `yes` means no.
-pub(super) fn is_sure(what: &str) -> Result<bool, ToolError> {
-    put(&format!("{what}: Are you sure? [y/N] "));
+/// Asks whether to go on, and says what that does; everything but `y` and `yes` means no.
+pub(super) fn is_sure(what: &str, effect: &str) -> Result<bool, ToolError> {
+    put(&format!("{effect}\n{what}: Are you sure? [y/N] "));
     let mut answer = String::new();
     let read = io::stdin().read_line(&mut answer);
     read.map_err(|error| ToolError::Other(format!("the terminal: {error}")))?;

@@ -220,7 +220,7 @@ impl<'a> Tool<'a> {
         let is_attended = self.is_attended();
         if request.command.is_destructive() && is_attended && !self.arguments.yes {
             let what = shown(request);
-            if !ask::is_sure(&what)? {
+            if !ask::is_sure(&what, request.command.help)? {
                 self.complain(&format!("{what}: not done"));
                 return Ok(Next::Failed);
             }
