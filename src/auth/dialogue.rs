@@ -1,4 +1,5 @@
-//! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+//! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and the refusal of what a
+//! certificate asks for.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -43,10 +44,18 @@ enum Step {
     End,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Mechanism {
+    Plain,
+    Scram(Hash),
+    /// A certificate was asked, by the mechanism of this name, and is not welcome.
+    Certificate(&'static str),
+}
+
 /// A login that is under way.
 #[derive(Debug)]
 pub struct Dialogue {
-    mechanism: Option<Hash>,
+    mechanism: Mechanism,
     /// Where the client is.
     address: Option<IpAddr>,
     step: Step,
@@ -58,9 +67,13 @@ impl Dialogue {
     /// A login with this mechanism from an address. `None`: there is no such mechanism here.
     #[must_use]
     pub fn new(mechanism: &str, address: Option<IpAddr>) -> Option<Self> {
-        let hash = Hash::of_mechanism(mechanism);
-        (hash.is_some() || mechanism == "PLAIN").then_some(Self {
-            mechanism: hash,
+        let mechanism = match Hash::of_mechanism(mechanism) {
+            Some(hash) => Mechanism::Scram(hash),
+            None if mechanism == "PLAIN" => Mechanism::Plain,
+            None => return None,
+        };
+        Some(Self {
+            mechanism,
             address,
             step: Step::Begin,
             claimed: None,
@@ -162,6 +175,26 @@ impl LoginTask {
         }
     }
 
+    /// What a certificate with this name asks for by a mechanism, and does not get: it is refused like a wrong
+    /// password, as late and with the same words in the log.
+    #[must_use]
+    pub fn refused(
+        mechanism: &str,
+        name: &str,
+        address: Option<IpAddr>,
+        users: Arc<Users>,
+    ) -> Self {
+        let mut known = ["ANONYMOUS", "PLAIN"].into_iter();
+        let mechanism = known.find(|known| *known == mechanism);
+        let dialogue = Dialogue {
+            mechanism: Mechanism::Certificate(mechanism.unwrap_or("EXTERNAL")),
+            address,
+            step: Step::End,
+            claimed: Some(prepared(name).into_owned()),
+        };
+        Self::new(dialogue, users, Vec::new())
+    }
+
     /// The user that the client claims to be, as names are compared: all ways to write it are one.
     #[must_use]
     pub fn claimed(&self) -> Option<Cow<'_, str>> {
@@ -169,8 +202,11 @@ impl LoginTask {
             return Some(Cow::Borrowed(said));
         }
         match self.dialogue.mechanism {
-            None => plain_parts(&self.response).map(|(user, _)| prepared(user)),
-            Some(_) => ClientFirst::parse(&self.response).map(|first| Cow::Owned(first.user)),
+            Mechanism::Plain => plain_parts(&self.response).map(|(user, _)| prepared(user)),
+            Mechanism::Scram(_) => {
+                ClientFirst::parse(&self.response).map(|first| Cow::Owned(first.user))
+            }
+            Mechanism::Certificate(_) => None,
         }
     }
 
@@ -182,11 +218,11 @@ impl LoginTask {
         } = &self.dialogue;
         let is_local = self.dialogue.is_local();
         match (mechanism, step) {
-            (Some(hash), Step::Proof { user, .. }) => {
+            (Mechanism::Scram(hash), Step::Proof { user, .. }) => {
                 self.users.is_scram_slow(*hash, user, is_local)
             }
-            (Some(_), _) => false,
-            (None, _) => plain_parts(&self.response)
+            (Mechanism::Scram(_) | Mechanism::Certificate(_), _) => false,
+            (Mechanism::Plain, _) => plain_parts(&self.response)
                 .is_some_and(|(user, password)| self.users.is_check_slow(user, password)),
         }
     }
@@ -200,8 +236,9 @@ impl LoginTask {
             response,
         } = self;
         let verdict = match dialogue.mechanism {
-            Some(hash) => dialogue.scram(hash, &users, &response),
-            None => dialogue.plain(&users, &response),
+            Mechanism::Scram(hash) => dialogue.scram(hash, &users, &response),
+            Mechanism::Plain => dialogue.plain(&users, &response),
+            Mechanism::Certificate(_) => Verdict::Refused,
         };
         (dialogue, verdict)
     }
@@ -221,6 +258,22 @@ impl LoginTask {
     /// The mechanism's name in SASL.
     #[must_use]
     pub fn mechanism(&self) -> &'static str {
-        self.dialogue.mechanism.map_or("PLAIN", Hash::mechanism)
+        match self.dialogue.mechanism {
+            Mechanism::Plain => "PLAIN",
+            Mechanism::Scram(hash) => hash.mechanism(),
+            Mechanism::Certificate(name) => name,
+        }
+    }
+
+    /// What is wrong when it is refused, for the log.
+    #[must_use]
+    pub fn refusal(&self) -> &'static str {
+        match self.dialogue.mechanism {
+            Mechanism::Certificate(_) => {
+                "no user has the name of the certificate, or its owner wants to be somebody else: add the name \
+                 to users.conf"
+            }
+            _ => "wrong user or password, or the user has none here",
+        }
     }
 }

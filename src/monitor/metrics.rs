@@ -196,6 +196,8 @@ fn register_clients(registry: &mut Registry, status: &Status) {
     );
     let help = "Deliveries marked as possibly seen before";
     counter(registry, "redelivered_messages", help, clients.redelivered);
+    let help = "Logins refused: wrong passwords, and certificates of nobody here";
+    counter(registry, "refused_logins", help, clients.refused_logins);
 }
 
 fn register_store(registry: &mut Registry, status: &Status) {

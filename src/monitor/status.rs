@@ -230,4 +230,6 @@ pub struct Clients {
     pub messages_out: u64,
     /// Deliveries that were marked as possibly seen before.
     pub redelivered: u64,
+    /// Logins that were refused: wrong passwords, and certificates of nobody here.
+    pub refused_logins: u64,
 }

@@ -93,6 +93,8 @@ pub struct EngineStatus {
     pub messages_out: u64,
     /// Those of them that were marked as redelivered.
     pub redelivered: u64,
+    /// Logins that were refused.
+    pub refused_logins: u64,
     /// Figures of the store, once it is ours.
     pub store: Option<StoreStatus>,
     /// All figures of the node, once the server is active.
@@ -340,6 +342,7 @@ impl Engine {
         let node = self.with_node(|node| node.status());
         let mut status = EngineStatus {
             connections: self.connections(),
+            refused_logins: self.0.logins.refused(),
             ..EngineStatus::default()
         };
         if let Some(node) = node {

@@ -121,6 +121,7 @@ struct Shared {
     changed: Notify,
     logged_at: Cell<Option<Instant>>,
     unlogged: Cell<u64>,
+    refused: Cell<u64>,
 }
 
 impl Logins {
@@ -129,7 +130,7 @@ impl Logins {
         let user = task.claimed().unwrap_or_default().into_owned();
         let from = task.address();
         let address = task.address().map(neighbourhood);
-        let mechanism = task.mechanism();
+        let (mechanism, reason) = (task.mechanism(), task.refusal());
         // Who does not even say a name guesses no password, and stands in nobody's way.
         let mut place = None;
         if !user.is_empty() {
@@ -148,7 +149,8 @@ impl Logins {
             Verdict::Refused => {
                 let now_ms = clock::now().monotonic_ms;
                 let delay_ms = self.0.failures.borrow_mut().failed(now_ms, &user, address);
-                self.log_refusal(&user, from, mechanism);
+                self.0.refused.set(self.0.refused.get() + 1);
+                self.log_refusal(&user, from, mechanism, reason);
                 sleep_until(begun + Duration::from_millis(delay_ms)).await;
             }
             Verdict::Welcome { .. } => self.0.failures.borrow_mut().succeeded(&user, address),
@@ -156,6 +158,11 @@ impl Logins {
         }
         drop(place);
         judgement
+    }
+
+    /// Logins that were refused since the process started.
+    pub(crate) fn refused(&self) -> u64 {
+        self.0.refused.get()
     }
 
     async fn judge_slowly(&self, task: LoginTask) -> Judgement {
@@ -174,7 +181,7 @@ impl Logins {
     }
 
     /// Strangers may try as often as they like: not each try is logged.
-    fn log_refusal(&self, user: &str, address: Option<IpAddr>, mechanism: &str) {
+    fn log_refusal(&self, user: &str, address: Option<IpAddr>, mechanism: &str, reason: &str) {
         let (logged_at, unlogged) = (&self.0.logged_at, &self.0.unlogged);
         if logged_at.get().is_some_and(|at| at.elapsed() < LOG_PAUSE) {
             unlogged.set(unlogged.get() + 1);
@@ -189,7 +196,7 @@ impl Logins {
             address,
             mechanism,
             not_logged = unlogged.take(),
-            "wrong user or password, or the user has none here"
+            "{reason}"
         );
     }
 }
@@ -287,6 +294,18 @@ mod tests {
         }
         let mut first = begin(&logins, "SCRAM-SHA-256", "n,,n=ann,r=abc");
         assert!(matches!(verdict(&mut first), Some(Verdict::Challenge(_))));
+    }
+
+    #[tokio::test]
+    async fn a_certificate_of_nobody_is_refused_and_counted_as_a_wrong_password() {
+        let logins = Logins::default();
+        let stranger = LoginTask::refused("EXTERNAL", "mallory", None, users());
+        assert_eq!(stranger.mechanism(), "EXTERNAL");
+        assert_eq!(stranger.claimed().as_deref(), Some("mallory"));
+        assert!(stranger.refusal().contains("users.conf"));
+        let mut login: Login<'_> = Box::pin(logins.judge(stranger));
+        assert_eq!(verdict(&mut login), None, "the refusal is late");
+        assert_eq!(logins.refused(), 1);
     }
 
     #[tokio::test]

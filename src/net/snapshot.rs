@@ -319,6 +319,7 @@ fn clients(engine: &EngineStatus) -> Clients {
         messages_in: engine.messages_in,
         messages_out: engine.messages_out,
         redelivered: engine.redelivered,
+        refused_logins: engine.refused_logins,
     }
 }
 

@@ -71,7 +71,15 @@ impl Sasl {
     /// The client said something, or nothing.
     pub(crate) fn go_on(&mut self, response: Option<&[u8]>, users: Option<&Arc<Users>>) -> Next {
         if let Some(answer) = self.by_certificate(response, users) {
-            return Next::Answer(answer);
+            return match (&answer, &self.caller.certificate, users) {
+                // As a wrong password: with a delay and a line in the log.
+                (Answer::Refused(_), Some(certificate), Some(users)) => {
+                    let (name, address) = (&certificate.name, self.caller.address);
+                    let users = Arc::clone(users);
+                    Next::Judge(LoginTask::refused(&self.mechanism, name, address, users))
+                }
+                _ => Next::Answer(answer),
+            };
         }
         let Some(users) = users else {
             return Next::Answer(open_to_all(&self.mechanism, response));
