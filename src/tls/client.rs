@@ -17,6 +17,10 @@ use rustls::{
 use super::parameters::{ClientParameters, Names};
 use super::{Fault, certificate, files, provider};
 
+/// What to give as certificates that are trusted.
+pub const TRUSTED_ADVICE: &str = "name the certificate of the authority that issued the server's certificate; the \
+                                  server's own will do only if it is self-signed";
+
 /// How to call a server by TLS.
 #[derive(Clone, Debug)]
 pub struct ClientTls {
@@ -40,8 +44,7 @@ impl ClientTls {
         let identity = files::identity(&names, &parameters.files, &provider)?;
         let roots = files::roots(&names, &parameters.files)?;
         if parameters.verify_host && roots.is_empty() {
-            let text = "not set; name the certificate that issued the server's certificate, or that \
-                        certificate itself";
+            let text = format!("not set; {TRUSTED_ADVICE}");
             return Err(Fault::new(names.trusted, text));
         }
         let expected = parameters.expected_hostname.as_ref().map(|name| {

@@ -28,7 +28,7 @@ mod tests;
 mod words;
 
 pub use certificate::common_name;
-pub use client::ClientTls;
+pub use client::{ClientTls, TRUSTED_ADVICE};
 pub use parameters::{
     ClientParameters, FileNames, LINK_NAMES, Names, SERVER_NAMES, ServerParameters, TOOL_NAMES,
 };
