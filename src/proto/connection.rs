@@ -43,6 +43,9 @@ pub(crate) enum Phase {
     Finished,
 }
 
+/// What a client says when the server ends the stream in the middle of the login.
+pub const ENDED_IN_LOGIN: &str = "the server ended the connection during the login, as a standby does that refuses the credentials";
+
 /// One AMQP 1.0 connection, server or client end, without any input or output of its own.
 ///
 /// Its methods come in four families:
@@ -157,14 +160,15 @@ impl Connection {
     /// The peer will send nothing more. Without a close before it this is a fault.
     pub fn handle_eof(&mut self, now_ms: u64) {
         self.timers.set_now(now_ms);
-        if self.phase == Phase::Closing {
-            self.finish(None);
-        } else {
-            self.finish(Some(ErrorCondition::new(
-                condition::CONNECTION_FORCED,
-                "the peer ended the stream without closing the connection",
-            )));
-        }
+        let text = match self.phase {
+            Phase::Closing => return self.finish(None),
+            Phase::SaslClient => ENDED_IN_LOGIN,
+            _ => "the peer ended the stream without closing the connection",
+        };
+        self.finish(Some(ErrorCondition::new(
+            condition::CONNECTION_FORCED,
+            text,
+        )));
     }
 
     /// Time passed: keeps the connection alive, gives up a silent peer. To be called at

@@ -145,7 +145,8 @@ impl Connection {
                 Ok(())
             }
             SaslFrame::Outcome(..) => {
-                self.give_up_login(String::from("the server refused the credentials"))
+                let text = format!("the server refused {}", client.presented());
+                self.give_up_login(text)
             }
             SaslFrame::Init { .. } | SaslFrame::Response(_) => {
                 Err(DecodeError("a client's SASL frame came from the server").into())

@@ -42,7 +42,7 @@ mod wire;
 mod tests;
 
 pub use commands::{AttachReply, AttachRequest};
-pub use connection::Connection;
+pub use connection::{Connection, ENDED_IN_LOGIN};
 pub use delivery::{Outcome, Payload};
 pub use error::{ErrorCondition, SendError, condition};
 pub use event::{Attach, Event, PeerRole, RemoteOpen};

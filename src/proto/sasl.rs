@@ -119,6 +119,14 @@ impl ClientSasl {
     }
 
     /// The mechanism and the first response.
+    /// What the server refuses when it refuses the client.
+    pub(crate) fn presented(&self) -> &'static str {
+        match self {
+            Self::Dialogue(dialogue) => dialogue.presented(),
+            _ => "the credentials",
+        }
+    }
+
     pub(crate) fn begin(&mut self, offered: &[String]) -> Result<(&'static str, Vec<u8>), String> {
         let (mechanism, response) = match self {
             Self::None | Self::Anonymous => ("ANONYMOUS", Vec::new()),

@@ -73,6 +73,11 @@ pub trait ClientDialogue: std::fmt::Debug + Send {
     /// # Errors
     /// What is wrong with the server, in words.
     fn finish(&mut self, last_word: Option<&[u8]>) -> Result<(), String>;
+
+    /// What the server refuses when it refuses the client.
+    fn presented(&self) -> &'static str {
+        "the credentials"
+    }
 }
 
 /// How a client authenticates.

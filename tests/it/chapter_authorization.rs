@@ -113,6 +113,10 @@ fn expect_refusals(port: u16, is_active: bool) {
             is_silent && !is_unauthorized(&error)
         };
         assert!(is_right, "{user:?} {password:?}: {error}");
+        let text = error.to_string();
+        if let ("ann", "wrong") = (user, password) {
+            assert!(text.contains("check the user and the password"), "{text}");
+        }
     }
     // Without SASL nothing is opened.
     let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");

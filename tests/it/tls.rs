@@ -622,9 +622,17 @@ fn a_certificate_alone_is_a_login_for_the_tool() {
     let (code, said) = with("mallory");
     assert_eq!(code, Some(1), "{said}");
     assert!(
-        said.contains("--ssl-identity") && !said.contains("in the URL"),
+        said.contains("the certificate as a login")
+            && said.contains("--ssl-identity")
+            && !said.contains("password"),
         "{said}"
     );
+    let refused = server.wait("login_refused");
+    assert_eq!(refused["mechanism"], "EXTERNAL", "{refused}");
+    assert_eq!(refused["user"], "mallory", "{refused}");
+    server.wait_state("a refused login", |state| {
+        state["clients"]["refused_logins"] == 1
+    });
 }
 
 #[test]

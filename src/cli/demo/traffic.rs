@@ -199,6 +199,7 @@ fn gone(client: &Client, error: Option<ErrorCondition>) -> ToolError {
     ToolError::Client(ClientError::Closed {
         url: client.url().to_string(),
         error,
+        login: client.login(),
     })
 }
 

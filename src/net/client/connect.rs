@@ -9,14 +9,14 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::login::{CertificateLogin, Login};
-use super::{Client, ClientError, ServerUrl, Tls};
+use super::{Client, ClientError, LoginKind, ServerUrl, Tls};
 use crate::net::clock;
 use crate::net::session::TlsSession;
 use crate::proto::{
     AttachRequest, AttachTarget, ClientSasl, Connection, Event, LinkId, PeerRole, Settings, Source,
     Symbol, Target,
 };
-use crate::tls::{ClientTls, TOOL_NAMES, connect_failure, is_tls};
+use crate::tls::{ClientTls, TOOL_NAMES, TRUSTED_ADVICE, connect_failure, is_tls};
 
 /// Pause after all servers of a list were tried in vain.
 const ROUND_PAUSE: Duration = Duration::from_millis(5);
@@ -88,15 +88,17 @@ impl Client {
             ..Settings::default()
         };
         let has_certificate = options.tls.as_ref().is_some_and(|tls| tls.has_identity);
-        let sasl = match url.credentials.clone() {
+        let (login, sasl) = match url.credentials.clone() {
             None if url.is_tls && has_certificate => {
-                ClientSasl::Dialogue(Box::new(CertificateLogin))
+                let sasl = ClientSasl::Dialogue(Box::new(CertificateLogin));
+                (LoginKind::Certificate, sasl)
             }
-            None => ClientSasl::Anonymous,
+            None => (LoginKind::Anonymous, ClientSasl::Anonymous),
             Some(credentials) => {
                 let peer = stream.peer_addr().map_err(connect)?.ip().to_canonical();
                 let is_private = url.is_tls || peer.is_loopback();
-                ClientSasl::Dialogue(Box::new(Login::new(credentials, is_private)))
+                let sasl = ClientSasl::Dialogue(Box::new(Login::new(credentials, is_private)));
+                (LoginKind::Password, sasl)
             }
         };
         let mut connection = Connection::client(settings, sasl, clock::now().monotonic_ms);
@@ -104,10 +106,12 @@ impl Client {
             return Err(ClientError::Closed {
                 url: url.to_string(),
                 error: None,
+                login,
             });
         };
         let mut client = Self {
             url: url.clone(),
+            login,
             stream,
             tls,
             connection,
@@ -253,10 +257,7 @@ async fn secure(
         reason,
     };
     let Some(tls) = &options.tls else {
-        let reason = format!(
-            "{}: not set; name the certificate that issued the server's certificate",
-            TOOL_NAMES.trusted
-        );
+        let reason = format!("{}: not set; {TRUSTED_ADVICE}", TOOL_NAMES.trusted);
         return Err(fault(reason));
     };
     let name = tls.server_name(&url.host).map_err(fault)?;

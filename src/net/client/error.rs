@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 
-use crate::proto::{ErrorCondition, condition};
+use crate::proto::{ENDED_IN_LOGIN, ErrorCondition, condition};
 
 /// Why a client could not go on: what happened, where, and what can be done.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +52,14 @@ pub enum ClientError {
         source: io::Error,
     },
     /// The AMQP connection ended.
-    #[error("{url}: the server closed the connection{}{}", colon(.error.as_ref()), advice(.error.as_ref()))]
+    #[error("{url}: the server closed the connection{}{}", colon(.error.as_ref()), advice(.error.as_ref(), *.login))]
     Closed {
         /// The server.
         url: String,
         /// The reason that it gave.
         error: Option<ErrorCondition>,
+        /// How the client logged in, for advice.
+        login: LoginKind,
     },
     /// A session or link was refused or ended by the server.
     #[error("{url}: {what} was refused{}", colon(.error.as_ref()))]
@@ -104,10 +106,29 @@ fn colon(error: Option<&ErrorCondition>) -> String {
     error.map_or_else(String::new, |error| format!(": {error}"))
 }
 
-fn advice(error: Option<&ErrorCondition>) -> &'static str {
-    if is_refusal(error) {
-        "; check the user and the password (--user, --password-file) or the certificate (--ssl-identity)"
-    } else {
-        ""
+/// What a client shows to the server in order to be let in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LoginKind {
+    /// Nothing.
+    Anonymous,
+    /// A user and a password.
+    Password,
+    /// Its certificate.
+    Certificate,
+}
+
+fn advice(error: Option<&ErrorCondition>, login: LoginKind) -> &'static str {
+    let text = error.and_then(|error| error.description.as_deref());
+    if !is_refusal(error) && text != Some(ENDED_IN_LOGIN) {
+        return "";
+    }
+    match login {
+        LoginKind::Anonymous => {
+            "; name a user (--user, --password-file) or a certificate (--ssl-identity)"
+        }
+        LoginKind::Password => "; check the user and the password (--user, --password-file)",
+        LoginKind::Certificate => {
+            "; the common name of the certificate (--ssl-identity) must be a user in the server's users.conf"
+        }
     }
 }

@@ -105,6 +105,10 @@ impl ClientDialogue for CertificateLogin {
     fn finish(&mut self, _: Option<&[u8]>) -> Result<(), String> {
         Ok(())
     }
+
+    fn presented(&self) -> &'static str {
+        "the certificate as a login"
+    }
 }
 
 impl fmt::Debug for Login {

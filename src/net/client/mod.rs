@@ -31,7 +31,7 @@ use crate::proto::{
 use crate::tls::{TOOL_NAMES, connect_failure, is_tls};
 
 pub use connect::{ClientOptions, Failover};
-pub use error::ClientError;
+pub use error::{ClientError, LoginKind};
 pub use url::{Credentials, ServerUrl};
 
 /// Room for one read.
@@ -60,6 +60,7 @@ struct Tls {
 #[derive(Debug)]
 pub struct Client {
     url: ServerUrl,
+    login: LoginKind,
     stream: TcpStream,
     tls: Option<Tls>,
     connection: Connection,
@@ -81,6 +82,11 @@ impl Client {
     /// The server that this client is connected to.
     pub fn url(&self) -> &ServerUrl {
         &self.url
+    }
+
+    /// How it logged in.
+    pub fn login(&self) -> LoginKind {
+        self.login
     }
 
     /// A text that the server said of itself when the connection opened.
@@ -134,6 +140,7 @@ impl Client {
                 Err(ClientError::Closed {
                     url: self.url.to_string(),
                     error,
+                    login: self.login,
                 })
             }
             Some(Event::Ended { error, .. }) => Err(self.refused("the session", error)),

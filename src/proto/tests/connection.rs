@@ -277,6 +277,20 @@ fn input_beyond_what_is_held_stays_with_the_caller() {
 }
 
 #[test]
+fn a_stream_that_ends_during_the_login_says_so() {
+    let mut client = Connection::client(settings(), ClientSasl::Anonymous, 0);
+    let mut server = Connection::server(settings(), 0);
+    server.handle_bytes(0, &mut client.output().split());
+    client.handle_bytes(0, &mut server.output().split());
+    client.handle_eof(0);
+    let Some(Event::Closed { error: Some(error) }) = client.poll_event() else {
+        panic!("it is over")
+    };
+    assert_eq!(error.condition, condition::CONNECTION_FORCED);
+    assert_eq!(error.description.as_deref(), Some(ENDED_IN_LOGIN));
+}
+
+#[test]
 fn an_open_may_be_refused_with_a_reason() {
     let mut client = Connection::client(settings(), ClientSasl::None, 0);
     let mut server = Connection::server(settings(), 0);
