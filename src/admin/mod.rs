@@ -5,6 +5,7 @@
 //! shows their answers.
 
 mod answer;
+mod audit;
 mod command;
 mod edit;
 mod named;
@@ -14,6 +15,7 @@ mod table;
 mod view;
 
 pub use answer::{Answer, Body, Failure, Item, Table, title};
+pub use audit::Audit;
 pub use command::{Command, Need, Object, OnStandby, Rest, Verb};
 pub use edit::{Edited, change, delete_all};
 pub use parse::{Arguments, Attributes, Request, find, parse_line, parse_map, parse_words, split};

@@ -124,6 +124,9 @@ is deleted then may be made again by a client. A parameter that was given with `
 is kept in a form that does not meet the eye (`$hidden$`), which is no protection against somebody who may read the
 file.
 
+Each command that changes something is logged as `administration`: the user, the command, what it is about, its other
+names and settings (`arguments`; passwords and what may be one as `***`), the status and, when it failed, the reason.
+
 A server that stands by carries out what concerns its files; it reads them again when it becomes active. Two servers
 that share files need a change once. A standby that was started with a JSON file allows only `show state`, `show
 connections`, `shutdown` and `rotatelog`: change the active server, and where each server has a copy of the file, copy it. The connection to a standby ends when it becomes active.

@@ -277,6 +277,14 @@ fn what_an_administrator_changes_survives_a_restart_with_its_comments() {
         log.contains("administration") && !log.contains("sesame"),
         "{log}"
     );
+    for part in [
+        "password=***",
+        "max_connections=50",
+        "group=eng send receive",
+        "already",
+    ] {
+        assert!(log.contains(part), "{part}: {log}");
+    }
 
     let text = fs::read_to_string(&queues).expect("it is there");
     assert_eq!(

@@ -23,7 +23,7 @@ use tokio::task::{spawn_blocking, spawn_local};
 use super::engine::Engine;
 use super::log;
 use super::server::News;
-use crate::admin::{self, Answer, Failure, Object, OnStandby, Request, Verb};
+use crate::admin::{self, Answer, Audit, Failure, Object, OnStandby, Request, Verb};
 use crate::auth::{Dialogue, LoginTask, Users, Verdict};
 use crate::config::companions::Companions;
 use crate::config::{Config, Given, load_anyway};
@@ -197,18 +197,7 @@ impl Administrator {
         }
         let answer = self.carry_out(call, request, &status).await;
         if request.command.is_change() {
-            // Arguments may be passwords: only the command and its first name are logged.
-            let done = answer
-                .as_ref()
-                .map_or_else(|failure| failure.status, |answer| answer.status);
-            tracing::info!(
-                event = "administration",
-                user = call.user.as_deref().unwrap_or("anonymous"),
-                command = request.command.words,
-                about = request.arguments.name(0),
-                status = done,
-                "an administrator's command"
-            );
+            log_change(call, request, &answer);
         }
         answer
     }
@@ -444,6 +433,25 @@ impl Administrator {
         self.in_effect.borrow_mut().taken = config;
         self.companions.replace(Arc::new(companions));
     }
+}
+
+fn log_change(call: &Call, request: &Request, answer: &Result<Answer>) {
+    let audit = Audit::new(request);
+    let status = match answer {
+        Ok(answer) => answer.status,
+        Err(failure) => failure.status,
+    };
+    let reason = answer.as_ref().err();
+    tracing::info!(
+        event = "administration",
+        user = call.user.as_deref().unwrap_or("anonymous"),
+        command = request.command.words,
+        about = audit.about,
+        arguments = audit.arguments,
+        status,
+        reason = reason.map(|failure| audit.reason(&failure.text)),
+        "an administrator's command"
+    );
 }
 
 /// Runs what blocks on a thread of its own.
