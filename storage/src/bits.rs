@@ -9,11 +9,14 @@ const WORDS: usize = CHUNK_REFERENCES as usize / 64;
 /// Bytes of an encoded chunk.
 pub(crate) const CHUNK_BYTES: usize = WORDS * 8;
 
+/// The bits of a chunk.
+pub(crate) type ChunkWords = Arc<[u64; WORDS]>;
+
 #[derive(Clone, Debug, Default)]
 struct Chunk {
     set: u32,
     /// Present while some but not all bits are set. Shared with readers, copied on write.
-    words: Option<Arc<[u64; WORDS]>>,
+    words: Option<ChunkWords>,
 }
 
 /// The settled references of one segment. Cloning shares the chunks.
@@ -78,16 +81,16 @@ impl SettledBits {
         Some(words.iter().flat_map(|word| word.to_le_bytes()).collect())
     }
 
-    /// Rebuilds from counts and a source of chunk bytes; `None` when they do not agree.
+    /// Rebuilds from counts and a source of chunks; `None` when they do not agree.
     pub(crate) fn decode(
         counts: &[u32],
-        mut chunk_bytes: impl FnMut(u32) -> Option<Vec<u8>>,
+        mut words_of: impl FnMut(u32) -> Option<ChunkWords>,
     ) -> Option<Self> {
         let mut chunks = Vec::with_capacity(counts.len());
         for (at, set) in (0..).zip(counts.iter().copied()) {
             let words = match set {
                 0 | CHUNK_REFERENCES => None,
-                1..CHUNK_REFERENCES => Some(Arc::new(decode_words(&chunk_bytes(at)?, set)?)),
+                1..CHUNK_REFERENCES => Some(words_of(at).filter(|words| count(words) == set)?),
                 _ => return None,
             };
             chunks.push(Chunk { set, words });
@@ -96,7 +99,8 @@ impl SettledBits {
     }
 }
 
-fn decode_words(bytes: &[u8], set: u32) -> Option<[u64; WORDS]> {
+/// Reads the bytes of a chunk.
+pub(crate) fn decode_words(bytes: &[u8]) -> Option<ChunkWords> {
     if bytes.len() != CHUNK_BYTES {
         return None;
     }
@@ -104,8 +108,11 @@ fn decode_words(bytes: &[u8], set: u32) -> Option<[u64; WORDS]> {
     for (word, chunk) in words.iter_mut().zip(bytes.chunks_exact(8)) {
         *word = u64::from_le_bytes(chunk.try_into().ok()?);
     }
-    let counted: u32 = words.iter().map(|word: &u64| word.count_ones()).sum();
-    (counted == set).then_some(words)
+    Some(Arc::new(words))
+}
+
+fn count(words: &ChunkWords) -> u32 {
+    words.iter().map(|word| word.count_ones()).sum()
 }
 
 #[cfg(test)]
@@ -121,7 +128,8 @@ mod tests {
         }
         let counts = bits.counts();
         assert_eq!(counts, [CHUNK_REFERENCES, 1, 0, 1]);
-        let copy = SettledBits::decode(&counts, |at| bits.encode_chunk(at)).unwrap();
+        let copy =
+            SettledBits::decode(&counts, |at| decode_words(&bits.encode_chunk(at)?)).unwrap();
         for ordinal in [
             0,
             5,
@@ -135,7 +143,7 @@ mod tests {
         let flipped = SettledBits::decode(&counts, |at| {
             let mut bytes = bits.encode_chunk(at)?;
             bytes[7] ^= 1;
-            Some(bytes)
+            decode_words(&bytes)
         });
         assert!(flipped.is_none(), "a count that does not agree is refused");
     }

@@ -15,7 +15,8 @@ use redb::{
 };
 
 use crate::disk::{Disk, DiskFile, OpenMode};
-use crate::rows::{TABLES, Table, TableRow};
+use crate::rows::{Loader, Meta, TABLES, Table, TableRow};
+use crate::state::State;
 
 /// Memory that redb may use for its pages: a checkpoint touches few of them.
 const CACHE_BYTES: usize = 16 << 20;
@@ -242,9 +243,8 @@ fn write_rows(database: &Database, rows: &[TableRow]) -> io::Result<()> {
 /// A row as stored: table, key, value.
 pub(crate) type LoadedRow = (Table, Vec<u8>, Vec<u8>);
 
-/// Reads all rows of somebody's checkpoint file, through a copy in memory. The text says why the
-/// file cannot be used.
-pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Vec<LoadedRow>, String> {
+/// The state of somebody's checkpoint file, through a copy in memory. The text says why the file cannot be used.
+pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<(State, Meta), String> {
     let read = || -> io::Result<Vec<u8>> {
         let file = disk.open(name, OpenMode::Read)?;
         let len = usize::try_from(file.bytes()?).map_err(io::Error::other)?;
@@ -254,21 +254,31 @@ pub(crate) fn load(disk: &dyn Disk, name: &str) -> Result<Vec<LoadedRow>, String
     load_bytes(bytes).map_err(|reason| format!("{name}: {reason}"))
 }
 
+/// The state in the bytes of a checkpoint file.
+pub(crate) fn load_bytes(bytes: Vec<u8>) -> Result<(State, Meta), String> {
+    let mut loader = Loader::default();
+    each_row(bytes, &mut |table, key, value| {
+        loader.add(table, key, value)
+    })?;
+    loader.finish()
+}
+
+type TakeRow<'a> = dyn FnMut(Table, &[u8], &[u8]) -> Result<(), String> + 'a;
+
 /// Reads all rows of the bytes of a checkpoint file.
-pub(crate) fn load_bytes(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
-    // redb may panic on a file that was damaged from outside.
-    let attempt = catch_unwind(AssertUnwindSafe(|| rows_of(bytes)));
+fn each_row(bytes: Vec<u8>, take: &mut TakeRow<'_>) -> Result<(), String> {
+    // redb may panic on a file that was damaged from outside. What was taken by then is not used.
+    let attempt = catch_unwind(AssertUnwindSafe(|| rows_of(bytes, take)));
     attempt.unwrap_or_else(|_| Err("the database library gave up on it".to_owned()))
 }
 
-fn rows_of(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
+fn rows_of(bytes: Vec<u8>, take: &mut TakeRow<'_>) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
     if bytes.is_empty() {
         return Err("the file is empty".to_owned());
     }
     let opened = Opened::of(bytes).map_err(|error| text(&error))?;
     let read = opened.database.begin_read().map_err(|error| text(&error))?;
-    let mut rows = Vec::new();
     for table in TABLES {
         let open = match read.open_table(definition(table)) {
             Ok(open) => open,
@@ -287,10 +297,10 @@ fn rows_of(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
             if row_crc(table, key, value) != crc {
                 return Err(format!("the checksum of a row of {table:?} differs"));
             }
-            rows.push((table, key.to_vec(), value.to_vec()));
+            take(table, key, value)?;
         }
     }
-    Ok(rows)
+    Ok(())
 }
 
 /// The rows of a damaged checkpoint file that can still be read and whose checksum holds; which ones
@@ -334,6 +344,15 @@ mod tests {
     use super::*;
     use crate::disk::SimWorld;
 
+    fn all_rows(bytes: Vec<u8>) -> Result<Vec<LoadedRow>, String> {
+        let mut rows = Vec::new();
+        each_row(bytes, &mut |table, key, value| {
+            rows.push((table, key.to_vec(), value.to_vec()));
+            Ok(())
+        })?;
+        Ok(rows)
+    }
+
     fn row(key: &[u8], value: Option<&[u8]>) -> TableRow {
         TableRow {
             table: Table::User,
@@ -368,7 +387,7 @@ mod tests {
         file.write(&disk, &[row(b"b", None), row(b"c", Some(b"3"))])
             .unwrap();
         let before = world.bytes_of("index.redb").unwrap();
-        let rows = load(&world.process(), "index.redb").unwrap();
+        let rows = all_rows(world.bytes_of("index.redb").unwrap()).unwrap();
         let keys: Vec<_> = rows
             .iter()
             .map(|(_, key, value)| (key.as_slice(), value.as_slice()))
@@ -392,7 +411,7 @@ mod tests {
         for at in (0..good.len()).step_by(97) {
             let mut bad = good.clone();
             bad[at] ^= 0x40;
-            match load_bytes(bad) {
+            match all_rows(bad) {
                 Ok(rows) => {
                     for (_, key, value) in rows {
                         assert_eq!(
@@ -405,8 +424,8 @@ mod tests {
             }
         }
         assert!(refused > 0);
-        assert!(load_bytes(Vec::new()).is_err());
-        assert!(load_bytes(vec![0xa5; 8192]).is_err());
+        assert!(all_rows(Vec::new()).is_err());
+        assert!(all_rows(vec![0xa5; 8192]).is_err());
     }
 
     /// redb reads more pages when it closes a file than when rows are read from it, and panics in
@@ -429,7 +448,7 @@ mod tests {
         for at in heads {
             let mut bad = good.clone();
             bad[at] ^= 0xff;
-            match load_bytes(bad) {
+            match all_rows(bad) {
                 Ok(rows) => {
                     assert_eq!(rows.len(), 50);
                     whole += 1;

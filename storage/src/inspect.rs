@@ -19,7 +19,6 @@ use crate::format::segment::{
     HEADER_BYTES, SegmentHeader, checkpoint_name, checkpoint_of, compact_of, segment_name,
     segment_of, side_index_of,
 };
-use crate::rows::load;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 use crate::state::{SegmentKind, State};
 use crate::survey::SEGMENT_BYTES_MIN;
@@ -667,7 +666,7 @@ fn verify_footer(
 
 fn verify_checkpoint(disk: &dyn Disk, epoch: u64, report: &mut VerifyReport) -> Option<State> {
     let name = checkpoint_name(epoch);
-    let (state, meta) = match checkpoint::load(disk, &name).and_then(load) {
+    let (state, meta) = match checkpoint::load(disk, &name) {
         Ok(loaded) => loaded,
         // The log can rebuild it; a copy taken while it was written looks the same.
         Err(what) => {

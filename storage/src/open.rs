@@ -20,7 +20,7 @@ use crate::outline::Outlines;
 use crate::read::ReadCache;
 use crate::repair::{Losses, NumberMin};
 use crate::replay::{Recovered, Replay};
-use crate::rows::{Meta, load};
+use crate::rows::Meta;
 use crate::setaside::{RawRange, SetAside};
 use crate::state::{SegmentKind, SegmentState, State};
 use crate::store::Store;
@@ -285,8 +285,7 @@ fn begin_segment(
 
 fn load_checkpoint(disk: &dyn Disk, epoch: u64) -> Result<(State, Meta), String> {
     let name = checkpoint_name(epoch);
-    let rows = checkpoint::load(disk, &name)?;
-    load(rows).map_err(|why| format!("{name}: {why}"))
+    checkpoint::load(disk, &name)
 }
 
 /// A store on its way from the files to [`Store`].

@@ -8,7 +8,9 @@
 //! | queues | number | messages, bytes, first segment |
 //! | user | kind, key | the user's value |
 
-use crate::bits::{CHUNK_REFERENCES, SettledBits};
+use std::collections::BTreeMap;
+
+use crate::bits::{CHUNK_REFERENCES, ChunkWords, SettledBits, decode_words};
 use crate::format::{Identity, Reader};
 use crate::state::{LogPosition, QueueState, SegmentKind, SegmentState, State};
 
@@ -335,68 +337,87 @@ pub(crate) fn segment_kinds(bytes: &[u8]) -> Vec<(u64, SegmentKind)> {
         .collect()
 }
 
-/// Rebuilds a state from rows in any order; the text says what does not fit.
+/// Rebuilds a state from rows in any order; the texts of its errors say what does not fit.
+#[derive(Debug, Default)]
+pub(crate) struct Loader {
+    state: State,
+    meta: Option<Meta>,
+    counts: BTreeMap<u64, Vec<u32>>,
+    chunks: BTreeMap<(u64, u32), ChunkWords>,
+}
+
+impl Loader {
+    pub(crate) fn add(&mut self, table: Table, key: &[u8], value: &[u8]) -> Result<(), String> {
+        self.take(table, key, value)
+            .ok_or_else(|| format!("row of table {table:?} with key {key:02x?} cannot be read"))
+    }
+
+    fn take(&mut self, table: Table, key: &[u8], value: &[u8]) -> Option<()> {
+        let mut reader = Reader::new(key);
+        match table {
+            Table::Meta => self.meta = Some(Meta::decode(value)?),
+            Table::Segments => {
+                let number = be_u64(&mut reader)?;
+                let (segment, set) = decode_segment(value)?;
+                self.counts.insert(number, set);
+                self.state.segments.insert(number, segment);
+            }
+            Table::Chunks => {
+                let chunk = (be_u64(&mut reader)?, be_u32(&mut reader)?);
+                self.chunks.insert(chunk, decode_words(value)?);
+            }
+            Table::Queues => {
+                let number = be_u32(&mut reader)?;
+                let mut value = Reader::new(value);
+                let queue = QueueState {
+                    messages: value.u64()?,
+                    bytes: value.u64()?,
+                    first_segment: value.u64()?,
+                };
+                self.state.queues.insert(number, queue);
+            }
+            Table::User => {
+                let kind = u16::from_be_bytes(reader.take(2)?.try_into().ok()?);
+                let rest = reader.take(reader.left())?.to_vec();
+                let rows = self.state.rows.entry(kind).or_default();
+                rows.insert(rest, value.to_vec());
+            }
+        }
+        Some(())
+    }
+
+    pub(crate) fn finish(self) -> Result<(State, Meta), String> {
+        let Self {
+            mut state,
+            meta,
+            counts,
+            mut chunks,
+        } = self;
+        for (number, set) in counts {
+            let bits = SettledBits::decode(&set, |chunk| chunks.remove(&(number, chunk)))
+                .ok_or_else(|| format!("the bits of segment {number} do not agree with its row"))?;
+            if let Some(segment) = state.segments.get_mut(&number) {
+                segment.settled = bits;
+            }
+        }
+        let meta = meta.ok_or("the meta row is missing")?;
+        state.position = meta.position;
+        state.last_index = meta.last_index;
+        state.snapshot_base = meta.snapshot_base;
+        state.quarantined = meta.quarantined;
+        Ok((state, meta))
+    }
+}
+
+/// Rebuilds a state from rows that are in memory.
 pub(crate) fn load(
     rows: impl IntoIterator<Item = (Table, Vec<u8>, Vec<u8>)>,
 ) -> Result<(State, Meta), String> {
-    let mut state = State::default();
-    let mut meta = None;
-    let mut counts = std::collections::BTreeMap::new();
-    let mut chunks = std::collections::BTreeMap::new();
+    let mut loader = Loader::default();
     for (table, key, value) in rows {
-        let bad = || format!("row of table {table:?} with key {key:02x?} cannot be read");
-        let mut reader = Reader::new(&key);
-        match table {
-            Table::Meta => meta = Some(Meta::decode(&value).ok_or_else(bad)?),
-            Table::Segments => {
-                let number = be_u64(&mut reader).ok_or_else(bad)?;
-                let (segment, set) = decode_segment(&value).ok_or_else(bad)?;
-                counts.insert(number, set);
-                state.segments.insert(number, segment);
-            }
-            Table::Chunks => {
-                let segment = be_u64(&mut reader).ok_or_else(bad)?;
-                let chunk = be_u32(&mut reader).ok_or_else(bad)?;
-                chunks.insert((segment, chunk), value);
-            }
-            Table::Queues => {
-                let number = be_u32(&mut reader).ok_or_else(bad)?;
-                let mut value = Reader::new(&value);
-                let mut next = || value.u64().ok_or_else(bad);
-                let queue = QueueState {
-                    messages: next()?,
-                    bytes: next()?,
-                    first_segment: next()?,
-                };
-                state.queues.insert(number, queue);
-            }
-            Table::User => {
-                let kind = reader
-                    .take(2)
-                    .and_then(|b| b.try_into().ok())
-                    .ok_or_else(bad)?;
-                let rest = key.get(2..).unwrap_or_default().to_vec();
-                state
-                    .rows
-                    .entry(u16::from_be_bytes(kind))
-                    .or_default()
-                    .insert(rest, value);
-            }
-        }
+        loader.add(table, &key, &value)?;
     }
-    for (number, set) in counts {
-        let bits = SettledBits::decode(&set, |chunk| chunks.remove(&(number, chunk)))
-            .ok_or_else(|| format!("the bits of segment {number} do not agree with its row"))?;
-        if let Some(segment) = state.segments.get_mut(&number) {
-            segment.settled = bits;
-        }
-    }
-    let meta = meta.ok_or("the meta row is missing")?;
-    state.position = meta.position;
-    state.last_index = meta.last_index;
-    state.snapshot_base = meta.snapshot_base;
-    state.quarantined = meta.quarantined;
-    Ok((state, meta))
+    loader.finish()
 }
 
 fn be_u64(reader: &mut Reader<'_>) -> Option<u64> {

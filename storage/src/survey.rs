@@ -16,7 +16,6 @@ use crate::format::segment::{
     segment_name, segment_of, side_index_of,
 };
 use crate::format::{FIRST_BATCH_OFFSET, Identity, SECTOR_BYTES, is_zero};
-use crate::rows::load;
 use crate::salvage::salvage;
 use crate::scan::{BatchReader, Beyond, look_beyond};
 
@@ -194,8 +193,7 @@ fn find_identity(disk: &dyn Disk, survey: &Survey) -> Result<Option<StoreIdentit
         }
     }
     for epoch in survey.checkpoints.iter().rev() {
-        let rows = checkpoint::load(disk, &checkpoint_name(*epoch));
-        if let Ok((_, meta)) = rows.and_then(load) {
+        if let Ok((_, meta)) = checkpoint::load(disk, &checkpoint_name(*epoch)) {
             return Ok(Some((meta.identity, meta.unit)));
         }
     }

@@ -17,7 +17,7 @@ use crate::format::segment::{
 use crate::open::Opening;
 use crate::outline::Outlines;
 use crate::read::{ReadCache, SegmentPlan, Source, Spans};
-use crate::rows::{self, Table};
+use crate::rows::Table;
 use crate::scan::{SegmentFacts, load_index};
 use crate::state::{QueueState, SegmentKind, SegmentState, State};
 use crate::survey::{Survey, trailer_of};
@@ -67,7 +67,7 @@ impl Opening {
             losses.made_up = Some(why);
         }
         for epoch in survey.checkpoints.iter().rev() {
-            let loaded = load(self.disk.as_ref(), &checkpoint_name(*epoch)).and_then(rows::load);
+            let loaded = load(self.disk.as_ref(), &checkpoint_name(*epoch));
             if let Ok((state, meta)) = loaded
                 && meta.identity == self.identity
             {

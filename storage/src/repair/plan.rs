@@ -18,7 +18,6 @@ use crate::format::segment::{
 use crate::inspect::{Finding, verify};
 use crate::open::{Opening, new_identity};
 use crate::options::{RecoveryReport, StoreOptions};
-use crate::rows;
 use crate::survey::{store_id, survey};
 
 /// A file that does not belong where it is.
@@ -197,7 +196,7 @@ fn strangers(
     };
     for name in names {
         if let Some(epoch) = checkpoint_of(name) {
-            if let Ok((_, meta)) = load(disk, name).and_then(rows::load) {
+            if let Ok((_, meta)) = load(disk, name) {
                 vote(meta.identity, epoch);
             }
             continue;
