@@ -36,7 +36,9 @@ impl Oracle {
         let of_it = self.parts_mut().filter(|part| part.place == place);
         let held = of_it.filter(|part| has(part)).count();
         // A message that is not durable is confirmed before it waits in the queue.
-        let parts = self.drop_from(place, true, has);
+        let mut parts = self.drop_from(place, true, has);
+        // What waited in a queue of this name whose deletion is not durable yet is not in this one.
+        parts.retain(|id| self.part_mut(*id).is_some_and(|part| !part.is_doomed));
         if in_flight == Some(held) {
             parts
         } else {
