@@ -393,7 +393,7 @@ pub const PARAMETERS: &[Parameter] = &[
             max: GB,
         },
         "",
-        "Log written between two checkpoints: what a recovery reads at most. Empty: 8MB on a \
+        "Log written between two checkpoints: what a recovery reads at most. Empty: 12MB on a \
          local file system, 4MB on NFS.",
     ),
     row(

@@ -6,7 +6,7 @@ use crate::format::footer::DIRECTORY_ENTRY_BYTES;
 use crate::format::payload::{Distances, IndexEntry, IndexMap, IndexRecord};
 use crate::scan::index_batch;
 
-/// The index of one segment of this owner: 8 bytes for each reference.
+/// The index of one segment of this owner: 8 bytes of memory for each reference.
 #[derive(Debug, Default)]
 pub(crate) struct SegmentIndex {
     all: IndexMap,
@@ -52,16 +52,14 @@ impl SegmentIndex {
     fn footer_growth(&self, queue: u32, entries: &[IndexEntry]) -> u64 {
         let last = self.all.get(&queue).and_then(|list| list.last());
         let mut distances = last.map_or(Distances::from(0), |last| Distances::after(*last));
-        let mut bytes = Vec::with_capacity(entries.len() * 3);
-        entries
-            .iter()
-            .for_each(|entry| distances.put(*entry, &mut bytes));
+        let list = entries.iter().map(|entry| distances.measure(*entry));
+        let bytes = list.sum::<usize>();
         let directory = if last.is_none() {
             DIRECTORY_ENTRY_BYTES
         } else {
             0
         };
-        (directory + bytes.len()) as u64
+        (directory + bytes) as u64
     }
 
     pub(crate) fn footer_size(&self) -> FooterSize {

@@ -604,7 +604,7 @@ impl Opening {
         let checkpoint_bytes =
             options
                 .checkpoint_bytes
-                .unwrap_or(if local { 8 << 20 } else { 4 << 20 });
+                .unwrap_or(if local { 12 << 20 } else { 4 << 20 });
         let maintenance = Maintenance::new(Start {
             plan,
             zeroed: beginning.zeroed,

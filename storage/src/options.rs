@@ -9,7 +9,7 @@ pub struct StoreOptions {
     /// Size of the first segment of an epoch in bytes, at least 64 KiB; each further one doubles up to
     /// `segment_bytes`. Taking over writes it full of zeros.
     pub first_segment_bytes: u64,
-    /// A checkpoint is taken after so many bytes of log; `None`: 8 MiB on a local disk, 4 MiB on NFS. Never
+    /// A checkpoint is taken after so many bytes of log; `None`: 12 MiB on a local disk, 4 MiB on NFS. Never
     /// more than a quarter of `segment_bytes`.
     pub checkpoint_bytes: Option<u64>,
     /// A checkpoint is taken after this time when anything changed, in ms.

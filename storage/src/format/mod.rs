@@ -97,6 +97,11 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
+/// What [`put_varint`] writes, in bytes.
+pub(crate) fn varint_bytes(value: u64) -> usize {
+    (value | 1).ilog2() as usize / 7 + 1
+}
+
 /// Rounds up to a multiple of a power of two.
 pub(crate) fn align_up(value: u64, unit: u64) -> u64 {
     value.div_ceil(unit) * unit

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Reader, put_varint};
+use super::{Reader, put_varint, varint_bytes};
 
 /// Place of a reference inside its segment: ordinal and offset in units of 8 bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -241,14 +241,28 @@ impl Distances {
         }
     }
 
-    pub(crate) fn put(&mut self, entry: IndexEntry, out: &mut Vec<u8>) {
-        let gap = entry.ordinal.wrapping_sub(self.expected);
-        let distance = zigzag(entry.offset.wrapping_sub(self.offset));
-        put_varint(out, u64::from(distance) << 1 | u64::from(gap != 0));
-        if gap != 0 {
-            put_varint(out, u64::from(gap));
+    fn put(&mut self, entry: IndexEntry, out: &mut Vec<u8>) {
+        let (first, gap) = self.numbers(entry);
+        put_varint(out, first);
+        if let Some(gap) = gap {
+            put_varint(out, gap);
         }
         *self = Self::after(entry);
+    }
+
+    /// What the entry will take, in bytes; the next one is told from it.
+    pub(crate) fn measure(&mut self, entry: IndexEntry) -> usize {
+        let (first, gap) = self.numbers(entry);
+        *self = Self::after(entry);
+        varint_bytes(first) + gap.map_or(0, varint_bytes)
+    }
+
+    /// The distance of offsets with a bit for a gap, and the gap.
+    fn numbers(self, entry: IndexEntry) -> (u64, Option<u64>) {
+        let gap = entry.ordinal.wrapping_sub(self.expected);
+        let distance = zigzag(entry.offset.wrapping_sub(self.offset));
+        let first = u64::from(distance) << 1 | u64::from(gap != 0);
+        (first, (gap != 0).then_some(u64::from(gap)))
     }
 
     fn take(&mut self, reader: &mut Reader<'_>) -> Option<IndexEntry> {
