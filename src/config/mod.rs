@@ -283,6 +283,22 @@ impl fmt::Display for Fault {
     }
 }
 
+/// Those of `found` that were not among the ones told before; lines may have moved.
+pub(crate) fn news(mut told: Vec<Fault>, found: &[Fault]) -> Vec<&Fault> {
+    let file = |fault: &Fault| match &fault.origin {
+        Origin::File { path, .. } => Some(path.clone()),
+        Origin::Default | Origin::Option(_) => None,
+    };
+    let mut is_new = |fault: &&Fault| {
+        let before = told.iter().position(|other| {
+            (&other.parameter, &other.text) == (&fault.parameter, &fault.text)
+                && file(other) == file(fault)
+        });
+        before.map(|at| told.swap_remove(at)).is_none()
+    };
+    found.iter().filter(|fault| is_new(fault)).collect()
+}
+
 /// Why a configuration cannot be used: every fault that was found, one line each.
 #[derive(Debug)]
 pub struct Faults {

@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::table::{Support, parameter};
-use super::{Config, Faults, FenceDeadline, Given, MainFile, PARAMETERS, Secret, load, value};
+use super::{
+    Config, Faults, FenceDeadline, Given, MainFile, PARAMETERS, Secret, load, news, value,
+};
 
 fn file(name: &str, text: &str) -> Given {
     let file = MainFile {
@@ -613,6 +615,23 @@ fn secondary_needs_a_json_file_with_listens_for_it() {
         ..file("a.json", "{\"server\": \"A\"}")
     };
     assert!(faults(load(&given)).contains("secondary_listens: it is missing"));
+}
+
+#[test]
+fn a_warning_is_told_once_wherever_its_line_moves() {
+    let known = "server = A\nlog_trace = DEFAULT\n";
+    let before = good(conf(known)).warnings;
+    assert_eq!(before.len(), 1);
+    let moved = good(conf(&format!("# two\n# lines\n{known}"))).warnings;
+    assert_ne!(before, moved);
+    assert!(news(before.clone(), &moved).is_empty());
+    let twice = good(conf(&format!("{known}console_trace = DEFAULT\n"))).warnings;
+    let new: Vec<_> = news(before.clone(), &twice)
+        .iter()
+        .map(|fault| fault.parameter.as_str())
+        .collect();
+    assert_eq!(new, ["console_trace"]);
+    assert_eq!(news(before, &[moved, twice].concat()).len(), 2);
 }
 
 mod generated {

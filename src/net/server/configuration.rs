@@ -268,7 +268,8 @@ impl Server {
                 row.name
             );
         }
-        for warning in &fresh.config.warnings {
+        let told = std::mem::replace(&mut self.config.warnings, fresh.config.warnings.clone());
+        for warning in crate::config::news(told, &fresh.config.warnings) {
             log_warning(warning);
         }
         self.config.authorization = fresh.config.authorization;
