@@ -1,5 +1,5 @@
-//! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and the refusal of what a
-//! certificate asks for.
+//! One login, from the server's end: mechanisms PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512, and the refusal of what comes
+//! without a password.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -48,8 +48,11 @@ enum Step {
 enum Mechanism {
     Plain,
     Scram(Hash),
-    /// A certificate was asked, by the mechanism of this name, and is not welcome.
-    Certificate(&'static str),
+    /// Somebody without a password who is not welcome, by the mechanism of this name.
+    Refused {
+        name: &'static str,
+        has_certificate: bool,
+    },
 }
 
 /// A login that is under way.
@@ -175,22 +178,30 @@ impl LoginTask {
         }
     }
 
-    /// What a certificate with this name asks for by a mechanism, and does not get: it is refused like a wrong
-    /// password, as late and with the same words in the log.
+    /// What somebody asks for by a mechanism without a password, and does not get: it is refused like a wrong
+    /// password, as late and with a line in the log. `certificate`: the name in the certificate that is refused;
+    /// `None`: it is the mechanism, whoever asks.
     #[must_use]
     pub fn refused(
         mechanism: &str,
-        name: &str,
+        certificate: Option<&str>,
         address: Option<IpAddr>,
         users: Arc<Users>,
     ) -> Self {
-        let mut known = ["ANONYMOUS", "PLAIN"].into_iter();
-        let mechanism = known.find(|known| *known == mechanism);
+        // A stranger's words are not repeated.
+        let mut known = ["ANONYMOUS", "EXTERNAL", "PLAIN"].into_iter();
+        let name = match Hash::of_mechanism(mechanism) {
+            Some(hash) => hash.mechanism(),
+            None => known.find(|it| *it == mechanism).unwrap_or("unknown"),
+        };
         let dialogue = Dialogue {
-            mechanism: Mechanism::Certificate(mechanism.unwrap_or("EXTERNAL")),
+            mechanism: Mechanism::Refused {
+                name,
+                has_certificate: certificate.is_some(),
+            },
             address,
             step: Step::End,
-            claimed: Some(prepared(name).into_owned()),
+            claimed: certificate.map(|name| prepared(name).into_owned()),
         };
         Self::new(dialogue, users, Vec::new())
     }
@@ -206,7 +217,7 @@ impl LoginTask {
             Mechanism::Scram(_) => {
                 ClientFirst::parse(&self.response).map(|first| Cow::Owned(first.user))
             }
-            Mechanism::Certificate(_) => None,
+            Mechanism::Refused { .. } => None,
         }
     }
 
@@ -221,7 +232,7 @@ impl LoginTask {
             (Mechanism::Scram(hash), Step::Proof { user, .. }) => {
                 self.users.is_scram_slow(*hash, user, is_local)
             }
-            (Mechanism::Scram(_) | Mechanism::Certificate(_), _) => false,
+            (Mechanism::Scram(_) | Mechanism::Refused { .. }, _) => false,
             (Mechanism::Plain, _) => plain_parts(&self.response)
                 .is_some_and(|(user, password)| self.users.is_check_slow(user, password)),
         }
@@ -238,7 +249,7 @@ impl LoginTask {
         let verdict = match dialogue.mechanism {
             Mechanism::Scram(hash) => dialogue.scram(hash, &users, &response),
             Mechanism::Plain => dialogue.plain(&users, &response),
-            Mechanism::Certificate(_) => Verdict::Refused,
+            Mechanism::Refused { .. } => Verdict::Refused,
         };
         (dialogue, verdict)
     }
@@ -261,7 +272,7 @@ impl LoginTask {
         match self.dialogue.mechanism {
             Mechanism::Plain => "PLAIN",
             Mechanism::Scram(hash) => hash.mechanism(),
-            Mechanism::Certificate(name) => name,
+            Mechanism::Refused { name, .. } => name,
         }
     }
 
@@ -269,7 +280,14 @@ impl LoginTask {
     #[must_use]
     pub fn refusal(&self) -> &'static str {
         match self.dialogue.mechanism {
-            Mechanism::Certificate(_) => {
+            Mechanism::Refused {
+                has_certificate: false,
+                ..
+            } => {
+                "this mechanism lets nobody in here: connect with a user and a password, or with a certificate that \
+                 ssl_server_trusted covers"
+            }
+            Mechanism::Refused { .. } => {
                 "no user has the name of the certificate, or its owner wants to be somebody else: add the name \
                  to users.conf"
             }

@@ -297,15 +297,29 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_certificate_of_nobody_is_refused_and_counted_as_a_wrong_password() {
+    async fn who_has_no_password_is_refused_and_counted_as_a_wrong_password() {
         let logins = Logins::default();
-        let stranger = LoginTask::refused("EXTERNAL", "mallory", None, users());
+        let stranger = LoginTask::refused("EXTERNAL", Some("mallory"), None, users());
         assert_eq!(stranger.mechanism(), "EXTERNAL");
         assert_eq!(stranger.claimed().as_deref(), Some("mallory"));
         assert!(stranger.refusal().contains("users.conf"));
         let mut login: Login<'_> = Box::pin(logins.judge(stranger));
         assert_eq!(verdict(&mut login), None, "the refusal is late");
         assert_eq!(logins.refused(), 1);
+        for (said, told) in [
+            ("ANONYMOUS", "ANONYMOUS"),
+            ("SCRAM-SHA-256", "SCRAM-SHA-256"),
+            ("x", "unknown"),
+        ] {
+            let nobody = LoginTask::refused(said, None, None, users());
+            assert_eq!(nobody.mechanism(), told);
+            assert_eq!(nobody.claimed(), None);
+            assert!(nobody.refusal().contains("a user and a password"));
+            let refused = logins.refused();
+            let mut login: Login<'_> = Box::pin(logins.judge(nobody));
+            assert_eq!(verdict(&mut login), None, "the refusal is late");
+            assert_eq!(logins.refused(), refused + 1);
+        }
     }
 
     #[tokio::test]

@@ -71,12 +71,10 @@ impl Sasl {
     /// The client said something, or nothing.
     pub(crate) fn go_on(&mut self, response: Option<&[u8]>, users: Option<&Arc<Users>>) -> Next {
         if let Some(answer) = self.by_certificate(response, users) {
-            return match (&answer, &self.caller.certificate, users) {
-                // As a wrong password: with a delay and a line in the log.
-                (Answer::Refused(_), Some(certificate), Some(users)) => {
-                    let (name, address) = (&certificate.name, self.caller.address);
-                    let users = Arc::clone(users);
-                    Next::Judge(LoginTask::refused(&self.mechanism, name, address, users))
+            let certificate = self.caller.certificate.as_ref();
+            return match (&answer, users) {
+                (Answer::Refused(_), Some(users)) => {
+                    self.refuse(certificate.map(|it| it.name.as_str()), users)
                 }
                 _ => Next::Answer(answer),
             };
@@ -87,15 +85,27 @@ impl Sasl {
         let (Some(dialogue), Some(response)) = (self.dialogue.take(), response) else {
             // What is not offered here, or the client waits for our word first.
             self.dialogue = Dialogue::new(&self.mechanism, self.caller.address);
-            return Next::Answer(match (&self.dialogue, response) {
-                (Some(_), None) => Answer::Challenge(Vec::new()),
-                _ => refused(),
-            });
+            return match (&self.dialogue, response) {
+                (Some(_), None) => Next::Answer(Answer::Challenge(Vec::new())),
+                _ => self.refuse(None, users),
+            };
         };
         Next::Judge(LoginTask::new(
             dialogue,
             Arc::clone(users),
             response.to_vec(),
+        ))
+    }
+
+    /// Refuses as a wrong password: with a delay and a line in the log. `certificate`: the name in the one that is
+    /// refused.
+    fn refuse(&self, certificate: Option<&str>, users: &Arc<Users>) -> Next {
+        let (address, users) = (self.caller.address, Arc::clone(users));
+        Next::Judge(LoginTask::refused(
+            &self.mechanism,
+            certificate,
+            address,
+            users,
         ))
     }
 
@@ -146,6 +156,7 @@ impl Sasl {
             return is_external.then(refused);
         };
         let name = &certificate.name;
+        let is_known = users.is_none_or(|users| users.has(name));
         let is_asked = match self.mechanism.as_str() {
             "EXTERNAL" => match response {
                 None => return Some(Answer::Challenge(Vec::new())),
@@ -158,9 +169,9 @@ impl Sasl {
                 let said = plain_parts(response).map(|(user, _)| user);
                 certificate.is_forced || (said.is_some() && said == certificate.request.as_deref())
             }),
-            _ => false,
+            // The right password of somebody else would not help.
+            _ => certificate.is_forced && !is_known,
         };
-        let is_known = users.is_none_or(|users| users.has(name));
         is_asked.then(|| match is_known {
             true => Answer::Welcome {
                 user: Some(name.clone()),
@@ -220,7 +231,11 @@ mod tests {
             certificate: certificate.cloned(),
         });
         match sasl.begin(mechanism.to_owned(), response, users) {
-            Next::Answer(answer) => answer,
+            Next::Answer(answer) => {
+                let is_silent = users.is_some() && answer == refused();
+                assert!(!is_silent, "{mechanism}: nobody hears of the refusal");
+                answer
+            }
             Next::Judge(task) => sasl.judged(task.run(), users),
         }
     }
@@ -346,6 +361,10 @@ mod tests {
             let anyway = answer(mechanism, Some(b""), None, Some(&unknown));
             assert_eq!(anyway, welcome(Some("dave"), true));
         }
+        let first = Some(&b"n,,n=ann,r=x"[..]);
+        assert_eq!(say("SCRAM-SHA-256", first, &unknown), refused());
+        let challenge = say("SCRAM-SHA-256", first, &forced);
+        assert!(matches!(challenge, Answer::Challenge(text) if text.starts_with(b"r=x")));
     }
 
     #[test]

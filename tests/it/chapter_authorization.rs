@@ -16,6 +16,7 @@ use super::chapter_pair::Place;
 use super::foreign::{Library, has_scram, start};
 use super::history::Kind;
 use super::support::{PATIENCE, PROGRAM, Server};
+use super::wire::SASL;
 
 /// Of the users; each is a word that stands nowhere else.
 const PASSWORDS: [&str; 4] = [
@@ -129,6 +130,27 @@ fn expect_refusals(port: u16, is_active: bool) {
     assert_eq!(answer, b"AMQP\x03\x01\0\0");
 }
 
+/// Who does not say who he is is refused, and that can be seen afterwards.
+fn expect_nobody_unnoticed(server: &mut Server, port: u16) {
+    let mut socket = TcpStream::connect(("127.0.0.1", port)).expect("it listens");
+    socket
+        .set_read_timeout(Some(PATIENCE))
+        .expect("a socket has a time-out");
+    socket.write_all(&SASL).expect("it reads");
+    let init = b"\x00\x00\x00\x19\x02\x01\x00\x00\x00\x53\x41\xc0\x0c\x01\xa3\x09ANONYMOUS";
+    socket.write_all(init).expect("it reads");
+    let refused = server.wait("login_refused");
+    assert_eq!(refused["mechanism"], "ANONYMOUS", "{refused}");
+    assert_eq!(refused["user"], "", "{refused}");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("it closes");
+    let outcome = b"\x00\x53\x44\xc0\x03\x01\x50\x01";
+    assert!(answer.ends_with(outcome), "{answer:x?}");
+    server.wait_state("a refused login", |state| {
+        state["clients"]["refused_logins"] == 1
+    });
+}
+
 /// Sends and takes one message.
 async fn exchange(client: &mut Client, queue: &str) -> Result<(), ClientError> {
     let sender = client.attach_sender(queue).await?;
@@ -232,6 +254,7 @@ fn nobody_without_password_or_permission_gets_in_before_and_after_a_takeover() {
     let mut standby = place.start(1);
     standby.wait("standby");
     run(leave(place.ports[0], "orders.mine"));
+    expect_nobody_unnoticed(&mut active, place.ports[0]);
     expect_refusals(place.ports[0], true);
     expect_silence(place.ports[0]);
     expect_discreet_monitor(&active);
