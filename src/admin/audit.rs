@@ -12,7 +12,7 @@ const CHARS_MAX: usize = 1_000;
 /// A request as a log may show it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Audit {
-    /// What the command is about: its first name.
+    /// What the command is about: its first name, at most 1000 characters.
     pub about: String,
     /// The other names, and settings with their values, at most 1000 characters.
     pub arguments: String,
@@ -39,7 +39,7 @@ impl Audit {
                 _ => name.clone(),
             };
             match index {
-                0 => audit.about = shown,
+                0 => audit.about = shortened(shown),
                 // An optional one that was left out.
                 _ if name.is_empty() => {}
                 _ => pieces.push(quoted(&shown)),
@@ -55,11 +55,7 @@ impl Audit {
                 None => name.clone(),
             });
         }
-        let text = pieces.join(" ");
-        audit.arguments = match text.char_indices().nth(CHARS_MAX) {
-            Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "...",
-            None => text,
-        };
+        audit.arguments = shortened(pieces.join(" "));
         audit
     }
 
@@ -68,14 +64,21 @@ impl Audit {
         SECRET.to_owned()
     }
 
-    /// Why the command failed, unless that tells a secret.
+    /// Why the command failed, at most 1000 characters, unless that tells a secret.
     #[must_use]
-    pub fn reason<'a>(&self, text: &'a str) -> &'a str {
+    pub fn reason(&self, text: &str) -> String {
         let mut secrets = self.secrets.iter().filter(|secret| !secret.is_empty());
         match secrets.any(|secret| text.contains(secret.as_str())) {
-            true => "not shown: it repeats what may be a secret",
-            false => text,
+            true => "not shown: it repeats what may be a secret".to_owned(),
+            false => shortened(text.to_owned()),
         }
+    }
+}
+
+fn shortened(text: String) -> String {
+    match text.char_indices().nth(CHARS_MAX) {
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "...",
+        None => text,
     }
 }
 
@@ -145,6 +148,10 @@ mod tests {
         }
         let long = audit(&format!("add member eng {}", "é".repeat(2_000)));
         assert_eq!(long.arguments.chars().count(), CHARS_MAX + 3);
+        let long = audit(&format!("delete user {}", "é".repeat(2_000)));
+        assert_eq!(long.about.chars().count(), CHARS_MAX + 3);
+        let reason = long.reason(&"é".repeat(2_000));
+        assert_eq!(reason.chars().count(), CHARS_MAX + 3);
     }
 
     #[test]

@@ -125,7 +125,9 @@ is kept in a form that does not meet the eye (`$hidden$`), which is no protectio
 file.
 
 Each command that changes something is logged as `administration`: the user, the command, what it is about, its other
-names and settings (`arguments`; passwords and what may be one as `***`), the status and, when it failed, the reason.
+names and settings (`arguments`; passwords and what may be one as `***`), the status and, when it failed or the user has
+not the right, the reason. Of denied commands at most 20 a second are logged; the next line counts the others
+(`not_logged`).
 
 A server that stands by carries out what concerns its files; it reads them again when it becomes active. Two servers
 that share files need a change once. A standby that was started with a JSON file allows only `show state`, `show

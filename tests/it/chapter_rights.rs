@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 
 use nix::sys::signal::Signal;
+use serde_json::json;
 use steadfast::net::client::{Client, ClientError, ClientOptions, Credentials, ServerUrl, Wake};
 use steadfast::proto::message::SimpleMessage;
 use steadfast::proto::{ErrorCondition, Event, LinkId, Outcome, condition};
@@ -203,6 +204,7 @@ fn somebody_with_some_rights_of_an_administrator_has_no_others() {
     ] {
         op(line).expect(line);
     }
+    server.wait("administration");
     let before = fs::read_to_string(place.path("users.conf")).expect("it is there");
     for (line, right) in [
         ("show users", "view-user"),
@@ -224,6 +226,27 @@ fn somebody_with_some_rights_of_an_administrator_has_no_others() {
     ] {
         let complaint = op(line).expect_err(line);
         assert!(complaint.contains(right), "{line}: {complaint}");
+        // What would have changed something can be read afterwards; what would not leaves no line.
+        if !line.starts_with("show") {
+            let denied = server.wait("administration");
+            assert!(
+                line.starts_with(denied["command"].as_str().unwrap_or("none")),
+                "{line}: {denied}"
+            );
+            assert_eq!(
+                (&denied["user"], &denied["status"]),
+                (&json!("op"), &json!(403)),
+                "{line}"
+            );
+            let reason = denied["reason"].as_str().unwrap_or_default();
+            assert!(reason.contains(right), "{line}: {denied}");
+            let arguments = denied["arguments"].as_str().unwrap_or_default();
+            assert_eq!(
+                arguments.contains("***"),
+                line.contains("password"),
+                "{denied}"
+            );
+        }
     }
     assert_eq!(server.state()["role"], "active");
     let after = fs::read_to_string(place.path("users.conf")).expect("it is there");
@@ -245,7 +268,7 @@ fn users_change_their_own_password_with_the_old_one_and_administrators_without()
         for (line, complaint) in [
             ("set password ann new-sesame", "your old password is needed"),
             (
-                "set password ann new-sesame wrong",
+                "set password ann new-sesame guess",
                 "the old password is wrong",
             ),
             ("set password admin x anns-sesame", "change-user"),
@@ -268,6 +291,9 @@ fn users_change_their_own_password_with_the_old_one_and_administrators_without()
     tool(&place, port, "admin", "set password ann anns-sesame").expect("admin may");
     tool(&place, port, "admin", "set password admin admins-sesame").expect("and its own");
     assert!(active.count("login_refused") + standby.count("login_refused") > 0);
+    let log = active.said();
+    assert!(log.contains("the old password is wrong"), "{log}");
+    assert!(!log.contains("-sesame"), "{log}");
     let users = fs::read_to_string(place.path("users.conf")).expect("it is there");
     assert!(!users.contains("sesame"), "{users}");
 }

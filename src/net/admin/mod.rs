@@ -2,6 +2,7 @@
 //! threads where nobody waits for them, one change at a time.
 
 mod clients;
+mod denials;
 mod destinations;
 mod figures;
 mod files;
@@ -20,6 +21,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, Semaphore, mpsc};
 use tokio::task::{spawn_blocking, spawn_local};
 
+use super::clock;
 use super::engine::Engine;
 use super::log;
 use super::server::News;
@@ -33,6 +35,7 @@ use crate::node::{ManagementReply, RequestId};
 use crate::proto::Value;
 use crate::proto::message::ValueMessage;
 
+use denials::Denials;
 use files::InEffect;
 pub(crate) use files::Setup;
 use rights::Caller;
@@ -116,6 +119,7 @@ pub(crate) fn start(
         changes: Mutex::new(()),
         looks: Mutex::new(()),
         purges: Mutex::new(()),
+        denials: RefCell::default(),
     });
     let answering = Rc::clone(&administrator);
     spawn_local(answer_all(requests, move |call| {
@@ -162,6 +166,7 @@ pub(crate) struct Administrator {
     looks: Mutex<()>,
     /// And purges: each tells what it has dropped itself.
     purges: Mutex<()>,
+    denials: RefCell<Denials>,
 }
 
 type Result<T> = std::result::Result<T, Failure>;
@@ -191,13 +196,21 @@ impl Administrator {
             address: call.address,
         };
         let directory = self.engine.directory();
-        rights::check(&directory, &status.server, &caller, request)?;
-        if rights::needs_old_password(&directory, &caller, request) {
-            self.check_old_password(&directory, call, request).await?;
+        let mut allowed = rights::check(&directory, &status.server, &caller, request);
+        if allowed.is_ok() && rights::needs_old_password(&directory, &caller, request) {
+            allowed = self.check_old_password(&directory, call, request).await;
+        }
+        let is_change = request.command.is_change();
+        if let Err(denial) = allowed {
+            let now_ms = clock::now().monotonic_ms;
+            if is_change && let Some(not_logged) = self.denials.borrow_mut().log(now_ms) {
+                log_change(call, request, Err(&denial), not_logged);
+            }
+            return Err(denial);
         }
         let answer = self.carry_out(call, request, &status).await;
-        if request.command.is_change() {
-            log_change(call, request, &answer);
+        if is_change {
+            log_change(call, request, answer.as_ref(), 0);
         }
         answer
     }
@@ -435,13 +448,18 @@ impl Administrator {
     }
 }
 
-fn log_change(call: &Call, request: &Request, answer: &Result<Answer>) {
+/// `not_logged`: commands that were denied before and left no line.
+fn log_change(
+    call: &Call,
+    request: &Request,
+    answer: std::result::Result<&Answer, &Failure>,
+    not_logged: u64,
+) {
     let audit = Audit::new(request);
-    let status = match answer {
-        Ok(answer) => answer.status,
-        Err(failure) => failure.status,
+    let (status, reason) = match answer {
+        Ok(answer) => (answer.status, None),
+        Err(failure) => (failure.status, Some(failure)),
     };
-    let reason = answer.as_ref().err();
     tracing::info!(
         event = "administration",
         user = call.user.as_deref().unwrap_or("anonymous"),
@@ -450,6 +468,7 @@ fn log_change(call: &Call, request: &Request, answer: &Result<Answer>) {
         arguments = audit.arguments,
         status,
         reason = reason.map(|failure| audit.reason(&failure.text)),
+        not_logged = (not_logged > 0).then_some(not_logged),
         "an administrator's command"
     );
 }
