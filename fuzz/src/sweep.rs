@@ -212,9 +212,9 @@ mod tests {
         let mut lines = Vec::new();
         for segment in report.segments {
             // A prepared segment has nothing to show.
-            let _ = dump(&world.process(), segment.segment, 0, 10_000, &mut |line| {
-                lines.push(line)
-            });
+            let number = &|queue: u32| queue.to_string();
+            let line = &mut |line| lines.push(line);
+            let _ = dump(&world.process(), segment.segment, 0, 10_000, number, line);
         }
         for record in [
             "message to",

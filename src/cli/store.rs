@@ -1,6 +1,7 @@
 //! `steadfast store inspect|verify|stats`: reads only, safe beside a running server. And `repair`, for a store
 //! that no server owns.
 
+use std::collections::BTreeMap;
 use std::io;
 
 use comfy_table::presets::NOTHING;
@@ -9,16 +10,40 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 use steadfast_storage::disk::Disk;
 use steadfast_storage::inspect::{
-    CheckpointReport, Finding, SegmentReport, VerifyReport, dump, open_directory, segments, stats,
-    verify,
+    CheckpointReport, Finding, SegmentReport, VerifyReport, dump, open_directory, rows, segments,
+    stats, verify,
 };
-
 use steadfast_storage::repair::{RepairReport, repair};
 use steadfast_storage::{OpenError, StoreOptions};
 
 use super::args::{InspectArgs, RepairArgs, StoreArgs, StoreCommand};
 use super::{complain, say};
+use crate::node::queue_names;
 use crate::role::Exit;
+
+/// What the queues of a store are called. The store knows only numbers; the server's rows in it have the
+/// names, as far as they can be read.
+#[derive(Default)]
+struct Names(BTreeMap<u32, String>);
+
+impl Names {
+    /// Those of a store that may have an owner or be damaged: what cannot be read has no name.
+    fn of(disk: &dyn Disk) -> Self {
+        Self(rows(disk).map_or_else(|_| BTreeMap::new(), |rows| queue_names(&rows)))
+    }
+
+    fn get(&self, queue: Option<u32>) -> Option<&String> {
+        self.0.get(&queue?)
+    }
+
+    /// Name and number, else the number.
+    fn call(&self, queue: u32) -> String {
+        match self.0.get(&queue) {
+            Some(name) => format!("{name} ({queue})"),
+            None => queue.to_string(),
+        }
+    }
+}
 
 pub(super) fn run(command: &StoreCommand) -> Exit {
     let result = match command {
@@ -46,6 +71,7 @@ fn inspect_store(arguments: &InspectArgs) -> Result<Exit, String> {
         Some(wanted) => vec![wanted],
         None => numbers,
     };
+    let names = Names::of(disk.as_ref());
     let mut document = Vec::new();
     for number in numbers {
         let mut lines = Vec::new();
@@ -62,6 +88,7 @@ fn inspect_store(arguments: &InspectArgs) -> Result<Exit, String> {
             number,
             arguments.from,
             arguments.batches,
+            &|queue| names.call(queue),
             &mut line,
         );
         // A segment that is only prepared has nothing to show, one that was just reclaimed is
@@ -91,12 +118,13 @@ fn verify_store(arguments: &StoreArgs) -> Result<Exit, String> {
     });
     bar.finish_and_clear();
     let report = report.map_err(|error| cannot_read(arguments, &error))?;
+    let names = Names::of(disk.as_ref());
     if arguments.json {
-        say(&document(&report, true).to_string());
+        say(&document(&report, &names, true).to_string());
     } else {
         say(&segment_table(&report.segments, true).to_string());
         for finding in &report.findings {
-            say(&describe(finding));
+            say(&describe(finding, &names));
         }
         let aside = report.checkpoints.iter().map(|it| it.quarantined).max();
         if let Some(aside) = aside.filter(|aside| *aside > 0) {
@@ -121,8 +149,13 @@ fn verify_store(arguments: &StoreArgs) -> Result<Exit, String> {
 fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
     let (disk, _) = open(arguments)?;
     let report = stats(disk.as_ref()).map_err(|error| cannot_read(arguments, &error))?;
+    // Only the queues of a checkpoint are to be named here; without one, the whole log would be read for it.
+    let names = match arguments.json && !report.checkpoints.is_empty() {
+        true => Names::of(disk.as_ref()),
+        false => Names::default(),
+    };
     if arguments.json {
-        say(&document(&report, false).to_string());
+        say(&document(&report, &names, false).to_string());
         return Ok(Exit::Done);
     }
     let bytes: u64 = report
@@ -155,7 +188,7 @@ fn show_stats(arguments: &StoreArgs) -> Result<Exit, String> {
         ));
     }
     for finding in &report.findings {
-        say(&describe(finding));
+        say(&describe(finding, &names));
     }
     Ok(Exit::Done)
 }
@@ -180,10 +213,11 @@ fn repair_store(arguments: &RepairArgs) -> Result<Exit, String> {
             });
         }
     };
+    let names = Names(queue_names(&report.rows));
     if arguments.store.json {
-        say(&repair_document(&report).to_string());
+        say(&repair_document(&report, &names).to_string());
     } else {
-        tell(arguments, &report);
+        tell(arguments, &report, &names);
     }
     Ok(match (report.is_needed, report.is_done) {
         (true, false) => Exit::Damaged,
@@ -192,13 +226,14 @@ fn repair_store(arguments: &RepairArgs) -> Result<Exit, String> {
     })
 }
 
-fn tell(arguments: &RepairArgs, report: &RepairReport) {
+fn tell(arguments: &RepairArgs, report: &RepairReport, names: &Names) {
+    let call = |queue| names.call(queue);
     if !report.is_needed {
         say("the store is whole: nothing was changed");
         return;
     }
     for finding in &report.findings {
-        say(&describe(finding));
+        say(&describe(finding, names));
     }
     if let Some(refusal) = &report.refusal {
         say(&format!("a server refuses it: {refusal}"));
@@ -209,16 +244,16 @@ fn tell(arguments: &RepairArgs, report: &RepairReport) {
         "would drop"
     };
     for dropped in &report.dropped {
-        say(&format!("{verb}: {dropped}"));
+        say(&format!("{verb}: {}", dropped.describe(&call)));
     }
     if report.dropped.is_empty() {
         say("nothing that waits is lost by it");
     }
     for note in &report.notes {
-        say(&format!("note: {note}"));
+        say(&format!("note: {}", note.describe(&call)));
     }
     for finding in &report.remaining {
-        say(&format!("REMAINS {}", describe(finding)));
+        say(&format!("REMAINS {}", describe(finding, names)));
     }
     match &report.folder {
         Some(folder) => say(&format!(
@@ -236,32 +271,37 @@ fn tell(arguments: &RepairArgs, report: &RepairReport) {
     }
 }
 
-fn repair_document(report: &RepairReport) -> Value {
+fn repair_document(report: &RepairReport, names: &Names) -> Value {
+    let finding = |it: &Finding| finding_document(it, names);
+    let call = |queue| names.call(queue);
     json!({
         "needed": report.is_needed,
         "done": report.is_done,
         "refusal": report.refusal,
-        "findings": report.findings.iter().map(finding_document).collect::<Vec<_>>(),
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
         "dropped": report.dropped.iter().map(|dropped| json!({
             "file": dropped.file,
             "offset": dropped.offset,
             "bytes": dropped.bytes,
             "queue": dropped.queue,
+            "queue_name": names.get(dropped.queue),
             "messages": dropped.messages,
             "what": dropped.what,
         })).collect::<Vec<_>>(),
-        "notes": report.notes,
+        "notes": report.notes.iter().map(|note| note.describe(&call)).collect::<Vec<_>>(),
         "folder": report.folder,
         "kept": report.kept,
         "messages": report.messages,
-        "remaining": report.remaining.iter().map(finding_document).collect::<Vec<_>>(),
+        "remaining": report.remaining.iter().map(finding).collect::<Vec<_>>(),
     })
 }
 
-fn finding_document(finding: &Finding) -> Value {
+fn finding_document(finding: &Finding, names: &Names) -> Value {
     json!({
         "file": finding.file,
         "offset": finding.offset,
+        "queue": finding.queue,
+        "queue_name": names.get(finding.queue),
         "what": finding.what,
         "damage": finding.is_damage,
     })
@@ -284,12 +324,12 @@ fn cannot_read(arguments: &StoreArgs, error: &io::Error) -> String {
     format!("{} cannot be read: {error}", arguments.dir.display())
 }
 
-fn describe(finding: &Finding) -> String {
+fn describe(finding: &Finding, names: &Names) -> String {
     let kind = if finding.is_damage { "DAMAGE" } else { "note" };
-    format!(
-        "{kind}: {} at {}: {}",
-        finding.file, finding.offset, finding.what
-    )
+    let queue = finding.queue.map(|queue| names.call(queue));
+    let queue = queue.map_or_else(String::new, |queue| format!(", queue {queue}"));
+    let (file, offset) = (&finding.file, finding.offset);
+    format!("{kind}: {file} at {offset}{queue}: {}", finding.what)
 }
 
 /// `is_counted`: the messages were read, not only what is known without that.
@@ -328,13 +368,15 @@ fn segment_table(reports: &[SegmentReport], is_counted: bool) -> Table {
     table
 }
 
-fn document(report: &VerifyReport, is_counted: bool) -> Value {
+fn document(report: &VerifyReport, names: &Names, is_counted: bool) -> Value {
+    let checkpoint = |it: &CheckpointReport| checkpoint_document(it, names);
+    let finding = |it: &Finding| finding_document(it, names);
     let segment = |it: &SegmentReport| segment_document(it, is_counted);
     json!({
         "damaged": report.is_damaged(),
         "segments": report.segments.iter().map(segment).collect::<Vec<_>>(),
-        "checkpoints": report.checkpoints.iter().map(checkpoint_document).collect::<Vec<_>>(),
-        "findings": report.findings.iter().map(finding_document).collect::<Vec<_>>(),
+        "checkpoints": report.checkpoints.iter().map(checkpoint).collect::<Vec<_>>(),
+        "findings": report.findings.iter().map(finding).collect::<Vec<_>>(),
     })
 }
 
@@ -355,8 +397,15 @@ fn segment_document(report: &SegmentReport, is_counted: bool) -> Value {
     })
 }
 
-fn checkpoint_document(report: &CheckpointReport) -> Value {
-    let queue = |(queue, messages, bytes): &(u32, u64, u64)| json!({ "queue": queue, "messages": messages, "bytes": bytes });
+fn checkpoint_document(report: &CheckpointReport, names: &Names) -> Value {
+    let queue = |(queue, messages, bytes): &(u32, u64, u64)| {
+        json!({
+            "queue": queue,
+            "queue_name": names.get(Some(*queue)),
+            "messages": messages,
+            "bytes": bytes,
+        })
+    };
     json!({
         "file": report.file,
         "segment": report.segment,

@@ -77,6 +77,7 @@ pub use management::{ManagementRequest, RequestId};
 pub use peer::ConnectionId;
 pub use purges::{PurgeId, PurgeState};
 pub use reads::{ReadTask, ReadTaskDone};
+pub use records::queue_names;
 pub use settings::{Caller, CertificateUser, NodeSettings, Now, ServerAddress};
 pub use standby::{ACTIVE_PROPERTY, MANAGEMENT_CAPABILITY, ROLE_PROPERTY, Standby};
 pub use status::{NodeStatus, QueueStatus, SubscriptionStatus};

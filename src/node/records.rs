@@ -19,9 +19,11 @@
 //! removed at the next start too.
 //! ```
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use steadfast_storage::envelope::{self, EnvelopeError};
+use steadfast_storage::inspect::UserRows;
 
 use crate::broker::{ClientId, QueueKind};
 use crate::model::Pattern;
@@ -337,6 +339,21 @@ impl TemporaryTopicRow {
     }
 }
 
+/// What each queue of a store is called, by the store's rows: by name, or as the subscription that it is.
+#[must_use]
+pub fn queue_names(rows: &UserRows) -> BTreeMap<u32, String> {
+    let of_kind = |kind| rows.get(&kind).into_iter().flatten();
+    let queues = of_kind(KIND_QUEUE).filter_map(|(key, value)| {
+        let row = QueueRow::decode(value)?;
+        Some((parse_queue_key(key)?, row.name.to_string()))
+    });
+    let subscriptions = of_kind(KIND_SUBSCRIPTION).filter_map(|(key, value)| {
+        let row = SubscriptionRow::decode(value)?;
+        Some((parse_queue_key(key)?, row.into_subscription().describe()))
+    });
+    queues.chain(subscriptions).collect()
+}
+
 /// Key of the rows of a queue.
 pub(crate) fn queue_key(queue: u32) -> [u8; 4] {
     queue.to_le_bytes()
@@ -460,5 +477,30 @@ mod tests {
         assert_eq!(parse_queue_key(&queue_key(7)), Some(7));
         assert_eq!(parse_count_key(&count_key(7, 9)), Some((7, 9)));
         assert_eq!(parse_count_key(&[1, 2]), None);
+    }
+
+    #[test]
+    fn queues_are_called_by_what_their_rows_say() {
+        let queue = QueueRow::of(Arc::from("orders"), QueueKind::Permanent);
+        let subscription = SubscriptionRow {
+            topic: Pattern::parse("px.>").unwrap(),
+            name: Arc::from("d1"),
+            container: Arc::from("c1"),
+            user: None,
+            owner: None,
+            is_static: false,
+            no_local: false,
+            is_deleted: false,
+        };
+        let described = subscription.clone().into_subscription().describe();
+        let key = |queue| queue_key(queue).to_vec();
+        let queues = [(key(7), queue.encode().unwrap()), (key(8), vec![9])];
+        let subscriptions = [(key(9), subscription.encode().unwrap())];
+        let rows = UserRows::from([
+            (KIND_QUEUE, BTreeMap::from(queues)),
+            (KIND_SUBSCRIPTION, BTreeMap::from(subscriptions)),
+        ]);
+        let expected = BTreeMap::from([(7, "orders".to_owned()), (9, described)]);
+        assert_eq!(queue_names(&rows), expected);
     }
 }

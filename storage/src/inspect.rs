@@ -1,20 +1,23 @@
 //! Looking at a store without changing it, beside a running server, going on after errors.
 
 mod beside;
+mod dump;
+mod rows;
 
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 
-use beside::{verify_compacted, verify_presence, verify_side_index};
+use beside::{end_beside, verify_compacted, verify_presence, verify_side_index};
+pub use dump::dump;
+pub use rows::{UserRows, rows};
 
 use crate::checkpoint;
 use crate::disk::{Disk, DiskFile, OpenMode, read_range};
 use crate::format::FIRST_BATCH_OFFSET;
 use crate::format::batch::{Batch, BatchPlace, Record, RecordKind};
 use crate::format::footer::{Directory, TRAILER_BYTES, Trailer, decode_list};
-use crate::format::payload::{
-    Adopted, IndexRecord, Quarantined, RowChange, SnapshotPart, decode_seals, decode_settled,
-};
+use crate::format::payload::{SealEntry, decode_seals};
 use crate::format::segment::{
     HEADER_BYTES, SegmentHeader, checkpoint_name, checkpoint_of, compact_of, segment_name,
     segment_of, side_index_of,
@@ -30,6 +33,8 @@ pub struct Finding {
     pub file: String,
     /// Where in it, in bytes.
     pub offset: u64,
+    /// The queue's number, where it is about one.
+    pub queue: Option<u32>,
     /// What is wrong.
     pub what: String,
     /// Damage, as opposed to a tail that is torn or still being written.
@@ -137,14 +142,19 @@ pub fn full_scan(disk: &dyn Disk) -> io::Result<ScanTotals> {
         let Some(header) = header_of(file.as_ref(), number)? else {
             continue;
         };
-        walk(file.as_ref(), &header, u64::MAX, |step| {
-            if let Step::Batch(batch) = step {
-                totals.bytes += batch.len() as u64;
-                totals.batches += 1;
-                let is_message = |record: &Record<'_>| record.kind == Some(RecordKind::Message);
-                totals.messages += batch.records().filter(is_message).count() as u64;
-            }
-        })?;
+        walk(
+            file.as_ref(),
+            &header,
+            FIRST_BATCH_OFFSET..u64::MAX,
+            |step| {
+                if let Step::Batch(batch) = step {
+                    totals.bytes += batch.len() as u64;
+                    totals.batches += 1;
+                    let is_message = |record: &Record<'_>| record.kind == Some(RecordKind::Message);
+                    totals.messages += batch.records().filter(is_message).count() as u64;
+                }
+            },
+        )?;
     }
     Ok(totals)
 }
@@ -165,7 +175,8 @@ pub fn verify(disk: &dyn Disk, progress: &mut dyn FnMut(u64, usize)) -> io::Resu
         let seal = seals
             .iter()
             .find(|seal| seal.segment == number)
-            .map(|seal| seal.valid_bytes);
+            .map(|seal| seal.valid_bytes)
+            .or_else(|| end_beside(disk, number));
         let open_end = number == last;
         if let Err(error) = verify_segment(disk, number, seal, open_end, &mut report) {
             report
@@ -233,156 +244,6 @@ pub fn stats(disk: &dyn Disk) -> io::Result<VerifyReport> {
     Ok(report)
 }
 
-/// Writes what a segment holds, batch by batch and record by record, from an offset on.
-///
-/// # Errors
-/// When the segment cannot be opened or read, or its header is not valid.
-pub fn dump(
-    disk: &dyn Disk,
-    segment: u64,
-    from: u64,
-    batches_max: usize,
-    line: &mut dyn FnMut(String),
-) -> io::Result<()> {
-    let name = segment_name(segment);
-    let file = disk.open(&name, OpenMode::Read)?;
-    let bytes = read_range(file.as_ref(), 0, HEADER_BYTES)?;
-    let header = SegmentHeader::decode(&bytes)
-        .map_err(|what| io::Error::new(io::ErrorKind::InvalidData, format!("{name}: {what}")))?;
-    line(format!(
-        "{name}: epoch {}, first record {}, {} bytes prepared, batches on {} bytes",
-        header.epoch, header.base_lsn, header.capacity, header.unit
-    ));
-    let mut shown = 0;
-    walk(file.as_ref(), &header, u64::MAX, |step| match step {
-        Step::Batch(batch) if batch.place.offset + batch.len() as u64 > from => {
-            if shown < batches_max {
-                describe_batch(batch, line);
-            }
-            shown += 1;
-        }
-        Step::Batch(_) => {}
-        Step::Gap { offset, bytes } => line(format!("{offset:>12}  damaged, {bytes} bytes")),
-        Step::Torn { offset, bytes } => line(format!("{offset:>12}  torn tail, {bytes} bytes")),
-        Step::End { offset } => line(format!("{offset:>12}  end")),
-    })?;
-    if shown > batches_max {
-        line(format!("... {} more batches", shown - batches_max));
-    }
-    Ok(())
-}
-
-fn describe_batch(batch: &Batch<'_>, line: &mut dyn FnMut(String)) {
-    line(format!(
-        "{:>12}  batch of {} bytes: {} records from {}, {} references from {}, durable up to {}",
-        batch.place.offset,
-        batch.len(),
-        batch.count,
-        batch.first_lsn,
-        batch.references,
-        batch.first_ordinal,
-        batch.durable_lsn
-    ));
-    for record in batch.records() {
-        line(format!(
-            "{:>12}    {} {}",
-            record.offset,
-            record.lsn,
-            describe_record(&record)
-        ));
-    }
-}
-
-fn describe_record(record: &Record<'_>) -> String {
-    let unreadable = || format!("{:?} that cannot be read", record.kind);
-    match record.kind {
-        Some(RecordKind::Message) => {
-            let queues: Vec<u32> = record.routes().collect();
-            format!(
-                "message to {queues:?}, ordinal {}, flags {:#x}, {} + {} bytes",
-                record.ordinal,
-                record.flags,
-                record.meta.len(),
-                record.body.len()
-            )
-        }
-        Some(RecordKind::Settled) => match decode_settled(record.body) {
-            Some(groups) => {
-                let count: u32 = groups
-                    .iter()
-                    .flat_map(|group| &group.ranges)
-                    .map(|range| range.count)
-                    .sum();
-                format!("settled {count} references of {} queues", groups.len())
-            }
-            None => unreadable(),
-        },
-        Some(RecordKind::Row) => match RowChange::decode(record.body) {
-            Some(change) => {
-                let verb = if change.value.is_some() {
-                    "put"
-                } else {
-                    "deleted"
-                };
-                let key = readable(change.key);
-                format!("row of kind {} {verb}, key {key}", change.kind)
-            }
-            None => unreadable(),
-        },
-        Some(RecordKind::Seal) => match decode_seals(record.body) {
-            Some(seals) => {
-                let ends: Vec<_> = seals
-                    .iter()
-                    .map(|seal| (seal.segment, seal.valid_bytes))
-                    .collect();
-                format!("SEAL of (segment, valid bytes) {ends:?}")
-            }
-            None => unreadable(),
-        },
-        Some(RecordKind::Adopted) => match Adopted::decode(record.body) {
-            Some(note) => format!(
-                "adopted from segment {} at {}: {} records from {}",
-                note.segment, note.offset, note.count, note.first_lsn
-            ),
-            None => unreadable(),
-        },
-        Some(RecordKind::Index) => match IndexRecord::decode(record.body) {
-            Some(index) => format!(
-                "index of ordinals {} to {}, previous at {}",
-                index.from_ordinal, index.to_ordinal, index.previous_batch
-            ),
-            None => unreadable(),
-        },
-        Some(RecordKind::Snapshot) => match SnapshotPart::decode(record.body) {
-            Some(part) => format!(
-                "snapshot of {}:{}, part {} of {}",
-                part.as_of_segment,
-                part.as_of_offset,
-                part.part + 1,
-                part.parts
-            ),
-            None => unreadable(),
-        },
-        Some(RecordKind::Quarantine) => match Quarantined::decode(record.body) {
-            Some(bad) => format!("set aside segment {} at {}", bad.segment, bad.offset),
-            None => unreadable(),
-        },
-        Some(RecordKind::Moved) => "moved message".to_owned(),
-        None => "record of an unknown kind".to_owned(),
-    }
-}
-
-/// Text where it is text, else hexadecimal digits.
-fn readable(bytes: &[u8]) -> String {
-    let is_plain = |text: &&str| !text.is_empty() && !text.contains(char::is_control);
-    match std::str::from_utf8(bytes).ok().filter(is_plain) {
-        Some(text) => format!("{text:?}"),
-        None => bytes
-            .iter()
-            .fold("0x".to_owned(), |text, byte| format!("{text}{byte:02x}")),
-    }
-}
-
 /// What a walk over a segment meets.
 enum Step<'a, 'b> {
     Batch(&'a Batch<'b>),
@@ -391,11 +252,11 @@ enum Step<'a, 'b> {
     End { offset: u64 },
 }
 
-/// Goes over the batches of a segment, stepping over damage.
+/// Goes over the batches of a segment within a range of offsets, stepping over damage.
 fn walk(
     file: &dyn DiskFile,
     header: &SegmentHeader,
-    limit: u64,
+    range: Range<u64>,
     mut step: impl FnMut(Step<'_, '_>),
 ) -> io::Result<u64> {
     let unit = u64::from(header.unit);
@@ -403,8 +264,9 @@ fn walk(
         salt: header.identity.salt,
         epoch: header.epoch,
         segment: header.segment,
-        offset: FIRST_BATCH_OFFSET,
+        offset: range.start,
     };
+    let limit = range.end;
     let mut reader = BatchReader::new(file, place, unit, limit);
     loop {
         match reader.next()? {
@@ -433,6 +295,7 @@ fn finding(file: &str, offset: u64, what: &str, is_damage: bool) -> Finding {
     Finding {
         file: file.to_owned(),
         offset,
+        queue: None,
         what: what.to_owned(),
         is_damage,
     }
@@ -452,38 +315,43 @@ fn trailer_of(file: &dyn DiskFile, salt: u64, number: u64) -> io::Result<Option<
 }
 
 /// All SEALs of the log, the first of each segment.
-fn all_seals(disk: &dyn Disk, numbers: &[u64]) -> Vec<crate::format::payload::SealEntry> {
-    let mut seals: Vec<crate::format::payload::SealEntry> = Vec::new();
+fn all_seals(disk: &dyn Disk, numbers: &[u64]) -> Vec<SealEntry> {
+    let mut seals: Vec<SealEntry> = Vec::new();
     for number in numbers {
-        let Ok(file) = disk.open(&segment_name(*number), OpenMode::Read) else {
-            continue;
-        };
-        let Ok(Some(header)) = header_of(file.as_ref(), *number) else {
-            continue;
-        };
-        if header.epoch != *number {
-            continue;
-        }
-        let place = BatchPlace {
-            salt: header.identity.salt,
-            epoch: header.epoch,
-            segment: *number,
-            offset: FIRST_BATCH_OFFSET,
-        };
-        let mut reader = BatchReader::new(file.as_ref(), place, u64::from(header.unit), u64::MAX);
-        let Ok(Ok(batch)) = reader.next() else {
-            continue;
-        };
-        for record in batch
-            .records()
-            .filter(|record| record.kind == Some(RecordKind::Seal))
-        {
-            for seal in decode_seals(record.body).unwrap_or_default() {
-                if !seals.iter().any(|known| known.segment == seal.segment) {
-                    seals.push(seal);
-                }
+        for seal in seals_in(disk, *number) {
+            if !seals.iter().any(|known| known.segment == seal.segment) {
+                seals.push(seal);
             }
         }
+    }
+    seals
+}
+
+/// The SEALs that the first batch of an owner's first segment has; of another segment, nothing.
+fn seals_in(disk: &dyn Disk, number: u64) -> Vec<SealEntry> {
+    let mut seals = Vec::new();
+    let Ok(file) = disk.open(&segment_name(number), OpenMode::Read) else {
+        return seals;
+    };
+    let Ok(Some(header)) = header_of(file.as_ref(), number) else {
+        return seals;
+    };
+    if header.epoch != number {
+        return seals;
+    }
+    let place = BatchPlace {
+        salt: header.identity.salt,
+        epoch: header.epoch,
+        segment: number,
+        offset: FIRST_BATCH_OFFSET,
+    };
+    let mut reader = BatchReader::new(file.as_ref(), place, u64::from(header.unit), u64::MAX);
+    let Ok(Ok(batch)) = reader.next() else {
+        return seals;
+    };
+    let of_seals = |record: &Record<'_>| record.kind == Some(RecordKind::Seal);
+    for record in batch.records().filter(of_seals) {
+        seals.extend(decode_seals(record.body).unwrap_or_default());
     }
     seals
 }
@@ -531,7 +399,7 @@ fn verify_segment(
     let end = walk(
         file.as_ref(),
         &header,
-        sealed.unwrap_or(u64::MAX),
+        FIRST_BATCH_OFFSET..sealed.unwrap_or(u64::MAX),
         |step| match step {
             Step::Batch(batch) => {
                 verify_batch(batch, &name, &mut chain, findings);
@@ -657,8 +525,10 @@ fn verify_footer(
         let list = bytes.get(entry.start as usize..).unwrap_or_default();
         if decode_list(salt, trailer.epoch, trailer.segment, *entry, list).is_none() {
             let offset = trailer.footer_offset + u64::from(entry.start);
-            let what = format!("the index of queue {} cannot be read", entry.queue);
-            findings.push(finding(name, offset, &what, true));
+            findings.push(Finding {
+                queue: Some(entry.queue),
+                ..finding(name, offset, "the index of this queue cannot be read", true)
+            });
         }
     }
     Ok(())

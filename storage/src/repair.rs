@@ -25,7 +25,7 @@ use crate::error::OpenError;
 use crate::format::segment::{
     LOCK_NAME, compact_of, data_name, segment_name, segment_of, side_index_of,
 };
-use crate::inspect::{Finding, verify};
+use crate::inspect::{Finding, UserRows, verify};
 use crate::open::{Acquire, Means, Ownership, guard, try_acquire};
 use crate::options::StoreOptions;
 use crate::store::Store;
@@ -89,21 +89,41 @@ impl Dropped {
             ..Self::of(&segment_name(segment), 0, what.to_owned())
         }
     }
-}
 
-impl std::fmt::Display for Dropped {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "{} at {}", self.file, self.offset)?;
+    /// In one line, with what `queue_name` calls the queue.
+    #[must_use]
+    pub fn describe(&self, queue_name: &dyn Fn(u32) -> String) -> String {
+        let mut text = format!("{} at {}", self.file, self.offset);
         if self.bytes > 0 {
-            write!(out, ", {} bytes", self.bytes)?;
+            text += &format!(", {} bytes", self.bytes);
         }
         if let Some(queue) = self.queue {
-            write!(out, ", queue {queue}")?;
+            text += &format!(", queue {}", queue_name(queue));
         }
         if self.messages > 0 {
-            write!(out, ", {} messages", self.messages)?;
+            text += &format!(", {} messages", self.messages);
         }
-        write!(out, ": {}", self.what)
+        format!("{text}: {}", self.what)
+    }
+}
+
+/// Something else that has to be known.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Note {
+    /// The queue's number, where it is about one.
+    pub queue: Option<u32>,
+    /// What it is; of a queue, that follows its name.
+    pub what: String,
+}
+
+impl Note {
+    /// In one line, with what `queue_name` calls the queue.
+    #[must_use]
+    pub fn describe(&self, queue_name: &dyn Fn(u32) -> String) -> String {
+        match self.queue {
+            Some(queue) => format!("queue {} {}", queue_name(queue), self.what),
+            None => self.what.clone(),
+        }
     }
 }
 
@@ -121,7 +141,7 @@ pub struct RepairReport {
     /// What is served no more.
     pub dropped: Vec<Dropped>,
     /// What else has to be known.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// The folder in the store's directory with the copies and the list.
     pub folder: Option<String>,
     /// The files of which copies are there.
@@ -130,6 +150,8 @@ pub struct RepairReport {
     pub messages: u64,
     /// What is still damaged after the repair; empty unless it was interrupted by a failing disk.
     pub remaining: Vec<Finding>,
+    /// The rows of the store's user, as far as they are left.
+    pub rows: UserRows,
 }
 
 /// Looks for what keeps a store from being whole and, with `accept_data_loss`, repairs it. Without that it
@@ -156,7 +178,7 @@ pub fn repair(
         },
     };
     guard(disk.as_ref(), options)?;
-    let plan = plan(disk, options)?;
+    let mut plan = plan(disk, options)?;
     let mut report = RepairReport {
         is_needed: plan.is_needed(),
         refusal: plan.refusal.clone(),
@@ -164,6 +186,7 @@ pub fn repair(
         dropped: plan.dropped.clone(),
         notes: plan.notes.clone(),
         messages: plan.messages,
+        rows: std::mem::take(&mut plan.rows),
         ..RepairReport::default()
     };
     let Some(ownership) = ownership.filter(|_| report.is_needed && accept_data_loss) else {
@@ -251,17 +274,18 @@ fn keep(disk: &dyn Disk, names: &[String], report: &RepairReport) -> io::Result<
     Ok(folder)
 }
 
+/// Here nobody knows how the store's user calls its queues.
+fn by_number(queue: u32) -> String {
+    queue.to_string()
+}
+
 /// The list for people.
 fn text_of(report: &RepairReport) -> String {
     let mut text = "Dropped from the store by `steadfast store repair --accept-data-loss`.\n\
         The files beside this list are those that were damaged, as they were.\n\n"
         .to_owned();
-    for line in report
-        .dropped
-        .iter()
-        .map(Dropped::to_string)
-        .chain(report.notes.iter().cloned())
-    {
+    let dropped = report.dropped.iter().map(|it| it.describe(&by_number));
+    for line in dropped.chain(report.notes.iter().map(|it| it.describe(&by_number))) {
         text.push_str(&line);
         text.push('\n');
     }
@@ -317,7 +341,10 @@ impl Kept {
         if dropped.is_empty() {
             return Ok(());
         }
-        let text: String = dropped.iter().map(|it| format!("{it}\n")).collect();
+        let text: String = dropped
+            .iter()
+            .map(|it| it.describe(&by_number) + "\n")
+            .collect();
         let list = disk.open(&format!("{}/{LIST_NAME}", self.folder), OpenMode::Write)?;
         list.write_at(list.bytes()?, text.as_bytes())?;
         list.sync()?;

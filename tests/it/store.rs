@@ -9,6 +9,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use super::support::{ANY_PORT, PROGRAM, serve};
+use super::wire::{DISPOSITION, FLOW, Raw, attach, message, transfer};
 
 fn store(arguments: &[&str], directory: &Path) -> (i32, String, String) {
     let output = Command::new(PROGRAM)
@@ -153,6 +154,53 @@ fn looking_changes_neither_content_nor_times_and_repair_needs_its_flag() {
     server.wait("active");
     server.signal(Signal::SIGTERM);
     assert_eq!(server.exit_code(), 0);
+}
+
+#[test]
+fn queues_are_named_where_their_rows_can_be_read() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mut server = serve(directory.path(), &ANY_PORT);
+    let active = server.wait("active");
+    let listens = active["listens"]
+        .as_str()
+        .expect("it says where it listens");
+    let port = listens.rsplit(':').next().expect("a URL has a port");
+    let mut raw = Raw::session(port.parse().expect("a port is a number"));
+    raw.send(&attach(0, "sender", false, "orders"));
+    raw.expect(FLOW);
+    for delivery in 0..3 {
+        raw.send(&transfer(0, delivery, false, &message(300)));
+        raw.expect(DISPOSITION);
+    }
+    // Its row stands in no checkpoint yet.
+    let (code, text, _) = store(&["inspect"], directory.path());
+    assert!(code == 0 && text.contains("message to [orders ("), "{text}");
+    server.signal(Signal::SIGTERM);
+    assert_eq!(server.exit_code(), 0);
+    let (_, text, _) = store(&["stats", "--json"], directory.path());
+    let stats: Value = serde_json::from_str(&text).expect("one JSON document");
+    let queues = stats["checkpoints"][0]["queues"]
+        .as_array()
+        .expect("a list");
+    let orders = queues.iter().find(|queue| queue["queue_name"] == "orders");
+    let number = orders.expect("it is there")["queue"].clone();
+    assert!(number.is_u64(), "{stats}");
+
+    for (path, (mut bytes, _)) in files(directory.path()) {
+        if let Some(at) = bytes.windows(300).position(|part| part == [b'x'; 300]) {
+            bytes[at] = b'y';
+            std::fs::write(&path, bytes).expect("it can be written");
+        }
+    }
+    let (code, text, _) = store(&["repair"], directory.path());
+    let queue = format!("queue orders ({number}), 1 messages: ");
+    assert!(code == 3 && text.contains(&queue), "{text}");
+    let arguments = ["repair", "--json", "--accept-data-loss"];
+    let (code, text, _) = store(&arguments, directory.path());
+    let report: Value = serde_json::from_str(&text).expect("one JSON document");
+    let dropped = report["dropped"].as_array().expect("a list");
+    let is_named = |it: &Value| it["queue_name"] == "orders" && it["queue"] == number;
+    assert!(code == 0 && dropped.iter().any(is_named), "{report}");
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io;
 
 use super::{Finding, Step, VerifyReport, finding, header_of, trailer_of, verify_footer, walk};
 use crate::disk::{Disk, Entry, OpenMode};
+use crate::format::FIRST_BATCH_OFFSET;
 use crate::format::segment::{compact_of, segment_name, side_index_name};
 use crate::state::State;
 
@@ -45,6 +46,16 @@ fn read_side_index(
     };
     verify_footer(file.as_ref(), &header, &trailer, name, findings)?;
     Ok(true)
+}
+
+/// The end of a segment's valid bytes by the index beside it: only a sealed segment has one, and it stays when
+/// the segment with the SEAL is gone.
+pub(super) fn end_beside(disk: &dyn Disk, segment: u64) -> Option<u64> {
+    let whole = disk.open(&segment_name(segment), OpenMode::Read).ok()?;
+    let header = header_of(whole.as_ref(), segment).ok()??;
+    let index = disk.open(&side_index_name(segment), OpenMode::Read).ok()?;
+    let trailer = trailer_of(index.as_ref(), header.identity.salt, segment).ok()??;
+    (trailer.epoch == header.epoch).then_some(trailer.valid_bytes)
 }
 
 /// Every segment in which messages wait has to be there.
@@ -104,7 +115,8 @@ pub(super) fn verify_compacted(
         return Ok(());
     };
     let findings = &mut report.findings;
-    let end = walk(file.as_ref(), &header, trailer.valid_bytes, |step| {
+    let range = FIRST_BATCH_OFFSET..trailer.valid_bytes;
+    let end = walk(file.as_ref(), &header, range, |step| {
         if let Step::Gap { offset, bytes } = step {
             let what = format!("{bytes} bytes cannot be read, valid batches follow");
             findings.push(finding(name, offset, &what, true));

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::Dropped;
 use super::base::{Losses, Waiting};
 use super::salt::header_from_batches;
 use super::view::View;
+use super::{Dropped, Note};
 use crate::checkpoint::load;
 use crate::disk::{Disk, OpenMode, read_range};
 use crate::error::OpenError;
@@ -15,7 +15,7 @@ use crate::format::segment::{
     HEADER_BYTES, HeaderFault, SegmentHeader, checkpoint_of, compact_of, segment_name, segment_of,
     side_index_of,
 };
-use crate::inspect::{Finding, verify};
+use crate::inspect::{Finding, UserRows, verify};
 use crate::open::{Opening, new_identity};
 use crate::options::{RecoveryReport, StoreOptions};
 use crate::survey::{store_id, survey};
@@ -38,7 +38,7 @@ pub(super) struct Plan {
     pub(super) findings: Vec<Finding>,
     pub(super) strangers: Vec<Stranger>,
     pub(super) dropped: Vec<Dropped>,
-    pub(super) notes: Vec<String>,
+    pub(super) notes: Vec<Note>,
     pub(super) waiting: Waiting,
     /// Segments of which a part is damaged.
     pub(super) damaged: BTreeSet<u64>,
@@ -46,6 +46,7 @@ pub(super) struct Plan {
     pub(super) number_min: u64,
     pub(super) messages: u64,
     pub(super) checkpoints: Vec<String>,
+    pub(super) rows: UserRows,
 }
 
 impl Plan {
@@ -89,6 +90,7 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Plan,
     let unread = unreadable.into_iter().map(|(file, offset)| Finding {
         file,
         offset,
+        queue: None,
         what: "the disk cannot read it".to_owned(),
         is_damage: true,
     });
@@ -122,6 +124,7 @@ pub(super) fn plan(disk: &Arc<dyn Disk>, options: &StoreOptions) -> Result<Plan,
         strangers,
         waiting,
         view,
+        rows: recovered.state.rows,
     })
 }
 
@@ -295,15 +298,17 @@ fn number_min(names: &BTreeSet<String>, position: u64, losses: &Losses) -> u64 {
     named.chain(missing).chain([position]).max().unwrap_or(0) + 1
 }
 
-fn notes(losses: &Losses) -> Vec<String> {
-    let made_up = losses.made_up.iter().map(|why| {
-        format!(
+fn notes(losses: &Losses) -> Vec<Note> {
+    let made_up = losses.made_up.iter().map(|why| Note {
+        queue: None,
+        what: format!(
             "{why}: the state is made from what is left, so messages that were settled long ago may come \
              back, and rows that were not written since may be missing"
-        )
+        ),
     });
-    let fewer = losses.fewer.iter().map(|(queue, messages)| {
-        format!("queue {queue} has {messages} messages less than its count said")
+    let fewer = losses.fewer.iter().map(|(queue, messages)| Note {
+        queue: Some(*queue),
+        what: format!("has {messages} messages less than its count said"),
     });
     made_up.chain(fewer).collect()
 }

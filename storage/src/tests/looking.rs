@@ -46,9 +46,10 @@ fn a_healthy_store_verifies_beside_its_running_owner_and_stays_as_it_is() {
     let facts = inspect::stats(&disk).unwrap();
     assert_eq!(facts.segments.len(), report.segments.len());
     let mut lines = Vec::new();
-    inspect::dump(&disk, 1, 0, 3, &mut |line| lines.push(line)).unwrap();
+    let name = |queue| format!("q{queue}");
+    inspect::dump(&disk, 1, 0, 3, &name, &mut |line| lines.push(line)).unwrap();
     assert!(
-        lines.iter().any(|line| line.contains("message to [1]")),
+        lines.iter().any(|line| line.contains("message to [q1]")),
         "{lines:?}"
     );
     let after: Vec<_> = world
@@ -97,4 +98,122 @@ fn a_later_owner_is_seen_without_its_locks_and_nobody_else_is_taken_for_one() {
     assert_eq!(newer(id, epoch), Some(later));
     assert_eq!(newer(id, later), None);
     assert_eq!(newer([7; 16], epoch), None, "another store's");
+}
+
+fn dumped(world: &SimWorld, segment: u64) -> Vec<String> {
+    let mut lines = Vec::new();
+    let name = |queue: u32| queue.to_string();
+    let disk = world.process();
+    inspect::dump(&disk, segment, 0, 10_000, &name, &mut |line| {
+        lines.push(line)
+    })
+    .unwrap();
+    lines
+}
+
+fn has(lines: &[String], text: &str) -> bool {
+    lines.iter().any(|line| line.contains(text))
+}
+
+/// The last batch of a store that nobody owns any more is cut short.
+fn torn_world() -> SimWorld {
+    let world = SimWorld::new();
+    let rarely = StoreOptions {
+        checkpoint_interval_ms: u64::MAX / 4,
+        ..options()
+    };
+    let mut server = try_open(&world, rarely).unwrap();
+    server.publish(1, "whole");
+    server.rest();
+    let (place, _) = server.publish(1, &"torn".repeat(1000));
+    server.work();
+    world.kill(&server.disk);
+    let mut bytes = world.bytes_of("0000000001.seg").unwrap();
+    let from = place.offset as usize * 8 + 1024;
+    bytes[from..].fill(0);
+    world.overwrite("0000000001.seg", bytes);
+    world
+}
+
+#[test]
+fn only_what_nobody_sealed_has_a_torn_tail() {
+    let (world, _server) = filled();
+    let sealed = dumped(&world, 1);
+    for part in [
+        "end, sealed by its owner",
+        "unused room",
+        "index, ",
+        "trailer, ",
+    ] {
+        assert!(has(&sealed, part), "{part} in {:?}", sealed.last());
+    }
+    assert!(!has(&sealed, "torn"), "{:?}", sealed.last());
+
+    let world = torn_world();
+    let open_end = dumped(&world, 1);
+    assert!(has(&open_end, "torn tail, "), "{open_end:?}");
+
+    // The next owner seals it; the torn bytes stay.
+    let mut server = open(&world);
+    server.rest();
+    let left = dumped(&world, 1);
+    let expected = ["end, sealed by a later owner", "left by a dead owner"];
+    for part in expected {
+        assert!(has(&left, part), "{part} in {left:?}");
+    }
+    assert!(!has(&left, "torn"), "{left:?}");
+}
+
+#[test]
+fn a_sealed_segment_stays_sealed_when_the_one_with_its_seal_is_gone() {
+    let world = torn_world();
+    let mut server = open(&world);
+    server.rest();
+    let sealing = format!("{:010}.seg", server.store.epoch());
+    let filler = "f".repeat(100_000);
+    for _ in 0..60 {
+        let (place, _) = server.publish(2, &filler);
+        server.work();
+        server.settle(2, place);
+        server.rest();
+    }
+    assert!(!world.names().contains(&sealing), "{:?}", world.names());
+    let verified = inspect::verify(&world.process(), &mut |_, _| ()).unwrap();
+    assert_eq!(verified.findings, []);
+    let left = dumped(&world, 1);
+    assert!(has(&left, "end, sealed by a later owner"), "{left:?}");
+    assert!(!has(&left, "torn"), "{left:?}");
+}
+
+#[test]
+fn a_sealed_segment_without_its_last_batches_is_damaged() {
+    let (world, _server) = filled();
+    let good = dumped(&world, 1);
+    let last = good.iter().rfind(|line| line.contains("batch of")).unwrap();
+    let offset: usize = last.split_whitespace().next().unwrap().parse().unwrap();
+    let mut bytes = world.bytes_of("0000000001.seg").unwrap();
+    bytes[offset] ^= 0xff;
+    world.overwrite("0000000001.seg", bytes);
+    let bad = dumped(&world, 1);
+    assert!(has(&bad, "bytes up to the sealed end"), "{:?}", bad.last());
+    assert!(!has(&bad, "torn"), "{:?}", bad.last());
+}
+
+#[test]
+fn rows_are_those_of_the_checkpoint_and_of_the_log_behind_it() {
+    let world = SimWorld::new();
+    let mut server = open(&world);
+    for key in [b"kept", b"gone"] {
+        server.store.put_row(1, key, b"old").unwrap();
+    }
+    server.rest();
+    assert!(server.store.status().checkpoints > 0);
+    server.store.put_row(1, b"kept", b"new").unwrap();
+    server.store.delete_row(1, b"gone").unwrap();
+    server.store.put_row(2, b"more", b"row").unwrap();
+    server.work();
+    let rows = inspect::rows(&world.process()).unwrap();
+    let row = |key: &[u8], value: &[u8]| BTreeMap::from([(key.to_vec(), value.to_vec())]);
+    let expected = BTreeMap::from([(1, row(b"kept", b"new")), (2, row(b"more", b"row"))]);
+    assert_eq!(rows, expected);
 }

@@ -359,7 +359,7 @@ fn without_checkpoint_snapshot_and_beginning_the_rest_is_served() {
         report
             .notes
             .iter()
-            .any(|note| note.contains("may come back")),
+            .any(|note| note.what.contains("may come back")),
         "{report:?}"
     );
     let missing: Vec<u32> = waiting(3)
