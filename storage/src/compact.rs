@@ -16,6 +16,7 @@ use crate::format::batch::{BatchBuilder, BatchPlace, Record};
 use crate::format::payload::{IndexEntry, IndexMap};
 use crate::format::segment::{SegmentHeader, data_name};
 use crate::job::{Footer, Job, Work};
+use crate::pairs::Verdict;
 use crate::read::{ReadCache, SegmentPlan, Spans, is_refused};
 use crate::scan::{SegmentFacts, index_record};
 use crate::state::SegmentKind;
@@ -40,6 +41,8 @@ pub(crate) struct Compaction {
     pub(crate) header: SegmentHeader,
     /// Of the file that is made.
     pub(crate) generation: u64,
+    /// The segment has other files, which may go if this one is whole; if not, it is made again.
+    pub(crate) checks: bool,
     /// The segment is damaged, and what can be read of it is copied however much that is.
     pub(crate) replaces: bool,
 }
@@ -53,6 +56,8 @@ pub(crate) enum Compacted {
         generation: u64,
         bytes: u64,
     },
+    /// The newest file was to be checked, and is whole.
+    Whole { segment: u64 },
     /// Too much of it is live, or a part of it is damaged: it stays as it is.
     Left { segment: u64 },
 }
@@ -61,7 +66,11 @@ impl Compaction {
     pub(crate) fn run(&self) -> io::Result<Compacted> {
         let segment = self.plan.facts.segment;
         let left = Compacted::Left { segment };
-        let lists = match self.cache.whole(&self.plan) {
+        let (plan, verdict) = self.cache.chosen(&self.plan)?;
+        if self.checks && verdict == Some(Verdict::Whole) {
+            return Ok(Compacted::Whole { segment });
+        }
+        let lists = match self.cache.whole(&plan) {
             Err(error) if is_refused(&error) => return Ok(left),
             other => other?,
         };
@@ -77,11 +86,11 @@ impl Compaction {
                 live.insert(entry.offset);
             }
         }
-        let file = self.cache.file(segment, self.plan.generation)?;
+        let file = self.cache.file(segment, plan.generation)?;
         let bytes = file.bytes()?;
         let live_bytes = span_bytes(&all, &live);
         let is_worth = bytes >= FILE_BYTES_MIN && live_bytes.saturating_mul(LIVE_PARTS) <= bytes;
-        if !is_worth && !self.replaces {
+        if !is_worth && !self.replaces && !self.checks {
             return Ok(left);
         }
         let name = data_name(segment, self.generation);
@@ -253,6 +262,7 @@ impl Store {
             },
             // No two owners ever write the same file, whatever an earlier one is still doing.
             generation: (generation + 1).max(self.epoch * GENERATIONS + 1),
+            checks: self.unchecked.contains(&segment),
             replaces: false,
         })
     }
@@ -264,6 +274,9 @@ impl Store {
         let sealed = self.state.segments.range(..below);
         let mut sealed = sealed.filter(|(_, it)| it.live > 0 && it.kind != SegmentKind::Open);
         sealed.find_map(|(number, state)| {
+            if self.unchecked.contains(number) {
+                return Some(*number);
+            }
             let before = self.looked_at.get(number).copied();
             let before = u64::from(before.unwrap_or(state.references));
             (u64::from(state.live) * LIVE_PARTS < before).then_some(*number)
@@ -274,7 +287,9 @@ impl Store {
     pub(crate) fn compacted(&mut self, result: io::Result<Compacted>) {
         self.maintenance.compaction_ended(&result, self.now_ms);
         let Ok(outcome) = result else { return };
-        let (Compacted::Done { segment, .. } | Compacted::Left { segment }) = outcome;
+        let (Compacted::Done { segment, .. }
+        | Compacted::Whole { segment }
+        | Compacted::Left { segment }) = outcome;
         let Some(state) = self.state.segments.get(&segment) else {
             // It went away meanwhile, and so must its copy.
             if let Compacted::Done { generation, .. } = outcome {
@@ -283,6 +298,15 @@ impl Store {
             return;
         };
         self.looked_at.insert(segment, state.live);
+        if self.unchecked.remove(&segment) {
+            let is_whole = matches!(outcome, Compacted::Whole { .. });
+            self.damaged_copies += u64::from(!is_whole);
+            let is_left = matches!(outcome, Compacted::Left { .. });
+            let pair = self.cache.pairs.get(&segment).filter(|_| !is_left);
+            for generation in pair.into_iter().flat_map(|pair| &pair.others) {
+                self.maintenance.superseded(segment, *generation);
+            }
+        }
         if let Compacted::Done { generation, .. } = outcome {
             let old = self.compacts.insert(segment, generation).unwrap_or(0);
             self.cache.forget(segment);

@@ -21,6 +21,7 @@ mod maintain;
 mod open;
 mod options;
 mod outline;
+mod pairs;
 mod read;
 pub mod repair;
 mod replay;

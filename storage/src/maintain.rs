@@ -259,7 +259,7 @@ impl Maintenance {
                 self.compactions += 1;
                 self.compacted_bytes += bytes;
             }
-            Ok(Compacted::Left { .. }) => {}
+            Ok(Compacted::Left { .. } | Compacted::Whole { .. }) => {}
             // A full disk, mostly.
             Err(_) => self.compact_retry_ms = now_ms + RETRY_MS,
         }

@@ -17,6 +17,7 @@ use crate::job::{create, publish, with_reserve, write_zeros};
 use crate::maintain::{Maintenance, Start};
 use crate::options::{Progress, RecoveryReport, StoreOptions, WarmUse};
 use crate::outline::Outlines;
+use crate::pairs::{Pair, pairs};
 use crate::read::ReadCache;
 use crate::repair::{Losses, NumberMin};
 use crate::replay::{Recovered, Replay};
@@ -520,10 +521,28 @@ impl Opening {
         Ok(())
     }
 
+    /// The compacted files that are used, and the segments of which there are other files too: those are no
+    /// leftovers yet.
+    fn take_compacts(
+        &self,
+        survey: &mut Survey,
+        state: &State,
+    ) -> (BTreeMap<u64, u64>, BTreeMap<u64, Pair>) {
+        let mut compacts = survey.compacted();
+        compacts.retain(|segment, _| state.segments.contains_key(segment));
+        let pairs = match self.losses {
+            None => pairs(survey, state),
+            // A repair has read all files.
+            Some(_) => BTreeMap::new(),
+        };
+        survey.compacts.retain(|it, _| !pairs.contains_key(it));
+        (compacts, pairs)
+    }
+
     /// Writes the first batch of the new epoch and puts the store together.
     fn begin(&mut self, beginning: Beginning) -> Result<Store, OpenError> {
         let Beginning {
-            survey,
+            mut survey,
             number,
             file,
             recovered,
@@ -598,6 +617,7 @@ impl Opening {
             position.next_ordinal,
             crc,
         );
+        let (compacts, pairs) = self.take_compacts(&mut survey, &state);
         let leftovers = leftovers(&survey, &state, base_segment, &seals);
         let options = beginning.options;
         let local = beginning.zeroed;
@@ -619,14 +639,10 @@ impl Opening {
             tail_bytes: self.report.tail_bytes,
             now_ms: started,
         });
-        let cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
-        let mut compacts = survey.compacted();
-        compacts.retain(|segment, _| state.segments.contains_key(segment));
-        let held = survey
-            .unsealed
-            .into_iter()
-            .map(|found| (found.number, found.file))
-            .collect();
+        let mut cache = ReadCache::new(Arc::clone(&self.disk), self.identity.salt, self.unit);
+        cache.pairs = pairs;
+        let held = survey.unsealed.into_iter();
+        let held = held.map(|found| (found.number, found.file)).collect();
         Ok(Store {
             disk: Arc::clone(&self.disk),
             identity: self.identity,
@@ -638,6 +654,8 @@ impl Opening {
             set_aside: SetAside::new(raw_ranges(&self.report)),
             indexes: BTreeMap::from([(number, index)]),
             compacts,
+            unchecked: cache.pairs.keys().copied().collect(),
+            damaged_copies: 0,
             looked_at: BTreeMap::new(),
             side_indexes: survey.side_indexes,
             cache: Arc::new(cache),

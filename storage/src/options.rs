@@ -209,6 +209,9 @@ pub struct StoreStatus {
     pub compactions: u64,
     /// Bytes written for that.
     pub compacted_bytes: u64,
+    /// Compacted files that were found damaged while an earlier file of their segment was still there: that
+    /// one was read instead, and compacted again.
+    pub damaged_copies: u64,
     /// Free space of the disk when it was last asked, in bytes.
     pub free_bytes: u64,
 }

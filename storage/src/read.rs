@@ -16,6 +16,7 @@ use crate::format::batch::{
 use crate::format::footer::{Directory, DirectoryEntry, FOOTER_HEADER_BYTES, Trailer, decode_list};
 use crate::format::payload::{IndexEntry, IndexMap};
 use crate::format::segment::{data_name, side_index_name};
+use crate::pairs::Pair;
 use crate::scan::{BATCH_BYTES_MAX, SegmentFacts, SegmentLists, load_index};
 use crate::survey::trailer_of;
 use crate::types::{Cursor, Lsn, MessageFlags, Place, QueueId, ReadLimit, StoredMessage};
@@ -59,9 +60,11 @@ pub(crate) struct SegmentPlan {
 /// What readers share: open files and lists of places.
 #[derive(Debug)]
 pub(crate) struct ReadCache {
-    disk: Arc<dyn Disk>,
+    pub(crate) disk: Arc<dyn Disk>,
     salt: u64,
     unit: u64,
+    /// Files that are read only when they are known to be whole.
+    pub(crate) pairs: BTreeMap<u64, Pair>,
     inner: Mutex<Inner>,
     /// Lost references were found that the store has not heard of.
     has_news: AtomicBool,
@@ -94,6 +97,7 @@ impl ReadCache {
             disk,
             salt,
             unit,
+            pairs: BTreeMap::new(),
             inner: Mutex::new(Inner::default()),
             has_news: AtomicBool::new(false),
         }
@@ -424,7 +428,8 @@ impl ReadJob {
         };
         let mut bytes = 0;
         for plan in &self.plans {
-            match self.read_segment(plan, &mut done, &mut bytes) {
+            let chosen = self.cache.chosen(plan);
+            match chosen.and_then(|(plan, _)| self.read_segment(&plan, &mut done, &mut bytes)) {
                 Ok(true) => {
                     done.next = Cursor {
                         segment: plan.facts.segment + 1,

@@ -16,8 +16,8 @@ use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
-pub(crate) use base::Losses;
-use base::{Unreadable, unreadable};
+use base::Unreadable;
+pub(crate) use base::{Losses, unreadable};
 
 use crate::compact::Compaction;
 use crate::disk::{Disk, OpenMode};

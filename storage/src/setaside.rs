@@ -94,8 +94,9 @@ impl Reconcile {
         let mut listed = self.own;
         let (mut lost, mut damaged) = (Vec::new(), Vec::new());
         for plan in &self.plans {
+            let (plan, _) = self.cache.chosen(plan)?;
             let segment = plan.facts.segment;
-            let lists = self.cache.whole(plan)?;
+            let lists = self.cache.whole(&plan)?;
             for (queue, entries) in &lists.index {
                 let live = entries
                     .iter()

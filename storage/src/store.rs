@@ -50,6 +50,9 @@ pub struct Store {
     pub(crate) indexes: BTreeMap<u64, SegmentIndex>,
     /// Generations of the files of compacted segments.
     pub(crate) compacts: BTreeMap<u64, u64>,
+    /// Segments of which the newest file has to be read through before the others may go.
+    pub(crate) unchecked: BTreeSet<u64>,
+    pub(crate) damaged_copies: u64,
     /// Live references of segments when their compaction was last thought of.
     pub(crate) looked_at: BTreeMap<u64, u32>,
     /// Index files that exist beside segments of dead owners.
@@ -620,6 +623,7 @@ impl Store {
             message_bytes: self.writer.message_bytes,
             quarantined: self.state.quarantined,
             lost_references: self.set_aside.lost_references(),
+            damaged_copies: self.damaged_copies,
             ..StoreStatus::default()
         };
         self.maintenance.describe(&mut status);

@@ -74,7 +74,7 @@ const FUNCTION_LINES: usize = 80;
 /// What is longer, and how long it is. This list may only shrink, and its numbers may only fall.
 const LONGER: &[(&str, usize)] = &[
     ("storage/src/inspect.rs: verify_segment", 91),
-    ("storage/src/open.rs: begin", 130),
+    ("storage/src/open.rs: begin", 129),
 ];
 
 #[test]

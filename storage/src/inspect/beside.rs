@@ -92,7 +92,7 @@ pub(super) fn verify_presence(
 }
 
 /// A file with the live part of a segment: batches as in a segment, with gaps in their numbers.
-pub(super) fn verify_compacted(
+pub(crate) fn verify_compacted(
     disk: &dyn Disk,
     segment: u64,
     name: &str,

@@ -35,7 +35,7 @@ pub(crate) struct Losses {
 
 /// A message that is listed and cannot be read.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Unreadable {
+pub(crate) struct Unreadable {
     pub(super) segment: u64,
     pub(super) generation: u64,
     pub(super) offset: u64,
@@ -282,7 +282,7 @@ fn facts_of(number: u64, state: &SegmentState) -> SegmentFacts {
 }
 
 /// Those of the listed messages that cannot be read.
-pub(super) fn unreadable(
+pub(crate) fn unreadable(
     cache: &ReadCache,
     plan: &SegmentPlan,
     index: &IndexMap,

@@ -187,3 +187,163 @@ fn a_bad_sector_keeps_its_own_segment_and_no_other_from_being_compacted() {
     // 29 without the bad sector.
     assert!(status.compactions > 20, "{status:?}");
 }
+
+/// A compacted file beside its segment.
+fn pair_of(world: &SimWorld) -> Option<(String, String)> {
+    let names = world.names();
+    let of = |copy: &String| Some(format!("{}.seg", copy.split_once('.')?.0));
+    compacted(world).into_iter().find_map(|copy| {
+        let segment = of(&copy).filter(|it| names.contains(it))?;
+        Some((copy, segment))
+    })
+}
+
+/// A store whose server died between making a compacted file durable and removing its segment. Gives both
+/// names and what waits.
+fn with_a_pair() -> (SimWorld, String, String, Vec<u32>) {
+    let world = SimWorld::new();
+    let mut server = try_open(&world, roomy()).expect("the store opens");
+    let kept = (0..2_000).filter(|it| it % 100 < 2).collect();
+    for number in 0..2_000 {
+        let (place, _) = server.publish(1 + number % 2, &text(number));
+        server.work();
+        if number % 100 >= 2 {
+            server.settle(1 + number % 2, place);
+        }
+    }
+    for _ in 0..400 {
+        while let Some(job) = server.step() {
+            let done = job.run();
+            if let Some((copy, segment)) = pair_of(&world) {
+                world.kill(&server.disk);
+                return (world, copy, segment, kept);
+            }
+            server.store.complete(done).expect("the store goes on");
+        }
+        world.advance_ms(25);
+    }
+    panic!("no segment was compacted");
+}
+
+fn is_damaged(world: &SimWorld) -> bool {
+    let report = crate::inspect::verify(&world.process(), &mut |_, _| ());
+    report.expect("the store can be read").is_damaged()
+}
+
+#[test]
+fn a_whole_compacted_file_lets_its_segment_go() {
+    let (world, copy, segment, kept) = with_a_pair();
+    let mut server = try_open(&world, roomy()).expect("the store opens");
+    finds(&server, &kept);
+    server.rest();
+    assert!(world.names().contains(&segment));
+    // It goes with the next checkpoint.
+    server.publish(3, "something else");
+    server.rest();
+    assert!(compacted(&world).contains(&copy));
+    assert!(!world.names().contains(&segment));
+    finds(&server, &kept);
+    assert_eq!(server.store.status().damaged_copies, 0);
+}
+
+#[test]
+fn a_damaged_compacted_file_does_not_stand_for_its_segment() {
+    let (world, copy, segment, kept) = with_a_pair();
+    let bytes = world.bytes_of(&copy).expect("it is there").len() as u64;
+    let flip = |at: u64| move |world: &SimWorld, name: &str| world.flip(name, at, 0x10);
+    let cut = |at: u64| move |world: &SimWorld, name: &str| world.truncate(name, at);
+    type Damage<'d> = (&'d str, Box<dyn Fn(&SimWorld, &str)>);
+    let damages: [Damage<'_>; 8] = [
+        ("a record", Box::new(flip(5_000))),
+        ("the header", Box::new(flip(20))),
+        ("a batch's header", Box::new(flip(4_096 + 20))),
+        (
+            "the index",
+            Box::new(flip(bytes.next_multiple_of(4_096) - 4_096 + 60)),
+        ),
+        ("the trailer", Box::new(flip(bytes - 20))),
+        ("half", Box::new(cut(bytes / 2))),
+        ("behind the header", Box::new(cut(4_096))),
+        ("all", Box::new(cut(0))),
+    ];
+    for (what, damage) in damages {
+        let world = world.fork();
+        damage(&world, &copy);
+        assert!(is_damaged(&world), "{what}");
+        let mut server = try_open(&world, roomy()).expect("the store opens");
+        finds(&server, &kept);
+        server.rest();
+        finds(&server, &kept);
+        // They go with the next checkpoint.
+        server.publish(3, "something else");
+        server.rest();
+        let status = server.store.status();
+        assert_eq!(
+            (status.quarantined, status.lost_references),
+            (0, 0),
+            "{what}"
+        );
+        assert_eq!(status.damaged_copies, 1, "{what}");
+        // It was compacted again, and both earlier files are gone.
+        let names = world.names();
+        assert!(
+            !names.contains(&copy) && !names.contains(&segment),
+            "{what}"
+        );
+        world.kill(&server.disk);
+        assert!(!is_damaged(&world), "{what}");
+        finds(&try_open(&world, roomy()).expect("the store opens"), &kept);
+    }
+}
+
+#[test]
+fn of_two_damaged_files_the_better_one_is_read() {
+    let (world, copy, segment, kept) = with_a_pair();
+    world.flip(&copy, 5_000, 0x10);
+    let left = |world: &SimWorld| {
+        let server = try_open(world, roomy()).expect("the store opens");
+        let limit = ReadLimit {
+            messages: 10_000,
+            bytes: usize::MAX,
+        };
+        let reads = [1, 2].map(|queue| {
+            let job = server
+                .store
+                .read_queue(QueueId(queue), Cursor::START, limit);
+            job.run()
+        });
+        reads.map(|done| (done.messages.len(), done.error))
+    };
+    let all = |lost: usize| kept.len() / 2 - lost;
+    // Nothing is left of the segment: the damaged copy is worth more.
+    let other = world.fork();
+    other.truncate(&segment, 8_192);
+    let sum: usize = left(&other).into_iter().map(|(messages, _)| messages).sum();
+    assert_eq!(sum, kept.len() - 1);
+    assert!(other.names().contains(&copy) && other.names().contains(&segment));
+    assert_eq!(left(&world), [(all(0), None), (all(0), None)]);
+}
+
+#[test]
+fn a_segment_that_goes_while_it_stands_in_for_its_damaged_copy() {
+    let (world, copy, segment, kept) = with_a_pair();
+    world.flip(&copy, 5_000, 0x10);
+    let server = try_open(&world, roomy()).expect("the store opens");
+    finds(&server, &kept);
+    // An owner that has lost the store does what it had begun.
+    world.process().remove(&segment).expect("it is there");
+    let read = |queue: u32| {
+        let limit = ReadLimit {
+            messages: 10_000,
+            bytes: usize::MAX,
+        };
+        let job = server
+            .store
+            .read_queue(QueueId(queue), Cursor::START, limit);
+        let done = job.run();
+        assert_eq!(done.error, None);
+        (done.messages.len(), done.quarantined.len())
+    };
+    let (one, other) = (read(1), read(2));
+    assert_eq!((one.0 + other.0, one.1 + other.1), (kept.len() - 1, 1));
+}
