@@ -12,7 +12,7 @@ use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use super::status::Status;
+use super::status::{Status, Store};
 
 const ROLES: [&str; 7] = [
     "starting",
@@ -196,7 +196,7 @@ fn register_clients(registry: &mut Registry, status: &Status) {
     );
     let help = "Deliveries marked as possibly seen before";
     counter(registry, "redelivered_messages", help, clients.redelivered);
-    let help = "Logins refused: wrong passwords, and certificates of nobody here";
+    let help = "Logins refused: wrong passwords, mechanisms that let nobody in, certificates of nobody here";
     counter(registry, "refused_logins", help, clients.refused_logins);
 }
 
@@ -263,11 +263,24 @@ fn register_store(registry: &mut Registry, status: &Status) {
         "Checkpoints that failed",
         failures,
     );
+    register_damage(registry, store);
+    let help = "1 while publishes are refused because the disk is nearly full";
+    gauge(registry, "store_full", help, u64::from(store.full));
+}
+
+/// What the disk did not keep.
+fn register_damage(registry: &mut Registry, store: &Store) {
     gauge(
         registry,
         "quarantined_messages",
         "Damaged messages set aside",
         store.quarantined,
+    );
+    counter(
+        registry,
+        "store_damaged_copies",
+        "Compacted files found damaged while their segment was still there",
+        store.damaged_copies,
     );
     gauge(
         registry,
@@ -275,8 +288,6 @@ fn register_store(registry: &mut Registry, status: &Status) {
         "Messages that the disk refuses to read, left out until the next start",
         store.unreadable as u64,
     );
-    let help = "1 while publishes are refused because the disk is nearly full";
-    gauge(registry, "store_full", help, u64::from(store.full));
 }
 
 fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {

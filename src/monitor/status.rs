@@ -190,6 +190,8 @@ pub struct Store {
     pub checkpoint_failures: u64,
     /// Damaged messages set aside over the life of the store.
     pub quarantined: u64,
+    /// Compacted files that were found damaged while their segment was still there, and were made again from it.
+    pub damaged_copies: u64,
     /// Messages that the disk refuses to read, left out until the next start.
     pub unreadable: usize,
     /// Whether publishes are refused because the disk is nearly full.

@@ -287,6 +287,7 @@ fn store(engine: &EngineStatus) -> Option<Store> {
         checkpoints: store.checkpoints,
         checkpoint_failures: store.checkpoint_failures,
         quarantined: store.quarantined,
+        damaged_copies: store.damaged_copies,
         unreadable: engine.node.as_ref().map_or(0, |node| node.unreadable),
         full: store.full,
         free_bytes: Some(store.free_bytes).filter(|bytes| *bytes != u64::MAX),

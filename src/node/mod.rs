@@ -350,9 +350,18 @@ impl Node {
     /// # Errors
     /// The log failed: nothing may leave any more; close the sockets and end.
     pub fn complete(&mut self, done: JobDone) -> Result<(), FatalError> {
+        let damaged_copies = self.store.damaged_copies();
         match self.store.complete(done) {
             Ok(batches) => {
                 self.durable.extend(batches);
+                if self.store.damaged_copies() > damaged_copies {
+                    tracing::error!(
+                        event = "store_copy_damaged",
+                        "a compacted file of the store is damaged; the segment that it stands for was still \
+                         there and is used where it gives more: look after the disk, `steadfast store verify` \
+                         tells whether other files are damaged"
+                    );
+                }
                 Ok(())
             }
             Err(fatal) => {

@@ -8,8 +8,8 @@ use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
-use beside::{end_beside, verify_presence, verify_side_index};
 pub(crate) use beside::verify_compacted;
+use beside::{end_beside, verify_presence, verify_side_index};
 pub use dump::dump;
 pub use rows::{UserRows, rows};
 

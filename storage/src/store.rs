@@ -630,6 +630,12 @@ impl Store {
         status
     }
 
+    /// Compacted files found damaged while an earlier file of their segment was still there.
+    #[must_use]
+    pub fn damaged_copies(&self) -> u64 {
+        self.damaged_copies
+    }
+
     /// Identity of the store, random at its making: two servers with different ones share nothing.
     #[must_use]
     pub fn id(&self) -> [u8; 16] {

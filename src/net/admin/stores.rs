@@ -110,6 +110,7 @@ pub(super) fn database(status: &Status) -> Result<Answer> {
         ("checkpoints", store.checkpoints.into()),
         ("checkpoint_failures", store.checkpoint_failures.into()),
         ("quarantined", store.quarantined.into()),
+        ("damaged_copies", store.damaged_copies.into()),
         ("unreadable", store.unreadable.into()),
         ("is_full", store.full.into()),
         ("free_bytes", store.free_bytes.into()),
