@@ -10,9 +10,10 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::{Limits, Loaded, Message, Position, ReadFrom};
 
-/// A first read is short, so that a consumer that waits gets its first message soon; each further one
-/// asks for four times as many, up to the limit.
-const FIRST_READ_MESSAGES: usize = 16;
+/// A first read is short, so that a consumer that waits gets its first message soon: with cold caches each
+/// message of a queue among many is a read of the disk of its own. Each further one asks for four times as
+/// many, up to the limit.
+const FIRST_READ_MESSAGES: usize = 2;
 
 /// A read that is under way.
 #[derive(Debug)]
