@@ -128,6 +128,10 @@ impl State {
             significant |= !matches!(record.kind, Some(RecordKind::Index | RecordKind::Snapshot));
             self.apply_record(segment, batch.place.offset, &record);
         }
+        // From now on the position does not tell where that one ends.
+        if self.position.segment != segment && self.segments.contains_key(&self.position.segment) {
+            self.dirty.segments.insert(self.position.segment);
+        }
         self.position = LogPosition {
             segment,
             offset: batch.place.offset + batch.len() as u64,

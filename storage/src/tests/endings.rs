@@ -157,3 +157,40 @@ fn an_end_that_was_not_durable_and_a_takeover_that_fails_are_no_damage() {
         }
     }
 }
+
+/// The last batch of a segment repeats only what is known, so no checkpoint is taken for it; the one that is taken in
+/// the next segment is to know it all the same, as long as that is all that says where this one ends.
+#[test]
+fn a_segment_that_ends_with_an_index_record_ends_there() {
+    let small = StoreOptions {
+        first_segment_bytes: 64 << 10,
+        ..options()
+    };
+    let world = SimWorld::new();
+    let mut server = try_open(&world, small.clone()).unwrap();
+    let mut kept = numbered(0..5);
+    for text in &kept {
+        server.publish(1, text);
+    }
+    // With a checkpoint and the index record in front of it.
+    server.rest();
+    world.record();
+    for letter in ["a", "b", "c"] {
+        kept.push(letter.repeat(60_000));
+        server.publish(1, kept.last().unwrap());
+        server.work();
+    }
+    for (step, copy) in world.recorded().into_iter().enumerate() {
+        for seed in 0..8 {
+            let context = format!("stopped before {step}, seed {seed}");
+            let copy = copy.fork();
+            copy.kill_all();
+            for _ in 0..2 {
+                let server = try_open(&copy, small.clone()).unwrap();
+                assert_eq!(server.report.damaged, [], "{context}");
+                assert!(kept.starts_with(&server.texts(1)), "{context}");
+                copy.crash(seed);
+            }
+        }
+    }
+}
