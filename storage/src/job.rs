@@ -305,12 +305,13 @@ pub(crate) fn temporary_name(segment: u64) -> String {
 
 /// Creates a segment under a temporary name and locks it.
 pub(crate) fn create(disk: &dyn Disk, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-    // A leftover of somebody who died may still be open elsewhere: never write into it.
+    // A leftover of somebody who died may still be open elsewhere: never write into it. Nor into the file of
+    // somebody who makes the same segment now, where locks do not exclude.
     match disk.remove(name) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = disk.open(name, OpenMode::CreateEmpty)?;
+    let file = disk.open(name, OpenMode::CreateNew)?;
     if file.try_lock()? {
         return Ok(file);
     }
@@ -381,6 +382,11 @@ pub(crate) fn publish(
                 io::ErrorKind::AlreadyExists | io::ErrorKind::NotFound
             ) && is_ours().unwrap_or(false) => {}
         linked => linked?,
+    }
+    // Somebody else may have put a file of his own under the temporary name, and that is what was linked.
+    if !is_ours()? {
+        let what = "another server makes the same segment";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, what));
     }
     // A second name does no harm; the next owner removes it.
     let _ = disk.remove(temporary);

@@ -124,7 +124,7 @@ impl Disk for ProcessDisk {
     }
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if matches!(mode, OpenMode::CreateEmpty | OpenMode::CreateOrWrite) {
+        if mode.creates() {
             self.before_change(|| format!("{mode:?} {name}"));
         }
         Ok(Arc::new(ProcessFile {

@@ -90,6 +90,9 @@ impl Disk for RealDisk {
             OpenMode::CreateEmpty => {
                 options.write(true).create(true).truncate(true);
             }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
         }
         let path = self.path.join(name);
         if let Some(parent) = path.parent()

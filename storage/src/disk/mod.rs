@@ -27,6 +27,16 @@ pub enum OpenMode {
     CreateOrWrite,
     /// Creates an empty file for reading and writing; an older file of the name is discarded.
     CreateEmpty,
+    /// Creates a file for reading and writing; fails when the name is there, whoever was first.
+    CreateNew,
+}
+
+impl OpenMode {
+    /// Whether a name that is not there is made.
+    #[must_use]
+    pub fn creates(self) -> bool {
+        !matches!(self, Self::Read | Self::Write)
+    }
 }
 
 /// A name in the store's directory.

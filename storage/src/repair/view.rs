@@ -75,10 +75,9 @@ impl Disk for View {
     }
 
     fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let is_new = matches!(mode, OpenMode::CreateEmpty | OpenMode::CreateOrWrite);
         let name = match self.renamed.get(name) {
             Some(name) => name,
-            None if self.hidden.contains(name) && !is_new => return Err(Self::not_found()),
+            None if self.hidden.contains(name) && !mode.creates() => return Err(Self::not_found()),
             None => name,
         };
         Ok(Arc::new(ViewFile {

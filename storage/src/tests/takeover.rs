@@ -1,7 +1,8 @@
 //! One server after the other on the same store.
 
 use super::*;
-use crate::disk::FileSystem;
+use crate::disk::{FileSystem, OpenMode};
+use crate::job::{create, publish};
 
 #[test]
 fn a_living_owner_keeps_everybody_else_out() {
@@ -194,8 +195,7 @@ fn a_damaged_checkpoint_leads_to_a_rebuild_not_to_a_loss() {
         let copy = SimWorld::new();
         let disk = copy.process();
         for name in world.names() {
-            disk.open(&name, crate::disk::OpenMode::CreateEmpty)
-                .unwrap();
+            disk.open(&name, OpenMode::CreateEmpty).unwrap();
             copy.overwrite(&name, world.bytes_of(&name).unwrap());
         }
         copy.overwrite(&name, bad);
@@ -312,9 +312,9 @@ fn an_owner_that_died_while_taking_over_leaves_a_void_segment() {
     // The next owner gets as far as making its segment, but not to the SEAL.
     for number in [3, 4] {
         let disk = world.process();
-        let file = crate::job::create(&disk, "made.tmp").unwrap();
+        let file = create(&disk, "made.tmp").unwrap();
         crate::job::zero(file.as_ref(), 0, 8192).unwrap();
-        crate::job::publish(&disk, "made.tmp", number, file.as_ref()).unwrap();
+        publish(&disk, "made.tmp", number, file.as_ref()).unwrap();
         world.kill(&disk);
     }
     let mut server = open(&world);
@@ -337,8 +337,8 @@ fn a_zombie_that_comes_back_finds_its_next_segment_taken() {
     // A successor has made the number that the zombie is about to make.
     let next = zombie.store.status().segments + 2;
     let disk = world.process();
-    let file = crate::job::create(&disk, "made.tmp").unwrap();
-    crate::job::publish(&disk, "made.tmp", next, file.as_ref()).unwrap();
+    let file = create(&disk, "made.tmp").unwrap();
+    publish(&disk, "made.tmp", next, file.as_ref()).unwrap();
     drop(file);
     let text = "z".repeat(30_000);
     let mut fatal = None;
@@ -438,4 +438,26 @@ fn a_standby_notices_that_locks_are_not_seen_across_hosts() {
         canary.look(&standby).unwrap();
         assert_eq!(canary.look(&standby).unwrap(), None);
     }
+}
+
+/// Where locks do not exclude, only one of two servers that make the same segment may believe that it has it.
+#[test]
+fn two_that_make_the_same_segment_at_once_do_not_both_get_it() {
+    let world = SimWorld::new();
+    let (first, second) = (world.process(), world.process());
+    let temporary = "0000000001.seg.first.tmp";
+    let files = [&first, &second].map(|disk| create(disk, temporary).unwrap());
+    assert_ne!(files[0].identity().unwrap(), files[1].identity().unwrap());
+    // What has the name now is the file of the second.
+    let lost = publish(&first, temporary, 1, files[0].as_ref()).unwrap_err();
+    assert_eq!(lost.kind(), std::io::ErrorKind::AlreadyExists);
+    publish(&second, temporary, 1, files[1].as_ref()).unwrap();
+    let third = first.open(temporary, OpenMode::CreateNew).unwrap();
+    let again = second.open(temporary, OpenMode::CreateNew);
+    assert_eq!(
+        again.unwrap_err().kind(),
+        std::io::ErrorKind::AlreadyExists,
+        "nobody shares a file that is new"
+    );
+    drop(third);
 }

@@ -171,7 +171,7 @@ impl<'a> Mount<'a> {
     }
 
     pub(super) fn open(&self, name: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        if !matches!(mode, OpenMode::CreateOrWrite | OpenMode::CreateEmpty) {
+        if !mode.creates() {
             let state = self.world.lock();
             state.check_alive(self.process)?;
             if state.is_known_missing(self.host, name) {
@@ -180,14 +180,17 @@ impl<'a> Mount<'a> {
         }
         let mut state = self.speak_after_grace()?;
         let operation = match mode {
-            OpenMode::CreateEmpty => Operation::Name,
+            OpenMode::CreateEmpty | OpenMode::CreateNew => Operation::Name,
             _ => Operation::Read,
         };
         state.operate(self.process, operation, name)?;
         let known = state.names.get(name).copied();
-        if known.is_none() && matches!(mode, OpenMode::Read | OpenMode::Write) {
+        if known.is_none() && !mode.creates() {
             state.note_missing(self.host, name);
             return Err(io::Error::from(io::ErrorKind::NotFound));
+        }
+        if known.is_some() && mode == OpenMode::CreateNew {
+            return Err(io::Error::from(io::ErrorKind::AlreadyExists));
         }
         let inode = known.unwrap_or_else(|| {
             let inode = state.new_inode(name);

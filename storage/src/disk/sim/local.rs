@@ -70,10 +70,9 @@ impl Disk for SimDisk {
             return mount.open(name, mode);
         }
         let mut state = self.world.lock();
-        let operation = if mode == OpenMode::CreateEmpty {
-            Operation::Name
-        } else {
-            Operation::Read
+        let operation = match mode {
+            OpenMode::CreateEmpty | OpenMode::CreateNew => Operation::Name,
+            _ => Operation::Read,
         };
         state.operate(self.process, operation, name)?;
         let known = state.names.get(name).copied();
@@ -81,6 +80,9 @@ impl Disk for SimDisk {
             (Some(id), OpenMode::Read | OpenMode::Write | OpenMode::CreateOrWrite) => id,
             (None, OpenMode::Read | OpenMode::Write) => {
                 return Err(io::Error::from(io::ErrorKind::NotFound));
+            }
+            (Some(_), OpenMode::CreateNew) => {
+                return Err(io::Error::from(io::ErrorKind::AlreadyExists));
             }
             _ => state.new_inode(name),
         };
